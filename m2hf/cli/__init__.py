@@ -1,0 +1,1 @@
+"""The `m2hf` command: one verb a step, each importing only what it uses."""

@@ -1,0 +1,57 @@
+"""The `m2hf` command: verbs, and what an error or a signal ends it with."""
+
+import signal
+import sys
+from types import FrameType
+
+import typer
+
+from m2hf import __version__
+from m2hf.cli import demo, extract, fuse, manifest
+from m2hf.errors import EXIT_INTERRUPTED, EXIT_OK, M2hfError
+
+app = typer.Typer(
+    help="Find videos by text: extract features, train the fusion, print tables.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(manifest.app, name="manifest")
+for verb in (
+    extract.plan,
+    extract.extract,
+    extract.status,
+    extract.retry,
+    extract.verify,
+    fuse.train,
+    fuse.tables,
+    demo.demo,
+):
+    app.command()(verb)
+app.command("eval")(fuse.evaluate)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        typer.echo(f"m2hf {__version__}")
+        raise typer.Exit(EXIT_OK)
+
+
+def main() -> None:
+    """Entry point. One line for an error that we raise on purpose; a traceback is a bug."""
+    signal.signal(signal.SIGTERM, _interrupt)  # what a batch system sends before it kills
+    try:
+        app(prog_name="m2hf")
+    except M2hfError as error:
+        typer.echo(f"m2hf: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("m2hf: interrupted; run the same command again to go on", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

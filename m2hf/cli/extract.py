@@ -1,0 +1,242 @@
+"""`m2hf plan | extract | status | retry | verify`: from videos to shards."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from m2hf.cli import options
+from m2hf.errors import EXIT_FAILURES, UsageError
+from m2hf.keys import canonical_json
+
+if TYPE_CHECKING:
+    from m2hf.pipelines.executors import Executor
+    from m2hf.pipelines.extraction import Status
+    from m2hf.pipelines.job import Job
+    from m2hf.pipelines.plan import Survey
+
+_SHOWN = 20  # failures in a summary; status --json has all
+
+
+def plan(
+    manifest: options.ManifestDir,
+    media: options.Media,
+    store: options.Store,
+    config: options.Config = None,
+    set_: options.Set = None,
+    only: options.Only = "",
+    json: options.Json = False,
+) -> None:
+    """Print what is there and what is to be done; touch nothing."""
+    from m2hf.pipelines import extraction
+
+    job = _job(manifest, media, store, config, set_, only)
+    found = extraction.plan(job)
+    if json:
+        typer.echo(
+            canonical_json(
+                {
+                    "extractors": found.counts,
+                    "buckets": job.buckets,
+                    "buckets_to_do": sorted(found.todo),
+                    "streams": [job.stream(name) for name in job.names],
+                    "damaged": found.damaged,
+                }
+            )
+        )
+        return
+    console = Console()
+    console.print(_counts_table(job, found.counts))
+    _print_plan(console, job, found)
+
+
+def extract(
+    manifest: options.ManifestDir,
+    media: options.Media,
+    store: options.Store,
+    config: options.Config = None,
+    set_: options.Set = None,
+    only: options.Only = "",
+    workers: options.Workers = 0,
+    scheduler: options.Scheduler = "",
+    array: options.ArrayShare = "",
+) -> None:
+    """Extract all that is missing; run it again to resume. Exit code 3: complete with failures."""
+    executor = _executor(workers, scheduler, array)
+    _run(_job(manifest, media, store, config, set_, only), executor)
+
+
+def retry(
+    manifest: options.ManifestDir,
+    media: options.Media,
+    store: options.Store,
+    config: options.Config = None,
+    set_: options.Set = None,
+    only: options.Only = "",
+    workers: options.Workers = 0,
+    scheduler: options.Scheduler = "",
+    array: options.ArrayShare = "",
+) -> None:
+    """Try again what failed or was quarantined, and extract what is missing."""
+    from m2hf.pipelines import extraction
+
+    executor = _executor(workers, scheduler, array)
+    job = _job(manifest, media, store, config, set_, only)
+    typer.echo(f"{extraction.forget(job)} items to try again", err=True)
+    _run(job, executor)
+
+
+def status(
+    manifest: options.ManifestDir,
+    media: options.Media,
+    store: options.Store,
+    config: options.Config = None,
+    set_: options.Set = None,
+    only: options.Only = "",
+    json: options.Json = False,
+) -> None:
+    """Count ok, empty, failed, quarantined and missing, and name every failure."""
+    from m2hf.pipelines import extraction
+
+    job = _job(manifest, media, store, config, set_, only)
+    now = extraction.status(job)
+    if json:
+        typer.echo(canonical_json(now.as_json()))
+    else:
+        _print_status(Console(), job, now, shown=None)
+
+
+def verify(
+    manifest: options.ManifestDir,
+    store: options.Store,
+    only: options.Only = "",
+    json: options.Json = False,
+) -> None:
+    """Recompute every digest of every shard; exit code 3 where one is damaged."""
+    from m2hf.layout import StoreLayout
+    from m2hf.manifest import Manifest
+    from m2hf.pipelines import extraction
+    from m2hf.pipelines.config import select
+
+    layout = StoreLayout(store, Manifest.load(manifest).card.name)
+    results = list(extraction.verify(layout, select(only)))
+    damaged = [{"shard": name, "message": wrong} for name, _, wrong in results if wrong]
+    items = sum(count for _, count, _ in results)
+    if json:
+        typer.echo(canonical_json({"shards": len(results), "items": items, "damaged": damaged}))
+    else:
+        for entry in damaged:
+            typer.echo(entry["message"])
+        typer.echo(f"{len(results)} shards, {items} items verified, {len(damaged)} shards damaged")
+    if damaged:
+        raise typer.Exit(EXIT_FAILURES)
+
+
+def _job(
+    manifest: options.ManifestDir,
+    media: options.Media,
+    store: options.Store,
+    config: options.Config,
+    set_: options.Set,
+    only: str,
+) -> "Job":
+    from m2hf.cli.recipe import load_recipe
+    from m2hf.pipelines.config import select
+    from m2hf.pipelines.job import Job
+
+    _, section = load_recipe(config, set_)
+    return Job.prepare(manifest, media, store, section, select(only))
+
+
+def _executor(workers: int, scheduler: str, array: str) -> "Executor":
+    from m2hf.pipelines.executors import Array, DaskCluster, Serial
+
+    if sum(map(bool, (workers, scheduler, array))) > 1:
+        raise UsageError("--workers, --scheduler and --array exclude each other; give one")
+    if array:
+        return Array.parse(array)
+    return DaskCluster(workers, scheduler) if workers or scheduler else Serial()
+
+
+def _run(job: "Job", executor: "Executor") -> None:
+    from m2hf.cli.progress import extraction_progress
+    from m2hf.pipelines import extraction
+
+    console = Console(stderr=True)
+    found = extraction.plan(job)
+    _print_plan(console, job, found)
+    totals = {
+        job.stream(name): (name, counts["missing"])
+        for name, counts in found.counts.items()
+        if counts["missing"]
+    }
+    if totals:
+        with extraction_progress(console, job.layout.ledger, totals):
+            for _ in extraction.extract(job, executor, found):
+                pass
+    now = extraction.status(job)
+    _print_status(Console(), job, now, _SHOWN)
+    if now.failures or now.damaged:
+        raise typer.Exit(EXIT_FAILURES)
+
+
+def _print_plan(console: Console, job: "Job", found: "Survey") -> None:
+    for message in found.damaged:
+        console.print(f"[yellow]to be done again:[/] {message}", soft_wrap=True)
+    missing = ", ".join(
+        f"{name} {counts['missing']}" for name, counts in found.counts.items() if counts["missing"]
+    )
+    flags = sorted({flag for name in job.names for flag in job.extractor(name).flags()})
+    remark = f" ({', '.join(flags)} features)" if flags else ""
+    console.print(
+        f"to do: {missing} in {len(found.todo)} of {job.buckets} buckets, on {job.device}{remark}"
+        if missing
+        else "nothing to do"
+    )
+
+
+def _counts_table(job: "Job", counts: dict[str, dict[str, int]]) -> Table:
+    table = Table("extractor", title=job.manifest.card.name)
+    for heading in next(iter(counts.values())):
+        table.add_column(heading, justify="right")
+    table.add_column("features")
+    for name, row in counts.items():
+        flags = job.extractor(name).flags()
+        label = job.stream(name) + (f" ({', '.join(flags)})" if flags else "")
+        table.add_row(name, *(str(n) for n in row.values()), label)
+    return table
+
+
+def _print_status(console: Console, job: "Job", now: "Status", shown: int | None) -> None:
+    console.print(_counts_table(job, now.counts))
+    if now.seconds:
+        parts = [f"{n} {total / items:.2f}" for n, (items, total) in sorted(now.seconds.items())]
+        console.print(f"seconds an item: {', '.join(parts)}", soft_wrap=True)
+    _print_list(
+        console,
+        "failures",
+        [
+            f"{f['id']}: {f['extractor']} at {f['stage']}: {f['class']}: {f['message']}"
+            for f in now.failures
+        ],
+        shown,
+    )
+    _print_list(
+        console,
+        "remarks",
+        [f"{r['id']}: {r['extractor']}: {r['message']}" for r in now.remarks],
+        shown,
+    )
+    for message in now.damaged:
+        console.print(message, soft_wrap=True, markup=False)
+
+
+def _print_list(console: Console, title: str, lines: Sequence[str], shown: int | None) -> None:
+    if lines:
+        console.print(f"{title} ({len(lines)}):")
+    for line in lines[:shown]:
+        console.print(f"  {line}", soft_wrap=True, markup=False, highlight=False)
+    if shown is not None and len(lines) > shown:
+        console.print(f"  ... and {len(lines) - shown} more: see `m2hf status`")

@@ -1,0 +1,91 @@
+"""`m2hf train | eval | tables`: from shards to a table."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m2hf.cli import options
+from m2hf.manifest import Split
+
+if TYPE_CHECKING:
+    from m2hf.fuse.train import EpochReport
+
+
+def train(
+    manifest: options.ManifestDir,
+    store: options.Store,
+    run: options.Run,
+    config: options.Config = None,
+    set_: options.Set = None,
+) -> None:
+    """Train the fusion on cached features; writes RUN/checkpoint.safetensors."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn
+
+    from m2hf.cli.recipe import load_recipe
+    from m2hf.fuse.train import train as fit
+    from m2hf.manifest import Manifest
+
+    recipe, _ = load_recipe(config, set_)
+    loaded = Manifest.load(manifest)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("epochs", total=recipe.fuse.train.epochs, now="")
+
+        def show(report: "EpochReport") -> None:
+            recalls = " ".join(f"{name} {r:.1f}" for name, r in report.val_recall.items())
+            progress.update(bar, completed=report.epoch, now=f"val R@1: {recalls}")
+
+        done = fit(loaded, store, run, recipe.fuse, on_epoch=show)
+    typer.echo(
+        f"trained on {done.train_captions} captions of {done.train_videos} videos, "
+        f"kept epoch {done.best_epoch} of {done.epochs}, "
+        f"chosen on {done.val_videos} validation videos"
+    )
+    if done.left_out:
+        typer.echo(f"{done.left_out} training videos left out: no frames or no captions")
+    typer.echo(f"wrote {done.checkpoint}")
+
+
+def evaluate(
+    manifest: options.ManifestDir,
+    store: options.Store,
+    run: options.Run,
+    config: options.Config = None,
+    set_: options.Set = None,
+    split: Annotated[Split, typer.Option("--split", help="Split to score.")] = "test",
+) -> None:
+    """Score a split with RUN's checkpoint; writes RUN/similarity.h5."""
+    from m2hf.cli.recipe import load_recipe
+    from m2hf.fuse.evaluate import evaluate as score
+    from m2hf.manifest import Manifest
+
+    given = load_recipe(config, set_)[0].fuse if config is not None or set_ else None
+    path = score(Manifest.load(manifest), store, run, given, split)
+    typer.echo(f"wrote {path}")
+
+
+def tables(
+    files: Annotated[list[Path], typer.Argument(help="Similarity files, RUN/similarity.h5.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write: .md or .csv; default: print it.")
+    ] = None,
+) -> None:
+    """Print retrieval metrics of similarity files, with the paper's line beside them."""
+    from m2hf.atomic import atomic_text
+    from m2hf.fuse.tables import build, render
+
+    table = build(files)
+    if out is None:
+        typer.echo(render(table, ".md"), nl=False)
+    else:
+        atomic_text(out, render(table, out.suffix))
+        typer.echo(f"wrote {out}")

@@ -1,0 +1,42 @@
+"""A whole recipe: the sections that the parts of m2hf each understand."""
+
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from m2hf.config import Section, parse, read_recipe
+from m2hf.errors import ConfigError
+from m2hf.fuse.config import FusionConfig
+from m2hf.pipelines.config import ExtractConfig
+
+
+class Recipe(Section):
+    """`[extract]` says how features are made, `[fuse]` how they are fused."""
+
+    extract: ExtractConfig = ExtractConfig()
+    fuse: FusionConfig = FusionConfig()
+
+
+def load_recipe(config: Path | None, overrides: list[str] | None) -> tuple[Recipe, Mapping[str, Any]]:
+    """The validated recipe, and its [extract] section as written, for workers to validate again.
+
+    `config` is a file, or the name of a recipe that ships with m2hf. Raises ConfigError.
+    """
+    if config is not None and not config.exists():
+        shipped = files("m2hf.pipelines.recipes") / f"{config}.toml"
+        if not shipped.is_file():
+            names = sorted(
+                entry.name.removesuffix(".toml")
+                for entry in files("m2hf.pipelines.recipes").iterdir()
+                if entry.name.endswith(".toml")
+            )
+            raise ConfigError(
+                f"--config {config}: no such file, and no recipe of that name; "
+                f"shipped: {', '.join(names)}"
+            )
+        with as_file(shipped) as path:
+            data = read_recipe(path, overrides or ())
+    else:
+        data = read_recipe(config, overrides or ())
+    return parse(Recipe, data), data.get("extract", {})

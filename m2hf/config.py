@@ -1,0 +1,89 @@
+"""Strict configuration: TOML recipes, --set overrides, and errors that name the nearest key."""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from m2hf.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The recipe as plain data: the TOML file, then each `key.sub=value` of --set on top.
+
+    A value is read as TOML (`3`, `true`, `["a"]`), and as a string where it is not TOML.
+    Raises ConfigError for a file that is missing or isn't TOML, and for a malformed override.
+    """
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"--config {path}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--config {path}: not a TOML file: {error}") from error
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {override}: expected key=value, such as extract.threads=2")
+        _assign(data, key.strip().split("."), _toml_value(value.strip()), override)
+    return data
+
+
+def parse(model: type[S], data: Mapping[str, Any], where: str = "config") -> S:
+    """Validate `data` as `model`; raises ConfigError naming the key and what was expected."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = [str(part) for part in first["loc"]]
+        key = ".".join(location)
+        if first["type"] == "extra_forbidden":
+            known = sorted(_keys_at(model, location[:-1]))
+            near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown key {key!r}; {hint}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        at = f"{key} = {first['input']!r}: " if key else ""
+        raise ConfigError(f"{where}: {at}{message}") from error
+
+
+def _assign(data: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+    for key in keys[:-1]:
+        data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"--set {override}: {key!r} is a value, not a section")
+    data[keys[-1]] = value
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _keys_at(model: type[BaseModel], location: Sequence[str]) -> Iterator[str]:
+    """Field names of the section that `location` leads to."""
+    for part in location:
+        field = model.model_fields.get(part)
+        if field is None:  # a key of a dict of sections, or an index of a list of them
+            continue
+        inner = [field.annotation, *get_args(field.annotation)]
+        sections = [t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)]
+        if not sections:
+            return
+        model = sections[0]
+    yield from model.model_fields

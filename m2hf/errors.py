@@ -1,0 +1,77 @@
+"""Every error that m2hf raises on purpose, and the exit code that each ends a command with.
+
+M2hfError                 one clear line: what, where, what was expected, what to do
+├── UsageError            exit 2: a path, option or combination that can't work
+│   ├── ConfigError       exit 2: an unknown key or a bad value in a recipe or --set
+│   ├── ManifestError     exit 2: a manifest or captions file that contradicts itself
+│   └── MismatchError     exit 2: two good artefacts that don't belong together
+├── ShardError            exit 2: a shard that is damaged
+│   └── SchemaError       exit 2: a file of another schema version
+├── ResourceError         exit 1: disk, memory or weights; stops a run, since every clip would fail
+└── ClipError             never ends a run: the outcome of one clip, written to the ledger
+    ├── MediaError        permanent: the file is broken or over a limit
+    ├── ExtractorError    the model or its code failed on this clip; tried once more
+    └── UpstreamError     what this extractor reads was not extracted for this clip
+"""
+
+from typing import ClassVar
+
+EXIT_OK = 0
+EXIT_CRASH = 1
+EXIT_USAGE = 2
+EXIT_FAILURES = 3
+EXIT_INTERRUPTED = 130
+
+
+class M2hfError(Exception):
+    """Base of all errors raised on purpose; its text is one line for a person to act on."""
+
+    exit_code: ClassVar[int] = EXIT_CRASH
+
+
+class UsageError(M2hfError):
+    """A path, an option or a combination of them that can't work."""
+
+    exit_code = EXIT_USAGE
+
+
+class ConfigError(UsageError):
+    """An unknown key or a bad value in a recipe or in --set."""
+
+
+class ManifestError(UsageError):
+    """A manifest or captions file that contradicts itself."""
+
+
+class MismatchError(UsageError):
+    """Two good artefacts that don't belong together, such as a checkpoint and other features."""
+
+
+class ShardError(M2hfError):
+    """A shard that is damaged; extraction does it again."""
+
+    exit_code = EXIT_USAGE
+
+
+class SchemaError(ShardError):
+    """A file of another schema version, which nothing here may touch."""
+
+
+class ResourceError(M2hfError):
+    """Disk, memory or weights: no further clip could succeed, so the run stops."""
+
+
+class ClipError(M2hfError):
+    """The outcome of one clip; it goes to the ledger and the run goes on."""
+
+
+class MediaError(ClipError):
+    """The file is broken or over a limit; trying again gives the same."""
+
+
+class ExtractorError(ClipError):
+    """The model or its code failed on this clip; tried once more."""
+
+
+class UpstreamError(ClipError):
+    """What this extractor reads was not extracted for this clip."""

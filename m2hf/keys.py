@@ -1,0 +1,55 @@
+"""Names that follow from content: canonical JSON, digests, fingerprints and buckets.
+
+Nothing here depends on a clock, a host, a path or the order of a dict, so that two machines
+give one thing one name.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+SHORT = 8  # hex digits of a fingerprint that stand in a folder name
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text with sorted keys and no spaces; raises ValueError on NaN or infinity."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def sha256_hex(data: bytes) -> str:
+    """64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """64 hex digits of a file's content; remembered while its size and mtime stay the same."""
+    stat = path.stat()
+    return _sha256_file(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _sha256_file(path: Path, _size: int, _mtime_ns: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(declared: Mapping[str, Any]) -> str:
+    """64 hex digits of what was declared: config, revision, weights, decode policy."""
+    return sha256_hex(canonical_json(declared).encode())
+
+
+def bucket_of(item_id: str, buckets: int) -> int:
+    """The bucket of an id: sha256(id) mod buckets, whatever other ids there are."""
+    return int(sha256_hex(item_id.encode()), 16) % buckets
+
+
+def safe_name(name: str) -> str:
+    """`name` as one file-name part: everything but letters, digits and `_-.` is percent-escaped."""
+    escaped = quote(name, safe="")
+    return escaped.replace(".", "%2E") if escaped in {"", ".", ".."} else escaped

@@ -1,0 +1,100 @@
+"""Where shards lie: store/<dataset>/<extractor>@<fingerprint8>/<bucket>-of-<n>.h5."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from m2hf.atomic import atomic_text
+from m2hf.errors import MismatchError, UsageError
+from m2hf.keys import SHORT, canonical_json, safe_name
+
+_SHARD_NAME = re.compile(r"^(\d+)-of-(\d+)\.h5$")
+
+
+def default_buckets(videos: int) -> int:
+    """Buckets for a set of this size: about its square root, at most 256 videos in each.
+
+    A killed process does one bucket again, and a bucket is a task: few files, little lost.
+    """
+    wanted = max(math.sqrt(videos), videos / 256, 1)
+    return int(2 ** round(math.log2(wanted)))
+
+
+@dataclass(frozen=True)
+class StoreLayout:
+    """The folder of one dataset inside a store."""
+
+    root: Path
+    dataset: str
+
+    @property
+    def folder(self) -> Path:
+        return self.root / safe_name(self.dataset)
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "ledger"
+
+    def stream(self, extractor: str, fingerprint: str) -> Path:
+        """Folder of one extractor's shards."""
+        return self.folder / f"{extractor}@{fingerprint[:SHORT]}"
+
+    def shard(self, extractor: str, fingerprint: str, bucket: int, buckets: int) -> Path:
+        width = len(str(buckets - 1))
+        return self.stream(extractor, fingerprint) / f"{bucket:0{width}d}-of-{buckets}.h5"
+
+    def streams(self) -> list[str]:
+        """Names `extractor@fingerprint8` of all streams here, sorted."""
+        return sorted(p.name for p in self.folder.glob("*@*") if p.is_dir())
+
+    def shards(self, stream: str) -> Iterator[Path]:
+        """Shard files of one stream, in bucket order."""
+        named = [
+            (int(m[1]), path)
+            for path in (self.folder / stream).glob("*.h5")
+            if (m := _SHARD_NAME.match(path.name))
+        ]
+        yield from (path for _, path in sorted(named))
+
+    def find_stream(self, name: str) -> str:
+        """The stream called `name`: `extractor@fingerprint8`, or an extractor that has just one.
+
+        Raises UsageError where there is none, or more than one to choose from.
+        """
+        found = [s for s in self.streams() if s == name or s.partition("@")[0] == name]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            have = ", ".join(self.streams()) or "nothing yet"
+            raise UsageError(f"{self.folder}: no features of {name!r}; the store has {have}")
+        raise UsageError(
+            f"{self.folder}: {name!r} was extracted with more than one config; "
+            f"name one of {', '.join(found)}"
+        )
+
+    def buckets(self, wanted: int, videos: int) -> int:
+        """The number of buckets: what this store began with, else `wanted`, else by set size.
+
+        Raises MismatchError where the config wants another number than the store has.
+        """
+        if self._record.exists():
+            have = int(json.loads(self._record.read_text(encoding="utf-8"))["buckets"])
+            if wanted not in (0, have):
+                raise MismatchError(
+                    f"{self.folder}: the store has {have} buckets and the config wants {wanted}; "
+                    f"set extract.buckets={have} (or 0), or give another --store"
+                )
+            return have
+        return wanted or default_buckets(videos)
+
+    def record(self, buckets: int) -> None:
+        """Fix the number of buckets for the life of this store."""
+        if not self._record.exists():
+            atomic_text(self._record, canonical_json({"buckets": buckets, "schema": 1}) + "\n")
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / "store.json"

@@ -1,0 +1,204 @@
+"""What happened to each clip: append-only JSONL, one file a process a run.
+
+Before anything that may kill the process a `started` line is written; then `ok`, `empty` or
+`failed`. So a file whose last line is `started` and whose writer is gone says which clip killed
+it. Twice means quarantine. A writer holds a lock on its file, which dies with it.
+"""
+
+import atexit
+import fcntl
+import json
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from m2hf.errors import ClipError
+
+DEATHS_TO_QUARANTINE = 2
+DECODE = "decode"  # stands where a stream does, for what all extractors share
+
+Key = tuple[str, str]  # (item id, extractor@fingerprint8)
+
+
+class LedgerWriter:
+    """Appends one process's events to its own file in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        name = f"{stamp}-{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns():x}.jsonl"
+        self._file = (folder / name).open("a", encoding="utf-8")
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._open = False
+        atexit.register(self.close)
+
+    def started(self, item: str, streams: Sequence[str], stage: str) -> None:
+        """About to do `stage` for these extractors; the next line says how it ended."""
+        self._write({"event": "started", "id": item, "streams": list(streams), "stage": stage})
+
+    def done(self, item: str, stream: str, event: str, seconds: float, reason: str = "") -> None:
+        """`event` is "ok" or "empty"; `reason` says why empty, or what to know of an ok one."""
+        line = {"event": event, "id": item, "streams": [stream], "seconds": round(seconds, 4)}
+        self._write(line | ({"message": reason} if reason else {}))
+
+    def failed(
+        self,
+        item: str,
+        streams: Sequence[str],
+        stage: str,
+        error: ClipError,
+        seconds: float,
+        attempt: int,
+    ) -> None:
+        """No features for this item; the run goes on."""
+        self._write(
+            {
+                "event": "failed",
+                "id": item,
+                "streams": list(streams),
+                "stage": stage,
+                "class": type(error).__name__,
+                "message": str(error),
+                "seconds": round(seconds, 4),
+                "attempt": attempt,
+            }
+        )
+
+    def decoded(self, item: str, seconds: float) -> None:
+        """A clip was decoded, once for all that read it."""
+        self._write({"event": "decoded", "id": item, "streams": [DECODE], "seconds": seconds})
+
+    def retry(self, item: str, streams: Sequence[str]) -> None:
+        """Forget that these failed or were quarantined."""
+        self._write({"event": "retry", "id": item, "streams": list(streams)})
+
+    def close(self) -> None:
+        """An orderly end, also in the middle of a clip, is no death."""
+        if not self._file.closed:
+            if self._open:
+                self._write({"event": "interrupted", "id": "", "streams": []})
+            self._file.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._open = line["event"] == "started"
+        line["t"] = round(time.time(), 3)
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._file.flush()  # the kernel has it: a killed process loses nothing
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an item has no features from one extractor."""
+
+    id: str
+    stream: str
+    stage: str
+    error: str
+    message: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class LedgerView:
+    """The standing of every item, from all files of a ledger.
+
+    failures: the last outcome where that is a failure; remarks: reasons of ok and empty ones;
+    quarantined: items whose processing killed its process twice since the last retry;
+    seconds: stream, or "decode" -> (items, seconds) of everything that went well.
+    """
+
+    failures: dict[Key, Failure] = field(default_factory=dict)
+    remarks: dict[Key, str] = field(default_factory=dict)
+    quarantined: dict[Key, str] = field(default_factory=dict)
+    seconds: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Merge all files in time order; a torn last line (a kill while writing) is left out."""
+        return cls._merged(folder, only=b"")
+
+    @classmethod
+    def read_quarantine(cls, folder: Path) -> dict[Key, str]:
+        """Only what is quarantined: reads last lines and retries, so that workers can ask often."""
+        return cls._merged(folder, only=b'"event": "retry"').quarantined
+
+    @classmethod
+    def _merged(cls, folder: Path, only: bytes) -> Self:
+        events: list[dict[str, Any]] = []
+        for path in sorted(folder.glob("*.jsonl")):
+            data = path.read_bytes()
+            lines = data[: data.rfind(b"\n") + 1].splitlines()
+            chosen = [line for line in lines[:-1] if only in line] + lines[-1:]
+            parsed = [json.loads(line) for line in chosen]
+            if parsed and parsed[-1]["event"] == "started" and not _alive(path):
+                parsed[-1]["event"] = "died"
+            events += parsed
+        events.sort(key=lambda event: float(event["t"]))
+        view = cls()
+        deaths: Counter[Key] = Counter()
+        for event in events:
+            for stream in event["streams"]:
+                view._apply(event, stream, deaths)
+        return view
+
+    def _apply(self, event: dict[str, Any], stream: str, deaths: Counter[Key]) -> None:
+        kind, key = event["event"], (event["id"], stream)
+        if kind in ("ok", "empty", "decoded"):
+            items, seconds = self.seconds.get(stream, (0, 0.0))
+            self.seconds[stream] = (items + 1, seconds + event["seconds"])
+        if kind == "died":
+            deaths[key] += 1
+            if deaths[key] >= DEATHS_TO_QUARANTINE:
+                self.quarantined[key] = (
+                    f"the process died {deaths[key]} times at stage {event['stage']}"
+                )
+        elif kind == "failed":
+            self.failures[key] = Failure(
+                event["id"],
+                stream,
+                event["stage"],
+                event["class"],
+                event["message"],
+                event["attempt"],
+            )
+        elif kind == "retry":
+            deaths.pop(key, None)
+            self.failures.pop(key, None)
+            self.quarantined.pop(key, None)
+        elif kind in ("ok", "empty"):
+            self.failures.pop(key, None)
+            self.remarks[key] = event.get("message", "")
+
+
+class LedgerTail:
+    """Follows a ledger as processes write it; what a progress display reads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._offsets: dict[Path, int] = {
+            path: path.stat().st_size for path in folder.glob("*.jsonl")
+        }
+
+    def new_events(self) -> Iterator[dict[str, Any]]:
+        """Whole lines written since the last call, over all files."""
+        for path in sorted(self._folder.glob("*.jsonl")):
+            with path.open("rb") as file:
+                file.seek(self._offsets.get(path, 0))
+                chunk = file.read()
+            whole = chunk[: chunk.rfind(b"\n") + 1]
+            self._offsets[path] = self._offsets.get(path, 0) + len(whole)
+            yield from (json.loads(line) for line in whole.splitlines())
+
+
+def _alive(path: Path) -> bool:
+    with path.open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False

@@ -1,0 +1,189 @@
+"""A dataset as m2hf sees it: a card (TOML) and rows (JSONL) in one folder.
+
+    MANIFEST/card.toml     name, version, source, licence, protocol, declared counts
+    MANIFEST/rows.jsonl    one video a line: id, path, split, captions, start, end, sha256
+"""
+
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+
+import tomli_w
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from m2hf.atomic import atomic_text
+from m2hf.config import Section, parse
+from m2hf.errors import ManifestError
+from m2hf.keys import canonical_json, sha256_hex
+
+Protocol = Literal["one_caption", "multi_caption", "paragraph"]
+Split = Literal["train", "val", "test"]
+
+
+class SplitCount(Section):
+    """How many videos and captions a split is declared to have."""
+
+    videos: int
+    captions: int
+
+
+class Card(Section):
+    """What a dataset declares about itself.
+
+    protocol: how captions become queries; splits: declared counts, which `check` compares.
+    benchmark: the name of the paper's column that this set stands for, where it is one.
+    """
+
+    name: str = Field(min_length=1)
+    version: str = "1"
+    protocol: Protocol
+    source: str = ""
+    licence: str = ""
+    benchmark: str = ""
+    splits: dict[Split, SplitCount] = {}
+
+
+class Row(Section):
+    """One video: `path` is relative to the media root; `start`/`end` seconds cut a part of it."""
+
+    id: str = Field(min_length=1, max_length=512)
+    path: str = Field(min_length=1)
+    split: Split
+    captions: tuple[str, ...] = ()
+    start: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    end: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+
+    @field_validator("id")
+    @classmethod
+    def _printable(cls, value: str) -> str:
+        if not value.isprintable() or value != value.strip():
+            raise ValueError("an id has printable characters and no space at its ends")
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _relative(cls, value: str) -> str:
+        path = Path(value)
+        if path.is_absolute() or ".." in path.parts or "\0" in value:
+            raise ValueError("a path is relative to the media root and stays inside it")
+        return value
+
+    @model_validator(mode="after")
+    def _forward(self) -> Self:
+        if self.end is not None and self.end <= (self.start or 0.0):
+            raise ValueError("end must be after start")
+        return self
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One caption as an item of its own: id is `<video id>#<index>`."""
+
+    id: str
+    video: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A card and its rows, in file order; ids are unique."""
+
+    card: Card
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        twice = [i for i, n in Counter(row.id for row in self.rows).items() if n > 1]
+        if twice:
+            raise ManifestError(
+                f"manifest {self.card.name}: id {twice[0]!r} occurs more than once"
+                + (f" (and {len(twice) - 1} other ids)" if len(twice) > 1 else "")
+                + "; ids must be unique, rename or remove a row"
+            )
+
+    @cached_property
+    def by_id(self) -> dict[str, Row]:
+        return {row.id: row for row in self.rows}
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the card and the rows, whatever order the rows are in."""
+        rows = sorted(row.model_dump_json() for row in self.rows)
+        return sha256_hex(canonical_json([self.card.model_dump(), rows]).encode())
+
+    def split(self, name: Split) -> list[Row]:
+        return [row for row in self.rows if row.split == name]
+
+    def counts(self) -> dict[Split, SplitCount]:
+        """What there is, in the form in which the card declares it."""
+        return {
+            name: SplitCount(videos=len(rows), captions=sum(len(r.captions) for r in rows))
+            for name in ("train", "val", "test")
+            if (rows := self.split(name))
+        }
+
+    def check(self, media: Path | None = None) -> list[str]:
+        """Every way in which the rows differ from the card, and files missing under `media`."""
+        found: list[str] = []
+        have = self.counts()
+        none = SplitCount(videos=0, captions=0)
+        for name in sorted({*have, *self.card.splits}):
+            declared, actual = self.card.splits.get(name), have.get(name, none)
+            if declared is not None and declared != actual:
+                found.append(
+                    f"split {name}: card declares {declared.videos} videos and "
+                    f"{declared.captions} captions, rows have {actual.videos} and {actual.captions}"
+                )
+        if media is not None:
+            found += [f"{r.id}: no file {r.path}" for r in self.rows if not (media / r.path).exists()]
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write card.toml and rows.jsonl into `folder`, each atomically; the card comes last."""
+        lines = [row.model_dump_json(exclude_none=True) + "\n" for row in self.rows]
+        atomic_text(folder / "rows.jsonl", "".join(lines))
+        atomic_text(folder / "card.toml", tomli_w.dumps(self.card.model_dump()))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a manifest folder; raises ManifestError naming file and line of what is wrong."""
+        card_path, rows_path = folder / "card.toml", folder / "rows.jsonl"
+        for path in (card_path, rows_path):
+            if not path.is_file():
+                raise ManifestError(
+                    f"--manifest {folder}: no {path.name} there; make one with "
+                    "`m2hf manifest from-folder VIDEOS --captions FILE.csv --out MANIFEST`"
+                )
+        try:
+            data = tomllib.loads(card_path.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise ManifestError(f"{card_path}: not TOML: {error}") from error
+        card = parse(Card, data, str(card_path))
+        with rows_path.open(encoding="utf-8") as lines:
+            return cls(card, tuple(_read_rows(rows_path, lines)))
+
+
+def captions_of(rows: Iterable[Row]) -> Iterator[Caption]:
+    """Every caption of `rows` as an item, in row order."""
+    for row in rows:
+        for index, text in enumerate(row.captions):
+            yield Caption(f"{row.id}#{index}", row.id, text)
+
+
+def _read_rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield Row.model_validate(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ManifestError(f"{path}, line {number}: not JSON: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "row"
+            raise ManifestError(f"{path}, line {number}: {key}: {first['msg']}") from error
