@@ -1,0 +1,128 @@
+"""What every extractor is: a frozen declaration, and a session opened once per process.
+
+The declaration says everything that decides the features (and so makes the fingerprint); the
+session holds the models and turns one item into Features. Three kinds differ in what they read:
+a decoded clip, a caption, or what other extractors wrote.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, ClassVar, Literal
+
+from m2hf.config import Section
+from m2hf.extract.media import DECODE_REVISION, DecodedClip, FrameView
+from m2hf.features import Features
+from m2hf.keys import fingerprint
+
+
+class Extractor(Section, ABC):
+    """A declaration. Subclasses add fields; each field is part of the fingerprint.
+
+    revision: raise it when the same config would give other features; columns: names of the
+    values where they have any; libraries: whose versions a shard records; texts: whether the
+    features have strings.
+    """
+
+    name: ClassVar[str]
+    revision: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = ()
+    libraries: ClassVar[tuple[str, ...]] = ("numpy",)
+    texts: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    dtype: Literal["float16", "float32"] = "float32"
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """D of the values."""
+
+    def weights(self) -> Mapping[str, str]:
+        """Name -> sha256 of each weight file; raises ResourceError where one is missing."""
+        return {}
+
+    def flags(self) -> tuple[str, ...]:
+        """Remarks that everything made of these features must repeat, such as "untrained"."""
+        return ()
+
+    def declared(self, upstream: Mapping[str, str]) -> dict[str, Any]:
+        """All that decides the features; `upstream` maps what is read to its fingerprint."""
+        return {
+            "extractor": self.name,
+            "revision": self.revision,
+            "config": self.model_dump(mode="json"),
+            "weights": dict(self.weights()),
+            "reads": {name: upstream[name] for name in self.reads},
+        }
+
+    def fingerprint(self, upstream: Mapping[str, str] | None = None) -> str:
+        """64 hex digits that name exactly these features."""
+        return fingerprint(self.declared(upstream or {}))
+
+    def environment(self) -> dict[str, str]:
+        """Library -> version, for the record; not part of the fingerprint."""
+        return {name: version(name) for name in sorted(self.libraries)}
+
+
+class MediaSession(ABC):
+    """Turns a decoded clip into Features."""
+
+    @abstractmethod
+    def extract(self, clip: DecodedClip) -> Features:
+        """Features of one clip; EMPTY with a reason where it has nothing of this modality."""
+
+
+class CaptionSession(ABC):
+    """Turns a caption into Features."""
+
+    @abstractmethod
+    def extract(self, caption: str) -> Features:
+        """Features of one caption."""
+
+
+class DerivedSession(ABC):
+    """Turns what other extractors wrote into Features."""
+
+    @abstractmethod
+    def extract(self, inputs: Mapping[str, Features]) -> Features:
+        """Features of one clip from those that `reads` names."""
+
+
+class MediaExtractor(Extractor):
+    """Reads a decoded clip."""
+
+    def views(self) -> tuple[FrameView, ...]:
+        """The pictures it needs."""
+        return ()
+
+    def sample_rates(self) -> tuple[int, ...]:
+        """The sound it needs."""
+        return ()
+
+    def declared(self, upstream: Mapping[str, str]) -> dict[str, Any]:
+        return super().declared(upstream) | {"decode": DECODE_REVISION}
+
+    @abstractmethod
+    def open(self, device: str) -> MediaSession:
+        """Load models, once per process."""
+
+
+class CaptionExtractor(Extractor):
+    """Reads captions; its items are captions, not videos."""
+
+    @abstractmethod
+    def open(self, device: str) -> CaptionSession:
+        """Load models, once per process."""
+
+
+class DerivedExtractor(Extractor):
+    """Reads the features of the extractors that `reads` names."""
+
+    @abstractmethod
+    def open(self, device: str) -> DerivedSession:
+        """Load models, once per process."""
+
+
+NO_VIDEO = "no video stream"
+NO_AUDIO = "no audio stream"

@@ -1,0 +1,252 @@
+"""The CLIP model that frames, captions and the text in a video share (open_clip)."""
+
+import difflib
+import logging
+import posixpath
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import field_serializer
+
+from m2hf.config import Section
+from m2hf.errors import ConfigError, ResourceError
+from m2hf.extract.compat import import_torchvision
+from m2hf.extract.weights import Weight
+
+UNTRAINED = "untrained"
+TINY = "m2hf-tiny"  # our own config of open_clip, small enough for demo and tests
+
+
+class Encoder(Section):
+    """Which CLIP: an open_clip model name, and a tag, a checkpoint file, or "" for random weights.
+
+    model: any name that open_clip knows, or `m2hf-tiny`; pretrained: an open_clip tag such as
+    `openai`, a path to a checkpoint (.safetensors, .pt), or "" for weights drawn from `seed`,
+    whose every output is flagged "untrained". quick_gelu: for a checkpoint *file* of OpenAI's
+    models, which were trained with that activation; a tag brings its own.
+    """
+
+    model: str = "ViT-B-32"
+    pretrained: str = "openai"
+    seed: int = 0
+    quick_gelu: bool = False
+
+    @property
+    def width(self) -> int:
+        """D of the joint space; raises ConfigError for a model that open_clip doesn't know."""
+        return int(_model_config(self.model)["embed_dim"])
+
+    def weights(self) -> dict[str, str]:
+        """Name -> sha256 of the checkpoint; for random weights, how they were drawn."""
+        if not self.pretrained:
+            return {self.model: f"{UNTRAINED}: seed {self.seed}, torch {version('torch')}"}
+        return {f"{self.model}/{self._label(self.pretrained)}": self._weight().locate().sha256}
+
+    def flags(self) -> tuple[str, ...]:
+        return () if self.pretrained else (UNTRAINED,)
+
+    def open(self, device: str) -> "OpenClip":
+        """Load the model on `device`, once per process and declaration."""
+        return _open(self, device)
+
+    @field_serializer("pretrained")
+    def _label(self, pretrained: str) -> str:
+        """Where a checkpoint file lies is no part of what it is: its digest is."""
+        return "file" if self._is_path else pretrained
+
+    @property
+    def _is_path(self) -> bool:
+        return "/" in self.pretrained or Path(self.pretrained).suffix in {".pt", ".safetensors"}
+
+    def _weight(self) -> Weight:
+        if self._is_path:
+            return Weight(self.model, size_mb=0, explicit=self.pretrained)
+        return _tagged_weight(self.model, self.pretrained)
+
+    def tag_options(self) -> dict[str, Any]:
+        """What a tag says of its weights beside the file: activation and preprocessing.
+
+        open_clip only warns where a file is loaded with another activation than it was trained
+        with, and the features are then wrong.
+        """
+        if not self.pretrained or self._is_path:
+            return {"force_quick_gelu": self.quick_gelu}
+        entry = _library().get_pretrained_cfg(self.model, self.pretrained)
+        picture = ("mean", "std", "interpolation", "resize_mode")
+        return {
+            "force_quick_gelu": bool(entry.get("quick_gelu", False)),
+            "force_preprocess_cfg": {key: entry[key] for key in picture if key in entry},
+        }
+
+    def checkpoint(self) -> Path:
+        """The checkpoint file; raises ResourceError where it is missing."""
+        return self._weight().locate().paths[0]
+
+
+class OpenClip:
+    """A loaded CLIP: pictures and sentences to unit vectors of one space."""
+
+    def __init__(self, encoder: Encoder, device: str) -> None:
+        import torch
+
+        open_clip = _library()
+        config = _model_config(encoder.model)
+        checkpoint = str(encoder.checkpoint()) if encoder.pretrained else None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(encoder.seed)
+            try:
+                model, _, preprocess = open_clip.create_model_and_transforms(
+                    encoder.model, pretrained=checkpoint, **encoder.tag_options()
+                )
+            except (RuntimeError, KeyError) as error:
+                raise ResourceError(
+                    f"weights {checkpoint} don't fit the model {encoder.model}: "
+                    f"{str(error).splitlines()[0]}"
+                ) from error
+        self._torch = torch
+        self._model = model.eval().to(device)
+        self._preprocess = preprocess
+        self._tokenizer = open_clip.get_tokenizer(encoder.model)
+        self._device = device
+        self.width = int(config["embed_dim"])
+        self.context = int(config["text_cfg"].get("context_length", 77))
+        tower = model if hasattr(model, "ln_final") else getattr(model, "text", None)
+        if not hasattr(tower, "ln_final") or not hasattr(self._tokenizer, "eot_token_id"):
+            raise ConfigError(
+                f"encoder.model = {encoder.model!r}: token embeddings need a text tower of "
+                "open_clip's own (ViT-*, RN*, convnext*, ...), not one of another library"
+            )
+        self._tower = tower
+
+    def encode_pictures(self, pixels: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
+        """(F, H, W, 3) uint8 -> (F, D) unit vectors, by the model's own preprocessing."""
+        from PIL import Image
+
+        torch = self._torch
+        done = []
+        with torch.inference_mode():
+            for first in range(0, len(pixels), batch):
+                part = [
+                    self._preprocess(Image.fromarray(frame))
+                    for frame in pixels[first : first + batch]
+                ]
+                encoded = self._model.encode_image(torch.stack(part).to(self._device))
+                done.append(_unit(encoded.float().cpu().numpy()))
+        return np.concatenate(done)
+
+    def token_count(self, text: str) -> int:
+        """Tokens of `text` without the two that mark its ends."""
+        return len(self._tokenizer.encode(text))
+
+    @property
+    def room(self) -> int:
+        """The most tokens that one sentence may have."""
+        return self.context - 2
+
+    def encode_sentences(self, texts: list[str]) -> NDArray[np.float32]:
+        """(N, D) unit vectors; what is beyond `room` tokens is cut, so split before."""
+        with self._torch.inference_mode():
+            encoded = self._model.encode_text(self._tokenizer(texts).to(self._device))
+        return _unit(encoded.float().cpu().numpy())
+
+    def encode_tokens(self, text: str) -> NDArray[np.float32]:
+        """(1 + W, D) unit vectors: the sentence, then each of its W tokens in order.
+
+        Tokens are the text tower's last states through its projection, as CLIP does for the
+        sentence, which is the state at the end mark.
+        """
+        torch = self._torch
+        caught: list[Any] = []
+        hook = self._tower.ln_final.register_forward_hook(lambda *args: caught.append(args[2]))
+        ids = self._tokenizer([text]).to(self._device)
+        try:
+            with torch.inference_mode():
+                sentence = self._model.encode_text(ids)
+                states = caught[0][0]
+                projection = self._tower.text_projection
+                if projection is not None:
+                    projected = (
+                        projection(states)
+                        if isinstance(projection, torch.nn.Module)
+                        else states @ projection
+                    )
+                else:
+                    projected = states
+        finally:
+            hook.remove()
+        end = int((ids[0] == self._tokenizer.eot_token_id).nonzero()[0])
+        rows = torch.cat([sentence, projected[1:end]]).float().cpu().numpy()
+        return _unit(rows)
+
+
+@cache
+def _open(encoder: Encoder, device: str) -> OpenClip:
+    return OpenClip(encoder, device)
+
+
+@cache
+def _library() -> Any:
+    import_torchvision()
+    import open_clip
+
+    # open_clip logs a warning for each random model; our flag says it where it is read.
+    logging.getLogger("root").addFilter(
+        lambda record: "Model initialized randomly" not in record.getMessage()
+    )
+    with as_file(files("m2hf.extract") / f"{TINY}.json") as path:
+        open_clip.add_model_config(path)
+    return open_clip
+
+
+def _model_config(name: str) -> Mapping[str, Any]:
+    known = _library().list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "see open_clip.list_models()"
+        raise ConfigError(f"encoder.model = {name!r}: open_clip has no such model; {hint}")
+    config: Mapping[str, Any] = _library().get_model_config(name)
+    return config
+
+
+def _tagged_weight(model: str, tag: str) -> Weight:
+    """An open_clip tag, looked for where open_clip and huggingface_hub keep what they loaded."""
+    from huggingface_hub import try_to_load_from_cache
+
+    known = _library().list_pretrained_tags_by_model(model)
+    if tag not in known:
+        raise ConfigError(
+            f"encoder.pretrained = {tag!r}: open_clip has no such weights for {model}; "
+            f"known: {', '.join(known) or 'none'}; or give a path, or '' for random weights"
+        )
+    entry = _library().get_pretrained_cfg(model, tag)
+    candidates: Iterable[Any] = ()
+    if hub := entry.get("hf_hub"):
+        repository, inside = posixpath.split(hub)
+        names = [inside] if inside else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+        candidates = (try_to_load_from_cache(repository, name) for name in names)
+    found = next((Path(c) for c in candidates if isinstance(c, str)), None)
+    if found is None and (url := entry.get("url")):
+        found = Path("~/.cache/clip").expanduser() / Path(url).name
+    return Weight(
+        f"{model}/{tag}",
+        size_mb=600,
+        cached=found,
+        get=(
+            f"on a machine with a network run python -c \"import open_clip; "
+            f"open_clip.create_model('{model}', '{tag}')\" and copy its cache folder here, or set "
+            f"extract.encoder.pretrained to a checkpoint file; without weights, "
+            f"extract.encoder.model={TINY} with extract.encoder.pretrained='' runs untrained"
+        ),
+    )
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = rows / np.maximum(norm, 1e-12)
+    return unit

