@@ -1,0 +1,1 @@
+"""Plan, run and account for extraction; the only folder that imports dask."""

@@ -1,0 +1,138 @@
+"""The verbs on a job: plan, extract, status, retry, verify. What a command line or a script calls."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from m2hf.errors import SchemaError, ShardError
+from m2hf.layout import StoreLayout
+from m2hf.ledger import LedgerView, LedgerWriter
+from m2hf.pipelines.bucket import Receipt
+from m2hf.pipelines.executors import Executor
+from m2hf.pipelines.job import Job
+from m2hf.pipelines.plan import Standing, Survey, survey, tasks
+from m2hf.shard import Shard
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a job stands: counts per extractor, and why there are no features where there aren't."""
+
+    counts: dict[str, dict[str, int]]
+    failures: list[dict[str, Any]]
+    remarks: list[dict[str, str]]
+    seconds: dict[str, tuple[int, float]]
+    damaged: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Every item has features, or is EMPTY for a reason."""
+        return all(c[k] == 0 for c in self.counts.values() for k in Standing.COUNTS[2:])
+
+    def as_json(self) -> dict[str, Any]:
+        """What `status --json` prints."""
+        return {
+            "extractors": self.counts,
+            "failures": self.failures,
+            "remarks": self.remarks,
+            "seconds_per_item": {
+                name: round(seconds / items, 4) for name, (items, seconds) in self.seconds.items()
+            },
+            "damaged": self.damaged,
+        }
+
+
+def plan(job: Job) -> Survey:
+    """What is there and what is to be done; touches nothing."""
+    return survey(job, LedgerView.read(job.layout.ledger))
+
+
+def extract(job: Job, executor: Executor, found: Survey) -> Iterator[Receipt]:
+    """Do what `found` says is missing; a receipt a task. Raises ResourceError to stop a run."""
+    job.layout.record(job.buckets)
+    yield from executor.run(job, tasks(job, found))
+
+
+def status(job: Job) -> Status:
+    """Count every item of the job from shards and ledger."""
+    view = LedgerView.read(job.layout.ledger)
+    found = survey(job, view)
+    streams = {job.stream(name): name for name in job.names}
+    wanted = {
+        (item, stream)
+        for stream, name in streams.items()
+        for bucket in range(job.buckets)
+        for item in job.items(name, bucket)
+    }
+    settled = _settled(job)
+    failures = [
+        {"id": f.id, "extractor": streams[f.stream], "stage": f.stage, "class": f.error}
+        | {"message": f.message, "attempt": f.attempt}
+        for key, f in sorted(view.failures.items())
+        if key in wanted and key not in settled and key not in view.quarantined
+    ] + [
+        {"id": item, "extractor": streams[stream], "stage": "quarantine", "class": "Quarantined"}
+        | {"message": why, "attempt": 2}
+        for (item, stream), why in sorted(view.quarantined.items())
+        if (item, stream) in wanted and (item, stream) not in settled
+    ]
+    remarks = [
+        {"id": item, "extractor": streams[stream], "message": reason}
+        for (item, stream), reason in sorted(settled.items())
+        if reason and (item, stream) in wanted
+    ]
+    seconds = {
+        streams.get(stream, stream): spent
+        for stream, spent in view.seconds.items()
+        if stream in streams or "@" not in stream
+    }
+    return Status(found.counts, failures, remarks, seconds, found.damaged)
+
+
+def forget(job: Job) -> int:
+    """Let everything that failed or was quarantined be tried again; how many items that is."""
+    view = LedgerView.read(job.layout.ledger)
+    streams = {job.stream(name) for name in job.names}
+    keys = [key for key in {**view.failures, **view.quarantined} if key[1] in streams]
+    if keys:
+        writer = LedgerWriter(job.layout.ledger)
+        for item, stream in sorted(keys):
+            writer.retry(item, [stream])
+        writer.close()
+    return len(keys)
+
+
+def verify(layout: StoreLayout, only: tuple[str, ...]) -> Iterator[tuple[str, int, str]]:
+    """Read every shard of the store and check each digest: (file, items, "" or what is wrong).
+
+    Needs no weights and no media. Raises SchemaError for a shard of another version.
+    """
+    for stream in layout.streams():
+        if stream.partition("@")[0] not in only:
+            continue
+        for path in layout.shards(stream):
+            name = str(path.relative_to(layout.root))
+            try:
+                shard = Shard.open(path)
+                shard.verify()
+            except SchemaError:
+                raise
+            except ShardError as error:
+                yield name, 0, str(error)
+            else:
+                yield name, len(shard), ""
+
+
+def _settled(job: Job) -> dict[tuple[str, str], str]:
+    """(item, stream) -> reason, of everything in the job's shards."""
+    settled: dict[tuple[str, str], str] = {}
+    for name in job.names:
+        for path in job.layout.shards(job.stream(name)):
+            try:
+                shard = Shard.open(path)
+            except ShardError:
+                continue
+            stream = job.stream(name)
+            settled |= {(i, stream): r for i, r in zip(shard.ids, shard.reasons, strict=True)}
+    return settled
+

@@ -1,0 +1,161 @@
+"""One extraction job: which features of which videos, from where to where.
+
+A JobSpec is plain data and travels to workers; a Job is what each process makes of it.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+from m2hf import __version__
+from m2hf.config import parse
+from m2hf.errors import MismatchError, UsageError
+from m2hf.extract.base import CaptionExtractor, Extractor
+from m2hf.keys import SHORT, bucket_of, canonical_json
+from m2hf.layout import StoreLayout
+from m2hf.manifest import Manifest, Row, captions_of
+from m2hf.pipelines.config import ExtractConfig
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """Paths and settings, as a worker needs them. config is the canonical [extract] section."""
+
+    manifest: str
+    manifest_digest: str
+    media: str
+    store: str
+    config: str
+    only: tuple[str, ...]
+    version: str = __version__
+
+
+@dataclass(frozen=True)
+class Job:
+    """A manifest, its media, the store, and the extractors to run, with their fingerprints."""
+
+    spec: JobSpec
+    manifest: Manifest
+    media: Path
+    layout: StoreLayout
+    config: ExtractConfig
+    names: tuple[str, ...]
+    fingerprints: Mapping[str, str]
+    buckets: int
+
+    @classmethod
+    def prepare(
+        cls,
+        manifest: Path,
+        media: Path,
+        store: Path,
+        section: Mapping[str, Any],
+        only: tuple[str, ...],
+    ) -> Self:
+        """Check everything that can be wrong before a clip is touched.
+
+        Raises UsageError for paths that aren't there, ConfigError for the config, ResourceError
+        for missing weights, MismatchError for a store of another shape.
+        """
+        if not media.is_dir():
+            raise UsageError(f"--media {media}: no such folder; give the root of the video files")
+        spec = JobSpec(
+            manifest=str(manifest.absolute()),
+            manifest_digest=Manifest.load(manifest).digest,
+            media=str(media.absolute()),
+            store=str(store.absolute()),
+            config=canonical_json(dict(section)),
+            only=only,
+        )
+        return cls.open(spec)
+
+    @classmethod
+    def open(cls, spec: JobSpec) -> Self:
+        """The job in this process; made once.
+
+        Raises MismatchError where this process sees another manifest or runs another m2hf.
+        """
+        job: Self = _open(cls, spec)
+        return job
+
+    @cached_property
+    def by_bucket(self) -> dict[int, list[Row]]:
+        """Bucket -> its rows, in id order."""
+        rows: dict[int, list[Row]] = {}
+        for row in sorted(self.manifest.rows, key=lambda row: row.id):
+            rows.setdefault(bucket_of(row.id, self.buckets), []).append(row)
+        return rows
+
+    def extractor(self, name: str) -> Extractor:
+        return self.config.extractor(name)
+
+    def stream(self, name: str) -> str:
+        """`extractor@fingerprint8`, as folders and the ledger have it."""
+        return f"{name}@{self.fingerprints[name][:SHORT]}"
+
+    def shard(self, name: str, bucket: int) -> Path:
+        return self.layout.shard(name, self.fingerprints[name], bucket, self.buckets)
+
+    def items(self, name: str, bucket: int) -> list[str]:
+        """Ids that this extractor should have features of: videos, or their captions."""
+        rows = self.by_bucket.get(bucket, [])
+        if isinstance(self.extractor(name), CaptionExtractor):
+            return [caption.id for caption in captions_of(rows)]
+        return [row.id for row in rows]
+
+    @cached_property
+    def device(self) -> str:
+        if self.config.device != "auto":
+            return self.config.device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def configure_process(self) -> None:
+        """Fix what would make bytes depend on the process: torch's threads, before its first use."""
+        if any("torch" in self.extractor(name).libraries for name in self.names):
+            import torch
+
+            torch.set_num_threads(self.config.threads)
+
+
+@lru_cache(maxsize=4)
+def _open(cls: type[Job], spec: JobSpec) -> Job:
+    import json
+
+    os.environ["HF_HUB_OFFLINE"] = "1"  # weights are resolved before a run, never during it
+    if spec.version != __version__:
+        raise MismatchError(
+            f"this worker runs m2hf {__version__}, the job is of m2hf {spec.version}; "
+            "install one version everywhere"
+        )
+    manifest = Manifest.load(Path(spec.manifest))
+    if manifest.digest != spec.manifest_digest:
+        raise MismatchError(f"{spec.manifest}: changed while the job was running; start it again")
+    config = parse(ExtractConfig, json.loads(spec.config), "extract")
+    layout = StoreLayout(Path(spec.store), manifest.card.name)
+    fingerprints: dict[str, str] = {}
+    for name in _with_upstream(config, spec.only):
+        fingerprints[name] = config.extractor(name).fingerprint(fingerprints)
+    return cls(
+        spec=spec,
+        manifest=manifest,
+        media=Path(spec.media),
+        layout=layout,
+        config=config,
+        names=spec.only,
+        fingerprints=fingerprints,
+        buckets=layout.buckets(config.buckets, len(manifest.rows)),
+    )
+
+
+def _with_upstream(config: ExtractConfig, names: tuple[str, ...]) -> list[str]:
+    ordered: list[str] = []
+    for name in names:
+        for needed in (*config.extractor(name).reads, name):
+            if needed not in ordered:
+                ordered.append(needed)
+    return ordered

@@ -1,0 +1,194 @@
+"""What is there, what failed, and what is to be done: a set difference, read from files alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from m2hf.errors import MismatchError, SchemaError, ShardError, UsageError
+from m2hf.extract.base import CaptionExtractor, DerivedExtractor
+from m2hf.features import Status
+from m2hf.keys import canonical_json, sha256_hex
+from m2hf.ledger import Key, LedgerView
+from m2hf.manifest import captions_of
+from m2hf.pipelines.job import Job
+from m2hf.shard import Shard
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One extractor's items of one bucket, each in exactly one of these sets."""
+
+    ok: frozenset[str] = frozenset()
+    empty: frozenset[str] = frozenset()
+    failed: frozenset[str] = frozenset()
+    quarantined: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
+
+    COUNTS = ("ok", "empty", "failed", "quarantined", "missing")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One bucket and the extractors that share its decode. Tasks of wave 1 read what wave 0 wrote.
+
+    failed: items not to try again, as the ledger has them.
+    """
+
+    bucket: int
+    names: tuple[str, ...]
+    wave: int = 0
+    failed: tuple[Key, ...] = ()
+
+
+@dataclass
+class Survey:
+    """The standing of a whole job. damaged: shards that can't be read and will be done again."""
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    todo: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    failed: dict[int, tuple[Key, ...]] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
+
+    @property
+    def failures(self) -> int:
+        """Items that were tried and gave nothing."""
+        return sum(c["failed"] + c["quarantined"] for c in self.counts.values())
+
+    @property
+    def missing(self) -> int:
+        return sum(c["missing"] for c in self.counts.values())
+
+
+def survey(job: Job, ledger: LedgerView) -> Survey:
+    """Look at every shard of the job once; raises SchemaError for one of another version."""
+    result = Survey({name: dict.fromkeys(Standing.COUNTS, 0) for name in job.names})
+    for bucket in range(job.buckets):
+        todo: list[str] = []
+        failed: list[Key] = []
+        for name in job.names:
+            shard = None
+            try:
+                shard = read_shard(job, name, bucket)
+            except SchemaError:
+                raise
+            except ShardError as error:
+                result.damaged.append(str(error))
+            now = standing(job, name, bucket, shard, ledger.failures, ledger.quarantined)
+            for count in Standing.COUNTS:
+                result.counts[name][count] += len(getattr(now, count))
+            if now.missing:
+                todo.append(name)
+            failed += [(item, job.stream(name)) for item in sorted(now.failed)]
+        result.failed[bucket] = tuple(failed)
+        if todo:
+            result.todo[bucket] = tuple(todo)
+    return result
+
+
+def tasks(job: Job, found: Survey) -> list[Task]:
+    """Tasks for all that is missing, in an order that any executor may follow wave by wave.
+
+    Raises UsageError where an extractor reads what is neither there nor asked for.
+    """
+    planned: list[Task] = []
+    for bucket, missing in sorted(found.todo.items()):
+        for group in _groups(job):
+            names = tuple(name for name in missing if name in group)
+            derived = [n for n in names if isinstance(job.extractor(n), DerivedExtractor)]
+            later = [n for n in derived if not set(job.extractor(n).reads) <= set(group)]
+            for name in later:
+                _check_upstream(job, name, bucket)
+            if now := tuple(name for name in names if name not in later):
+                planned.append(Task(bucket, now, 0, found.failed[bucket]))
+            if later:
+                planned.append(Task(bucket, tuple(later), 1, found.failed[bucket]))
+    return sorted(planned, key=lambda task: task.wave)
+
+
+def read_shard(job: Job, name: str, bucket: int) -> Shard | None:
+    """The shard of one extractor and bucket; None where there is none yet.
+
+    Raises ShardError where it can't be read, MismatchError where it is not what its place says.
+    """
+    path = job.shard(name, bucket)
+    if not path.exists():
+        return None
+    shard = Shard.open(path)
+    place = (job.fingerprints[name], bucket, job.buckets)
+    if (shard.header.fingerprint, shard.header.bucket, shard.header.buckets) != place:
+        raise MismatchError(
+            f"{path}: the file is of another place in the store (its fingerprint or bucket "
+            "differs); move it away and extract again"
+        )
+    return shard
+
+
+def standing(
+    job: Job,
+    name: str,
+    bucket: int,
+    shard: Shard | None,
+    failures: Mapping[Key, object],
+    quarantined: Mapping[Key, object],
+) -> Standing:
+    """Sort the wanted items by what the shard and the ledger say.
+
+    A verified item counts, whatever the ledger says; one made from other content (a changed
+    caption, another file) does not.
+    """
+    sources = source_digests(job, name, bucket)
+    stream = job.stream(name)
+    sets: dict[str, set[str]] = {count: set() for count in Standing.COUNTS}
+    have = {} if shard is None else {item: i for i, item in enumerate(shard.ids)}
+    for item in job.items(name, bucket):
+        i = have.get(item)
+        if shard is not None and i is not None:
+            if sources.get(item) in (None, shard.media_sha256[i]):
+                sets["ok" if shard.status[i] is Status.OK else "empty"].add(item)
+                continue
+        if (item, stream) in quarantined:
+            sets["quarantined"].add(item)
+        elif (item, stream) in failures:
+            sets["failed"].add(item)
+        else:
+            sets["missing"].add(item)
+    return Standing(**{count: frozenset(items) for count, items in sets.items()})
+
+
+def source_digests(job: Job, name: str, bucket: int) -> dict[str, str]:
+    """Item -> sha256 of what it is to be made from, as far as that is known without decoding.
+
+    Of a video, what the manifest says; of a caption, its text; of derived features, the digests
+    of what they are derived from.
+    """
+    rows = job.by_bucket.get(bucket, [])
+    extractor = job.extractor(name)
+    if isinstance(extractor, CaptionExtractor):
+        return {c.id: sha256_hex(c.text.encode()) for c in captions_of(rows)}
+    if isinstance(extractor, DerivedExtractor):
+        parts: dict[str, list[str]] = {}
+        for read in extractor.reads:
+            try:
+                shard = read_shard(job, read, bucket)
+            except ShardError:
+                shard = None
+            if shard is not None:
+                for item, digest in zip(shard.ids, shard.digests, strict=True):
+                    parts.setdefault(item, []).append(digest)
+        whole = len(extractor.reads)
+        return {i: sha256_hex(canonical_json(d).encode()) for i, d in parts.items() if len(d) == whole}
+    return {row.id: row.sha256 for row in rows if row.sha256 is not None}
+
+
+def _groups(job: Job) -> list[tuple[str, ...]]:
+    grouped = [name for group in job.config.groups for name in group]
+    rest = tuple(name for name in job.names if name not in grouped)
+    return [group for group in (*job.config.groups, rest) if group]
+
+
+def _check_upstream(job: Job, name: str, bucket: int) -> None:
+    for read in job.extractor(name).reads:
+        if read not in job.names and not job.shard(read, bucket).exists():
+            raise UsageError(
+                f"--only {','.join(job.names)}: {name} reads {read}, and the store has no "
+                f"{job.stream(read)}; add {read} to --only"
+            )
