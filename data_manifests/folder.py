@@ -61,7 +61,9 @@ def from_folder(videos: Path, captions: Path, name: str) -> FolderManifest:
     ]
     several = any(len(row.captions) > 1 for row in rows if row.split == "test")
     protocol: Protocol = "multi_caption" if several else "one_caption"
-    manifest = Manifest(Card(name=name, protocol=protocol, source="a folder of videos"), tuple(rows))
+    manifest = Manifest(
+        Card(name=name, protocol=protocol, source="a folder of videos"), tuple(rows)
+    )
     declared = manifest.card.model_copy(update={"splits": manifest.counts()})
     return FolderManifest(
         Manifest(declared, manifest.rows),
@@ -81,7 +83,9 @@ def _read_captions(
         reader = csv.DictReader(stream)
         header = reader.fieldnames or []
         if not {"id", "caption"} <= set(header):
-            raise ManifestError(f"{path}: header is {','.join(header)}, expected id,caption[,split]")
+            raise ManifestError(
+                f"{path}: header is {','.join(header)}, expected id,caption[,split]"
+            )
         for line in reader:
             where = f"{path}, line {reader.line_num}"
             video, text = (line["id"] or "").strip(), (line["caption"] or "").strip()

@@ -1,5 +1,6 @@
 """Sound as statistics of its log-mel spectrogram, a row for each window (librosa)."""
 
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -64,7 +65,7 @@ class AudioSession(MediaSession):
         # The last window takes a rest of less than half a window with it.
         count = max(1, round(level.shape[1] / step))
         edges = [*range(0, count * step, step), level.shape[1]]
-        windows = [level[:, a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        windows = [level[:, a:b] for a, b in pairwise(edges)]
         values = np.stack([np.concatenate([w.mean(axis=1), w.std(axis=1)]) for w in windows])
         times = np.minimum(np.array(edges) * _HOP_S, sound.duration_s)
         times[-1] = sound.duration_s

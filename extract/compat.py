@@ -21,7 +21,8 @@ def import_torchvision() -> Any:
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise
-        schemas = torch.library.Library("torchvision", "DEF")
+        library: Any = torch.library.Library  # torch leaves it untyped
+        schemas = library("torchvision", "DEF")
         schemas.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         schemas.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _kept.append(schemas)

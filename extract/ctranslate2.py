@@ -31,7 +31,9 @@ def read_model(data: bytes) -> Ctranslate2Model:
     try:
         return _parse(_Cursor(data))
     except (struct.error, UnicodeDecodeError, KeyError, ValueError, IndexError) as error:
-        raise ResourceError(f"not a CTranslate2 model file of version {_VERSION}: {error}") from error
+        raise ResourceError(
+            f"not a CTranslate2 model file of version {_VERSION}: {error}"
+        ) from error
 
 
 class _Cursor:

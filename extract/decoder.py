@@ -112,7 +112,9 @@ class Decoder:
             process.kill()
 
         timer = threading.Timer(
-            self.limits.timeout_s, stop, [f"over the limit of {self.limits.timeout_s:g} s to decode"]
+            self.limits.timeout_s,
+            stop,
+            [f"over the limit of {self.limits.timeout_s:g} s to decode"],
         )
         readers = [
             threading.Thread(target=self._drain, args=(read, recording, i, stop))
@@ -160,8 +162,7 @@ class Decoder:
                 size = _PIXELS.search(match[2])
                 if size and int(size[1]) * int(size[2]) > self.limits.max_pixels:
                     return (
-                        f"picture of {size[0]} is over the limit of "
-                        f"{self.limits.max_pixels} pixels"
+                        f"picture of {size[0]} is over the limit of {self.limits.max_pixels} pixels"
                     )
         elif not recording.first_error and _TROUBLE.search(line):
             plain = _ADDRESS.sub("", line).strip()

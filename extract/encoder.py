@@ -116,13 +116,13 @@ class OpenClip:
         self._device = device
         self.width = int(config["embed_dim"])
         self.context = int(config["text_cfg"].get("context_length", 77))
-        tower = model if hasattr(model, "ln_final") else getattr(model, "text", None)
+        tower: Any = model if hasattr(model, "ln_final") else getattr(model, "text", None)
         if not hasattr(tower, "ln_final") or not hasattr(self._tokenizer, "eot_token_id"):
             raise ConfigError(
                 f"encoder.model = {encoder.model!r}: token embeddings need a text tower of "
                 "open_clip's own (ViT-*, RN*, convnext*, ...), not one of another library"
             )
-        self._tower = tower
+        self._tower: Any = tower
 
     def encode_pictures(self, pixels: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
         """(F, H, W, 3) uint8 -> (F, D) unit vectors, by the model's own preprocessing."""
@@ -228,7 +228,9 @@ def _tagged_weight(model: str, tag: str) -> Weight:
     candidates: Iterable[Any] = ()
     if hub := entry.get("hf_hub"):
         repository, inside = posixpath.split(hub)
-        names = [inside] if inside else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+        names = (
+            [inside] if inside else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+        )
         candidates = (try_to_load_from_cache(repository, name) for name in names)
     found = next((Path(c) for c in candidates if isinstance(c, str)), None)
     if found is None and (url := entry.get("url")):
@@ -238,7 +240,7 @@ def _tagged_weight(model: str, tag: str) -> Weight:
         size_mb=600,
         cached=found,
         get=(
-            f"on a machine with a network run python -c \"import open_clip; "
+            f'on a machine with a network run python -c "import open_clip; '
             f"open_clip.create_model('{model}', '{tag}')\" and copy its cache folder here, or set "
             f"extract.encoder.pretrained to a checkpoint file; without weights, "
             f"extract.encoder.model={TINY} with extract.encoder.pretrained='' runs untrained"

@@ -1,5 +1,6 @@
 """Motion as histograms of dense optical flow, a row for each window (OpenCV's DIS flow)."""
 
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -43,7 +44,7 @@ class MotionSession(MediaSession):
 
         cv2.setNumThreads(1)  # workers are the parallelism
         self._declared = declared
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def extract(self, clip: DecodedClip) -> Features:
         frames = clip.frames(self._declared.view)
@@ -62,7 +63,7 @@ class MotionSession(MediaSession):
         window = np.floor(frames.start_s[:-1] / self._declared.window_s).astype(int)
         firsts = np.flatnonzero(np.diff(window, prepend=-1))
         bounds = [*firsts, len(pairs)]
-        values = [pairs[a:b].mean(axis=0) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        values = [pairs[a:b].mean(axis=0) for a, b in pairwise(bounds)]
         return Features(
             np.stack(values).astype(np.float32),
             frames.start_s[bounds[:-1]],

@@ -102,9 +102,7 @@ class OcrSession(MediaSession):
         return found
 
 
-def _changed(
-    pixels: NDArray[np.uint8], chosen: NDArray[np.intp], same: float
-) -> list[int]:
+def _changed(pixels: NDArray[np.uint8], chosen: NDArray[np.intp], same: float) -> list[int]:
     """Those of the chosen frames whose picture is not the one that was read last."""
     import cv2
 
@@ -166,7 +164,9 @@ def _reader(folder: str, device: str) -> Any:
             state = torch.load(path, map_location="cpu", weights_only=True)
             network.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
         except (RuntimeError, KeyError, AttributeError) as error:
-            raise ResourceError(f"weights {path.name} don't fit EasyOCR's network: {error}") from error
+            raise ResourceError(
+                f"weights {path.name} don't fit EasyOCR's network: {error}"
+            ) from error
         return network.eval().to(device)
 
     reader = easyocr.Reader(

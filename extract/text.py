@@ -100,9 +100,7 @@ def _lines_read(ocr: Features, least: float) -> list[_Line]:
     for start, strings in sorted(frames.items()):
         text = " ".join(s.text for s in strings)
         confidence = sum(s.confidence for s in strings) / len(strings)
-        line = lines.setdefault(
-            text.casefold(), _Line(text, start, strings[0].end_s, confidence)
-        )
+        line = lines.setdefault(text.casefold(), _Line(text, start, strings[0].end_s, confidence))
         line.end_s = max(line.end_s, strings[0].end_s)
         line.confidence = max(line.confidence, confidence)
     return list(lines.values())
@@ -127,7 +125,9 @@ def _chunks(text: str, model: OpenClip) -> Iterator[str]:
         if part:
             yield part
         while model.token_count(word) > model.room:
-            fits = next(n for n in range(len(word), 0, -1) if model.token_count(word[:n]) <= model.room)
+            fits = next(
+                n for n in range(len(word), 0, -1) if model.token_count(word[:n]) <= model.room
+            )
             yield word[:fits]
             word = word[fits:]
         part = word

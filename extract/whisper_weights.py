@@ -71,7 +71,9 @@ def load(file: WeightFile, device: str) -> Any:
             checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             dimensions, state = checkpoint["dims"], checkpoint["model_state_dict"]
         except (RuntimeError, KeyError, TypeError) as error:
-            raise ResourceError(f"weights {file.name}: not a Whisper checkpoint: {error}") from error
+            raise ResourceError(
+                f"weights {file.name}: not a Whisper checkpoint: {error}"
+            ) from error
     else:
         arrays = whisper_state(read_model(data).variables)
         dimensions = whisper_dimensions(arrays)

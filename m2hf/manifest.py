@@ -1,7 +1,7 @@
 """A dataset as m2hf sees it: a card (TOML) and rows (JSONL) in one folder.
 
-    MANIFEST/card.toml     name, version, source, licence, protocol, declared counts
-    MANIFEST/rows.jsonl    one video a line: id, path, split, captions, start, end, sha256
+MANIFEST/card.toml     name, version, source, licence, protocol, declared counts
+MANIFEST/rows.jsonl    one video a line: id, path, split, captions, start, end, sha256
 """
 
 import json
@@ -45,7 +45,7 @@ class Card(Section):
     source: str = ""
     licence: str = ""
     benchmark: str = ""
-    splits: dict[Split, SplitCount] = {}
+    splits: dict[Split, SplitCount] = Field(default_factory=dict)
 
 
 class Row(Section):
@@ -140,7 +140,9 @@ class Manifest:
                     f"{declared.captions} captions, rows have {actual.videos} and {actual.captions}"
                 )
         if media is not None:
-            found += [f"{r.id}: no file {r.path}" for r in self.rows if not (media / r.path).exists()]
+            found += [
+                f"{r.id}: no file {r.path}" for r in self.rows if not (media / r.path).exists()
+            ]
         return found
 
     def save(self, folder: Path) -> None:

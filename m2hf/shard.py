@@ -17,6 +17,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -184,9 +185,7 @@ class Shard:
         texts = None
         if self.text is not None and self.text_offset is not None:
             ends = self.text_offset[rows.start : rows.stop + 1]
-            texts = tuple(
-                self.text[a:b].decode() for a, b in zip(ends[:-1], ends[1:], strict=True)
-            )
+            texts = tuple(self.text[a:b].decode() for a, b in pairwise(ends))
         features = Features(
             values=self.values[rows],
             start_s=self.start_s[rows],

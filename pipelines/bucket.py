@@ -216,9 +216,7 @@ class _BucketRun:
             columns=extractor.columns,
             flags=extractor.flags(),
         )
-        write_shard(
-            job.shard(name, bucket), header, [*old, *new], extractor.dtype, extractor.width
-        )
+        write_shard(job.shard(name, bucket), header, [*old, *new], extractor.dtype, extractor.width)
 
 
 @contextmanager
@@ -229,7 +227,9 @@ def _as_m2hf_errors(name: str) -> Iterator[None]:
     except M2hfError:
         raise
     except MemoryError as error:
-        raise ResourceError(f"{name}: out of memory; use fewer workers or smaller batches") from error
+        raise ResourceError(
+            f"{name}: out of memory; use fewer workers or smaller batches"
+        ) from error
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's, whichever device
             raise ResourceError(f"{name}: out of device memory: {error}") from error

@@ -64,7 +64,10 @@ else:
         "ExtractConfig",
         __base__=_Running,
         **{
-            name: (registry.extractor_class(name), Field(default_factory=lambda n=name: _default(n)))
+            name: (
+                registry.extractor_class(name),
+                Field(default_factory=lambda n=name: _default(n)),
+            )
             for name in registry.names()
         },
     )

@@ -1,4 +1,4 @@
-"""Who does the tasks: this process, Dask workers, or a share of an array job. Same bytes each way."""
+"""Who does the tasks: this process, Dask workers, or a share of an array job. Equal bytes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

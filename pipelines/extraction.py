@@ -1,4 +1,4 @@
-"""The verbs on a job: plan, extract, status, retry, verify. What a command line or a script calls."""
+"""The verbs on a job, for a command line or a script: plan, extract, status, retry, verify."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from m2hf.shard import Shard
 
 @dataclass(frozen=True)
 class Status:
-    """Where a job stands: counts per extractor, and why there are no features where there aren't."""
+    """Where a job stands: counts per extractor, and why something has no features."""
 
     counts: dict[str, dict[str, int]]
     failures: list[dict[str, Any]]
@@ -135,4 +135,3 @@ def _settled(job: Job) -> dict[tuple[str, str], str]:
             stream = job.stream(name)
             settled |= {(i, stream): r for i, r in zip(shard.ids, shard.reasons, strict=True)}
     return settled
-

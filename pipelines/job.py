@@ -3,12 +3,13 @@
 A JobSpec is plain data and travels to workers; a Job is what each process makes of it.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from m2hf import __version__
 from m2hf.config import parse
@@ -54,7 +55,7 @@ class Job:
         store: Path,
         section: Mapping[str, Any],
         only: tuple[str, ...],
-    ) -> Self:
+    ) -> "Job":
         """Check everything that can be wrong before a clip is touched.
 
         Raises UsageError for paths that aren't there, ConfigError for the config, ResourceError
@@ -73,13 +74,12 @@ class Job:
         return cls.open(spec)
 
     @classmethod
-    def open(cls, spec: JobSpec) -> Self:
+    def open(cls, spec: JobSpec) -> "Job":
         """The job in this process; made once.
 
         Raises MismatchError where this process sees another manifest or runs another m2hf.
         """
-        job: Self = _open(cls, spec)
-        return job
+        return _open(spec)
 
     @cached_property
     def by_bucket(self) -> dict[int, list[Row]]:
@@ -115,7 +115,7 @@ class Job:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def configure_process(self) -> None:
-        """Fix what would make bytes depend on the process: torch's threads, before its first use."""
+        """Fix torch's threads before its first use: bytes must not depend on the process."""
         if any("torch" in self.extractor(name).libraries for name in self.names):
             import torch
 
@@ -123,9 +123,7 @@ class Job:
 
 
 @lru_cache(maxsize=4)
-def _open(cls: type[Job], spec: JobSpec) -> Job:
-    import json
-
+def _open(spec: JobSpec) -> Job:
     os.environ["HF_HUB_OFFLINE"] = "1"  # weights are resolved before a run, never during it
     if spec.version != __version__:
         raise MismatchError(
@@ -140,7 +138,7 @@ def _open(cls: type[Job], spec: JobSpec) -> Job:
     fingerprints: dict[str, str] = {}
     for name in _with_upstream(config, spec.only):
         fingerprints[name] = config.extractor(name).fingerprint(fingerprints)
-    return cls(
+    return Job(
         spec=spec,
         manifest=manifest,
         media=Path(spec.media),

@@ -141,11 +141,9 @@ def standing(
     have = {} if shard is None else {item: i for i, item in enumerate(shard.ids)}
     for item in job.items(name, bucket):
         i = have.get(item)
-        if shard is not None and i is not None:
-            if sources.get(item) in (None, shard.media_sha256[i]):
-                sets["ok" if shard.status[i] is Status.OK else "empty"].add(item)
-                continue
-        if (item, stream) in quarantined:
+        if shard and i is not None and sources.get(item) in (None, shard.media_sha256[i]):
+            sets["ok" if shard.status[i] is Status.OK else "empty"].add(item)
+        elif (item, stream) in quarantined:
             sets["quarantined"].add(item)
         elif (item, stream) in failures:
             sets["failed"].add(item)
@@ -175,7 +173,9 @@ def source_digests(job: Job, name: str, bucket: int) -> dict[str, str]:
                 for item, digest in zip(shard.ids, shard.digests, strict=True):
                     parts.setdefault(item, []).append(digest)
         whole = len(extractor.reads)
-        return {i: sha256_hex(canonical_json(d).encode()) for i, d in parts.items() if len(d) == whole}
+        return {
+            i: sha256_hex(canonical_json(d).encode()) for i, d in parts.items() if len(d) == whole
+        }
     return {row.id: row.sha256 for row in rows if row.sha256 is not None}
 
 

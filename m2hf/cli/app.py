@@ -14,6 +14,7 @@ app = typer.Typer(
     help="Find videos by text: extract features, train the fusion, print tables.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(manifest.app, name="manifest")

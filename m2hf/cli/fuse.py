@@ -21,8 +21,13 @@ def train(
 ) -> None:
     """Train the fusion on cached features; writes RUN/checkpoint.safetensors."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     from m2hf.cli.recipe import load_recipe
     from m2hf.fuse.train import train as fit

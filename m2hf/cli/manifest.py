@@ -57,9 +57,7 @@ def check(
     if json:
         counts = {name: count.model_dump() for name, count in loaded.counts().items()}
         typer.echo(
-            canonical_json(
-                {"counts": counts, "differences": differences, "digest": loaded.digest}
-            )
+            canonical_json({"counts": counts, "differences": differences, "digest": loaded.digest})
         )
     else:
         for line in differences:

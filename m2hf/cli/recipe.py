@@ -18,7 +18,9 @@ class Recipe(Section):
     fuse: FusionConfig = FusionConfig()
 
 
-def load_recipe(config: Path | None, overrides: list[str] | None) -> tuple[Recipe, Mapping[str, Any]]:
+def load_recipe(
+    config: Path | None, overrides: list[str] | None
+) -> tuple[Recipe, Mapping[str, Any]]:
     """The validated recipe, and its [extract] section as written, for workers to validate again.
 
     `config` is a file, or the name of a recipe that ships with m2hf. Raises ConfigError.

@@ -1,0 +1,43 @@
+"""Install m2hf, its extras and its tools into the environment whose python runs this.
+
+pip alone would do, but for two things: openai-whisper asks for triton on Linux (a GB that a CPU
+doesn't use, and that a CUDA torch brings itself), and torch has to be there first so that
+nothing pulls another one.
+"""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WITHOUT_DEPENDENCIES = ["openai-whisper"]
+# What openai-whisper needs besides torch and triton.
+WHISPER_NEEDS = ["more-itertools", "numba", "tiktoken", "tqdm"]
+
+
+def pip(*arguments: str) -> None:
+    """Run pip with the project's constraints, also for what it builds."""
+    constraints = str(ROOT / "constraints.txt")
+    command = [sys.executable, "-m", "pip", "install", "-q", "--progress-bar=off"]
+    subprocess.run([*command, "-c", constraints, *arguments], check=True)
+
+
+def main() -> None:
+    if sys.version_info < (3, 11):  # noqa: UP036 - whatever `python3` a machine has
+        sys.exit(f"m2hf needs Python 3.11 or later, this is {sys.version.split()[0]}: set PYTHON")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *WHISPER_NEEDS]
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+    wanted = [name for name in wanted if name not in WITHOUT_DEPENDENCIES]
+    print("installing torch and torchvision", flush=True)
+    pip("pip", "setuptools", "torch", "torchvision")
+    print(f"installing {len(wanted)} packages and what they need", flush=True)
+    pip(*wanted)
+    pip("--no-deps", *WITHOUT_DEPENDENCIES)
+    pip("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+
+
+if __name__ == "__main__":
+    main()

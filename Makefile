@@ -1,0 +1,37 @@
+# make demo   environment, install, then the whole job on a generated data set, offline
+# make test   environment, install, then every check that CI runs
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DONE := $(VENV)/.installed
+
+.PHONY: demo test install lint types wheel unit clean
+.DEFAULT_GOAL := demo
+
+demo: install
+	$(BIN)/m2hf demo
+
+test: install lint types wheel unit
+
+install: $(DONE)
+
+$(DONE): pyproject.toml constraints.txt .ci/install.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python .ci/install.py
+	touch $@
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/python .ci/typecheck.py
+
+wheel: install
+	$(BIN)/python .ci/wheel_smoke.py
+
+unit: install
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
