@@ -32,9 +32,8 @@ def demo(
     paths = f"--manifest {_quoted(rows)} --media {_quoted(videos)} --store {_quoted(shards)}"
     trained = f"--manifest {_quoted(rows)} --store {_quoted(shards)} --run {_quoted(run)}"
 
-    _command(
-        f"manifest from-folder {_quoted(videos)} --captions {_quoted(captions)} --out {_quoted(rows)}"
-    )
+    written = f"--captions {_quoted(captions)} --out {_quoted(rows)} --name shapes"
+    _command(f"manifest from-folder {_quoted(videos)} {written}")
     manifest.from_folder(videos, captions, rows, name="shapes")
     _command(f"extract {paths} --workers {workers} --config demo")
     try:

@@ -1,0 +1,52 @@
+"""Fixtures that more than one test file uses."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))  # the media makers; --import-mode=importlib adds nothing
+
+import media  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real clips and annotations; the test is skipped where they are not on this machine."""
+    folder = Path(os.environ.get("M2HF_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no real data on this machine (set M2HF_SHARED_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def odd_media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One media file of each odd kind."""
+    return media.odd_corpus(tmp_path_factory.mktemp("odd"))
+
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def m2hf() -> Command:
+    """Run the installed command: m2hf("status", "--json", ..., cwd=...)."""
+
+    def run(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+        command = [str(Path(sys.executable).parent / "m2hf"), *map(str, arguments)]
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+
+    return run
+
+
+TINY = ("--set", "extract.encoder.model=m2hf-tiny", "--set", "extract.encoder.pretrained=''")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    """Options for the CLIP model that needs no weights."""
+    return TINY

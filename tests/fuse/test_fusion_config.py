@@ -1,0 +1,73 @@
+"""Tables of streams and levels: changed, dropped and added by config alone."""
+
+from typing import Any
+
+import pytest
+
+from m2hf.config import parse
+from m2hf.errors import ConfigError
+from m2hf.fuse.config import DEFAULT_LEVELS, FusionConfig, Level
+
+
+def config(**data: Any) -> FusionConfig:
+    return parse(FusionConfig, data)
+
+
+def test_default_has_the_four_levels_of_the_paper() -> None:
+    assert config().active_levels == DEFAULT_LEVELS
+    assert config().roles == ("frames", "captions", "audio", "motion", "text")
+    assert config().joint_roles == ("frames", "captions", "text")
+
+
+def test_one_stream_is_renamed_without_naming_the_others() -> None:
+    streams = config(streams={"frames": "clip@1234abcd"}).streams
+    assert streams["frames"] == "clip@1234abcd"
+    assert streams["audio"] == "audio"
+
+
+def test_a_level_is_dropped() -> None:
+    dropped = config(levels={"text": {"enabled": False}})
+    assert list(dropped.active_levels) == ["visual", "audio_visual", "motion_visual"]
+    assert "text" not in dropped.roles
+
+
+def test_a_level_is_added() -> None:
+    added = config(
+        streams={"depth": "depth"}, levels={"depth_visual": {"stream": "depth", "fusion": "append"}}
+    )
+    assert list(added.active_levels) == [*DEFAULT_LEVELS, "depth_visual"]
+    assert added.active_levels["depth_visual"] == Level(stream="depth", fusion="append")
+    assert added.roles[-1] == "depth"
+
+
+def test_the_resolved_config_reads_back_as_itself() -> None:
+    given = config(
+        streams={"z": "z"},
+        levels={"text": {"enabled": False}, "b": {"stream": "z"}, "a": {"stream": "z"}},
+    )
+    again = parse(FusionConfig, given.model_dump(mode="json"))
+    assert again == given
+    assert list(again.active_levels) == list(given.active_levels)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"levels": {"depth": {"stream": "depht"}}}, "reads stream 'depht'.*has frames, captions"),
+        ({"levels": {"depth": {}}}, r"levels\.depth\.stream"),
+        ({"levels": {"late_fusion": {"stream": "text"}}}, "not 'late_fusion'"),
+        ({"levels": {"a/b": {"stream": "text"}}}, "lower-case letters"),
+        ({"levels": {"own": {"stream": "captions"}}}, "which are the queries"),
+        ({"levels": {"v": {"stream": "frames", "fusion": "append"}}}, "with themselves"),
+        ({"levels": {n: {"enabled": False} for n in DEFAULT_LEVELS}}, "every level is disabled"),
+        ({"levels": {"visual": {"fuson": "none"}}}, "did you mean 'fusion'"),
+        ({"model": {"width": 100, "heads": 8}}, "multiple of 2 x heads = 16"),
+        ({"train": {"epoch": 1}}, "did you mean 'epochs'"),
+        ({"levels": 3}, "levels = 3"),
+        ({"streams": 3}, "streams = 3"),
+    ],
+)
+def test_mistakes_are_one_clear_line(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        config(**data)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,190 @@
+"""Padding, order and missing modalities never change what they must not."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from m2hf.fuse.config import FusionConfig, ModelConfig
+from m2hf.fuse.early import AppendFusion
+from m2hf.fuse.model import M2HF
+from m2hf.fuse.scoring import masked_mean, mean_score, unit
+from m2hf.fuse.store import FeatureStore
+from m2hf.fuse.tokens import Tokens, caption_tokens, video_tokens
+
+CPU = torch.device("cpu")
+WIDTHS = {"frames": 16, "captions": 16, "audio": 12, "motion": 10, "text": 16}
+LEVELS = ("visual", "audio_visual", "motion_visual", "text")
+
+
+@pytest.fixture
+def model(config: FusionConfig) -> M2HF:
+    """Nothing is at its neutral start, so that nothing can pass by being zero."""
+    torch.manual_seed(0)
+    model = M2HF(config, WIDTHS).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def tokens(items: Sequence[int], width: int, seed: int, pad: int = 0) -> Tokens:
+    """Random items with these numbers of rows, `pad` more columns, and noise in the padding."""
+    rng = np.random.default_rng(seed)
+    n = max(1, *items) + pad
+    values = torch.from_numpy(rng.normal(size=(len(items), n, width)).astype(np.float32))
+    mask = torch.arange(n) < torch.tensor(items)[:, None]
+    return Tokens(values, mask, torch.arange(n).float().repeat(len(items), 1) + 0.5)
+
+
+def streams(counts: Mapping[str, Sequence[int]]) -> dict[str, Tokens]:
+    return {role: tokens(n, WIDTHS[role], seed) for seed, (role, n) in enumerate(counts.items())}
+
+
+def padded(item: Tokens, extra: int) -> Tokens:
+    """`item` with `extra` columns of nonsense under a False mask."""
+    b, _, d = item.values.shape
+    return Tokens(
+        torch.cat([item.values, torch.full((b, extra, d), 7.0)], dim=1),
+        torch.cat([item.mask, torch.zeros(b, extra, dtype=torch.bool)], dim=1),
+        torch.cat([item.time_s, torch.full((b, extra), 99.0)], dim=1),
+    )
+
+
+COUNTS = {
+    "frames": [3, 5, 0, 1],
+    "audio": [2, 0, 4, 1],
+    "motion": [0, 0, 0, 0],
+    "text": [0, 2, 1, 0],
+}
+
+
+@torch.no_grad()
+def test_availability(model: M2HF) -> None:
+    scores = model(tokens([1, 1], 16, 9), streams(COUNTS))
+    assert scores.levels.shape == (4, 2, 4)
+    assert scores.valid.tolist() == [
+        [True, True, False, True],
+        [True, True, False, True],
+        [True, True, False, True],
+        [False, True, False, False],
+    ]
+
+
+@torch.no_grad()
+def test_a_missing_modality_gives_the_visual_score_exactly(model: M2HF) -> None:
+    levels = model(tokens([1, 1], 16, 9), streams(COUNTS)).levels
+    visual, audio_visual, motion_visual, _ = levels
+    assert torch.equal(audio_visual[:, 1], visual[:, 1])
+    assert not torch.isclose(audio_visual[:, 0], visual[:, 0]).any()
+    assert torch.equal(motion_visual, visual)
+
+
+@torch.no_grad()
+def test_append_without_the_modality_keeps_the_frames(config: FusionConfig) -> None:
+    torch.manual_seed(0)
+    frames, audio = tokens([3, 2], 16, 1), tokens([0, 4], 12, 2)
+    fused = AppendFusion(16, 12, config.model)(frames, audio)
+    assert fused.mask.sum(dim=1).tolist() == [3, 4]
+    assert torch.equal(fused.values[:, :3], frames.values)
+    assert fused.values.isfinite().all()
+
+
+@settings(max_examples=25, deadline=None, database=None, derandomize=True)
+@given(st.lists(st.integers(0, 4), min_size=20, max_size=20), st.integers(1, 5), st.randoms())
+@torch.no_grad()
+def test_padding_and_order_never_change_a_score(counts: list[int], extra: int, random: Any) -> None:
+    torch.manual_seed(1)
+    config = FusionConfig(model=ModelConfig(width=16, heads=2, dropout=0.0))
+    model = M2HF(config, WIDTHS).eval()
+    roles = ("frames", "audio", "motion", "text")
+    batch = streams({role: counts[5 * i : 5 * i + 5] for i, role in enumerate(roles)})
+    queries = tokens([1, 0, 1], 16, 9)
+    scores = model(queries, batch)
+    assert scores.levels.isfinite().all()
+    assert scores.fused.isfinite().all()
+
+    order = random.sample(range(5), 5)
+    moved = {
+        role: padded(Tokens(t.values[order], t.mask[order], t.time_s[order]), extra)
+        for role, t in batch.items()
+    }
+    again = model(padded(queries, extra), moved)
+    assert torch.equal(again.valid, scores.valid[:, order])
+    torch.testing.assert_close(again.levels, scores.levels[:, :, order], rtol=0, atol=2e-6)
+    torch.testing.assert_close(again.fused, scores.fused[:, order], rtol=0, atol=2e-5)
+
+
+def test_all_missing_gives_numbers_and_gradients(model: M2HF) -> None:
+    scores = model(tokens([0], 16, 9), streams({role: [0] for role in COUNTS}))
+    torch.autograd.backward(scores.levels.sum() + scores.fused.sum())
+    assert not scores.valid.any()
+    assert scores.levels.isfinite().all()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@torch.no_grad()
+def test_a_batch_of_one_scores_like_a_batch_of_many(model: M2HF) -> None:
+    batch = streams(COUNTS)
+    queries = tokens([1, 1], 16, 9)
+    together = model(queries, batch)
+    for i in range(4):
+        one = {
+            role: Tokens(t.values[i : i + 1], t.mask[i : i + 1], t.time_s[i : i + 1])
+            for role, t in batch.items()
+        }
+        alone = model(queries, one)
+        torch.testing.assert_close(
+            alone.levels, together.levels[:, :, i : i + 1], rtol=0, atol=2e-6
+        )
+
+
+@torch.no_grad()
+def test_step_zero_is_zero_shot(corpus: Any, config: FusionConfig) -> None:
+    store = FeatureStore.open(corpus.store, "synthetic", config)
+    model = M2HF(config, {role: info.width for role, info in store.info.items()}).eval()
+    videos = ["test000", "test001", "test002"]
+    captions = [f"{video}#0" for video in videos]
+    scores = model(caption_tokens(store, captions, 1, CPU), video_tokens(store, videos, CPU))
+    sentences = [store["captions"].gather([c], first=1).values_BND[0, 0] for c in captions]
+    pooled = [store["frames"].gather([v]).values_BND[0].mean(axis=0) for v in videos]
+    expected = [
+        [q @ v / (np.linalg.norm(q) * np.linalg.norm(v)) for v in pooled] for q in sentences
+    ]
+    np.testing.assert_allclose(scores.levels[0], expected, atol=1e-6)
+
+
+@torch.no_grad()
+def test_attention_sees_seconds_and_not_indices(config: FusionConfig) -> None:
+    torch.manual_seed(0)
+    early = AppendFusion(16, 12, config.model)
+    frames, audio = tokens([3], 16, 1), tokens([4], 12, 2)
+    swapped = Tokens(audio.values.flip(1), audio.mask, audio.time_s.flip(1))
+    later = Tokens(audio.values, audio.mask, audio.time_s + 20)
+    base = early(frames, audio).values
+    torch.testing.assert_close(early(frames, swapped).values, base, rtol=0, atol=1e-6)
+    assert not torch.allclose(early(frames, later).values, base, atol=1e-4)
+
+
+def test_a_zero_vector_has_no_direction_and_no_gradient() -> None:
+    x = torch.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
+    out = unit(x)
+    torch.autograd.backward(out.sum())
+    assert out.tolist() == [[0.0, 0.0], [pytest.approx(0.6), pytest.approx(0.8)]]
+    assert x.grad is not None
+    assert x.grad[0].tolist() == [0.0, 0.0]
+    assert x.grad.abs().max() < 1
+
+
+def test_padding_never_wins_where_all_cosines_are_negative() -> None:
+    frames = tokens([2], 4, 0, pad=3)
+    query = Tokens(
+        -masked_mean(frames)[:, None], torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1)
+    )
+    assert math.isclose(float(mean_score(query, frames)), -1.0, abs_tol=1e-6)

@@ -1,0 +1,107 @@
+"""The ledger tells ok, failed, interrupted and dead apart, and a poison clip from a busy one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from m2hf.errors import MediaError
+from m2hf.ledger import LedgerTail, LedgerView, LedgerWriter
+
+STREAM = "clip@12345678"
+
+
+def die_at(folder: Path, item: str, orderly: bool = False) -> None:
+    """Another process starts on `item` and is killed, or ends in an orderly way."""
+    end = (
+        "raise SystemExit" if orderly else "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    code = (
+        "import sys; from pathlib import Path; from m2hf.ledger import LedgerWriter\n"
+        f"LedgerWriter(Path(sys.argv[1])).started(sys.argv[2], ['{STREAM}'], 'extract')\n{end}"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder), item], check=False)
+
+
+def test_outcomes_and_remarks(tmp_path: Path) -> None:
+    writer = LedgerWriter(tmp_path)
+    for item, event, why in (("a", "ok", ""), ("b", "empty", "no audio stream")):
+        writer.started(item, [STREAM], "extract")
+        writer.done(item, STREAM, event, 0.5, why)
+    writer.started("c", [STREAM, "asr@1"], "decode")
+    writer.failed("c", [STREAM, "asr@1"], "decode", MediaError("the file is empty"), 0.1, 1)
+    writer.close()
+    view = LedgerView.read(tmp_path)
+    assert view.remarks[("b", STREAM)] == "no audio stream"
+    assert set(view.failures) == {("c", STREAM), ("c", "asr@1")}
+    failure = view.failures[("c", STREAM)]
+    assert (failure.stage, failure.error, failure.message) == (
+        "decode",
+        "MediaError",
+        "the file is empty",
+    )
+    assert view.seconds[STREAM] == (2, 1.0)
+    assert not view.quarantined
+
+
+def test_a_later_success_clears_a_failure_and_retry_forgets(tmp_path: Path) -> None:
+    writer = LedgerWriter(tmp_path)
+    for item in ("a", "b"):
+        writer.failed(item, [STREAM], "decode", MediaError("x"), 0.1, 1)
+    writer.done("a", STREAM, "ok", 0.1)
+    writer.retry("b", [STREAM])
+    assert not LedgerView.read(tmp_path).failures
+    writer.close()
+
+
+def test_two_deaths_are_quarantine_and_retry_lifts_it(tmp_path: Path) -> None:
+    die_at(tmp_path, "poison")
+    assert not LedgerView.read_quarantine(tmp_path)
+    die_at(tmp_path, "other")
+    die_at(tmp_path, "poison")
+    assert list(LedgerView.read_quarantine(tmp_path)) == [("poison", STREAM)]
+    assert LedgerView.read(tmp_path).quarantined == {
+        ("poison", STREAM): "the process died 2 times at stage extract"
+    }
+    writer = LedgerWriter(tmp_path)
+    writer.retry("poison", [STREAM])
+    writer.close()
+    assert not LedgerView.read_quarantine(tmp_path)
+    die_at(tmp_path, "poison")  # deaths before the retry don't count
+    assert not LedgerView.read_quarantine(tmp_path)
+
+
+def test_an_orderly_end_and_a_running_process_are_no_deaths(tmp_path: Path) -> None:
+    die_at(tmp_path, "a", orderly=True)
+    die_at(tmp_path, "a", orderly=True)
+    running = [LedgerWriter(tmp_path) for _ in range(2)]
+    for writer in running:
+        writer.started("b", [STREAM], "extract")
+    assert not LedgerView.read(tmp_path).quarantined
+    for writer in running:
+        writer.close()
+    assert not LedgerView.read(tmp_path).quarantined
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    writer = LedgerWriter(tmp_path)
+    writer.done("a", STREAM, "ok", 0.1)
+    writer.close()
+    (path,) = tmp_path.glob("*.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"event": "star')
+    assert LedgerView.read(tmp_path).seconds[STREAM] == (1, pytest.approx(0.1))
+
+
+def test_a_tail_gives_each_new_line_once(tmp_path: Path) -> None:
+    writer = LedgerWriter(tmp_path)
+    writer.done("before", STREAM, "ok", 0.1)
+    tail = LedgerTail(tmp_path)
+    assert not list(tail.new_events())
+    writer.done("a", STREAM, "ok", 0.1)
+    other = LedgerWriter(tmp_path)
+    other.done("b", STREAM, "ok", 0.1)
+    assert {event["id"] for event in tail.new_events()} == {"a", "b"}
+    assert not list(tail.new_events())
+    writer.close()
+    other.close()

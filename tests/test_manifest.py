@@ -1,0 +1,152 @@
+"""Manifests: what is written is read, and what contradicts itself is one clear line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from m2hf.data_manifests.folder import from_folder
+from m2hf.errors import ConfigError, ManifestError, UsageError
+from m2hf.manifest import Card, Manifest, Row, captions_of
+
+
+def manifest(*rows: Row) -> Manifest:
+    return Manifest(Card(name="set", protocol="one_caption"), rows)
+
+
+def row(name: str = "a", **more: object) -> Row:
+    return Row.model_validate({"id": name, "path": f"{name}.mp4", "split": "test", **more})
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    rows = (row("ä/1", captions=("one", "two"), start=1.5, end=3.0), row("b", sha256="0" * 64))
+    made = manifest(*rows)
+    made.save(tmp_path)
+    read = Manifest.load(tmp_path)
+    assert read == made
+    assert read.digest == made.digest
+    assert [c.id for c in captions_of(read.rows)] == ["ä/1#0", "ä/1#1"]
+
+
+def test_the_digest_follows_content_and_not_order() -> None:
+    assert manifest(row("a"), row("b")).digest == manifest(row("b"), row("a")).digest
+    assert manifest(row("a")).digest != manifest(row("a", captions=("x",))).digest
+
+
+def test_a_duplicate_id_is_refused() -> None:
+    with pytest.raises(ManifestError, match=r"manifest set: id 'a' occurs more than once"):
+        manifest(row("a"), row("b"), row("a"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", r"rows.jsonl, line 2: not JSON"),
+        ('{"id": "b", "path": "b", "split": "tset"}', r"line 2: split: .*'train'"),
+        ('{"id": "b", "path": "/b", "split": "test"}', r"line 2: path: .*media root"),
+        ('{"id": "b", "path": "../b", "split": "test"}', r"line 2: path: .*media root"),
+        ('{"id": "b\\n", "path": "b", "split": "test"}', r"line 2: id: .*printable"),
+        ('{"id": "b", "path": "b", "split": "test", "end": 1, "start": 2}', r"end must be after"),
+        ('{"id": "b", "path": "b", "split": "test", "capt": []}', r"line 2: capt: Extra"),
+    ],
+)
+def test_a_bad_row_is_named_by_its_line(tmp_path: Path, line: str, message: str) -> None:
+    manifest(row("a")).save(tmp_path)
+    with (tmp_path / "rows.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(line + "\n")
+    with pytest.raises(ManifestError, match=message):
+        Manifest.load(tmp_path)
+
+
+def test_a_missing_manifest_and_a_bad_card_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"no card.toml there; make one with `m2hf manifest"):
+        Manifest.load(tmp_path)
+    manifest(row("a")).save(tmp_path)
+    card = tmp_path / "card.toml"
+    card.write_text(card.read_text().replace("protocol", "protocl"), encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"unknown key 'protocl'; did you mean 'protocol'|protocol"
+    ):
+        Manifest.load(tmp_path)
+
+
+def test_check_names_every_difference(tmp_path: Path) -> None:
+    splits = {"train": {"videos": 1, "captions": 1}, "test": {"videos": 1, "captions": 2}}
+    card = Card.model_validate({"name": "set", "protocol": "one_caption", "splits": splits})
+    found = Manifest(card, (row("a", captions=("x", "y")),)).check(tmp_path)
+    assert found == [
+        "split train: card declares 1 videos and 1 captions, rows have 0 and 0",
+        "a: no file a.mp4",
+    ]
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    (folder / "more").mkdir(parents=True)
+    for name in ("a.mp4", "b.MKV", "more/c d.webm", "notes.txt", ".hidden.mp4"):
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def csv(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "captions.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_from_folder(tmp_path: Path, videos: Path) -> None:
+    path = csv(tmp_path, 'id,caption,split\na,"one, two",train\na,three,train\nb,four,test\n')
+    built = from_folder(videos, path, "mine")
+    by_id = built.manifest.by_id
+    assert {i: (r.path, r.split, r.captions) for i, r in by_id.items()} == {
+        "a": ("a.mp4", "train", ("one, two", "three")),
+        "b": ("b.MKV", "test", ("four",)),
+        "c d": ("more/c d.webm", "test", ()),
+    }
+    assert built.without_captions == ("c d",)
+    assert built.manifest.check() == []
+    assert built.manifest.card.protocol == "one_caption"
+
+
+def test_from_folder_without_splits_depends_on_ids_alone(tmp_path: Path, videos: Path) -> None:
+    first = from_folder(videos, csv(tmp_path, "id,caption\na,x\nb,y\n"), "m")
+    assert first.split_by_hash
+    (videos / "z.mp4").write_bytes(b"x")
+    again = from_folder(videos, csv(tmp_path, "id,caption\nb,y\na,x\n"), "m")
+    assert again.manifest.by_id["a"].split == first.manifest.by_id["a"].split
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,caption\na,x\nq,y\n", r"captions.csv, line 3: a caption for id 'q', and no video"),
+        ("id,text\na,x\n", r"header is id,text, expected id,caption"),
+        ("", r"header is , expected id,caption"),
+        ("id,caption\na,\n", r"line 2: the caption of 'a' is empty"),
+        ("id,caption,split\na,x,dev\n", r"line 2: split 'dev'; expected train, val, test"),
+        ("id,caption,split\na,x,val\na,y,test\n", r"line 3: 'a' is in split val and in test"),
+    ],
+)
+def test_a_bad_caption_file_is_named_by_its_line(
+    tmp_path: Path, videos: Path, text: str, message: str
+) -> None:
+    with pytest.raises(ManifestError, match=message):
+        from_folder(videos, csv(tmp_path, text), "m")
+
+
+def test_two_files_of_one_id_and_missing_paths(tmp_path: Path, videos: Path) -> None:
+    captions = csv(tmp_path, "id,caption\na,x\n")
+    with pytest.raises(UsageError, match="no such folder"):
+        from_folder(tmp_path / "none", captions, "m")
+    with pytest.raises(UsageError, match="no such file"):
+        from_folder(videos, tmp_path / "none.csv", "m")
+    (videos / "more" / "a.avi").write_bytes(b"x")
+    with pytest.raises(ManifestError, match=r"id 'a' is the name of two files: a.mp4 and more/a"):
+        from_folder(videos, captions, "m")
+
+
+def test_the_rows_file_has_one_row_a_line(tmp_path: Path) -> None:
+    manifest(row("a"), row("b")).save(tmp_path)
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["a", "b"]
