@@ -11,6 +11,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import threadpoolctl
+
 from m2hf import __version__
 from m2hf.config import parse
 from m2hf.errors import MismatchError, UsageError
@@ -115,11 +117,20 @@ class Job:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def configure_process(self) -> None:
-        """Fix torch's threads before its first use: bytes must not depend on the process."""
+        """Fix the threads of every library before its first use.
+
+        A sum by two threads is rounded otherwise than by one, and bytes must not depend on the
+        process: Dask sets other defaults than a shell. The variables hold for libraries that
+        load later, the limits for those that are there.
+        """
+        threads = self.config.threads
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[variable] = str(threads)
+        threadpoolctl.threadpool_limits(threads)
         if any("torch" in self.extractor(name).libraries for name in self.names):
             import torch
 
-            torch.set_num_threads(self.config.threads)
+            torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=4)

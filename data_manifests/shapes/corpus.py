@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from m2hf.atomic import atomic_text, atomic_write
 from m2hf.data_manifests.shapes.picture import frames
 from m2hf.data_manifests.shapes.scene import (
     FPS,
@@ -64,12 +65,12 @@ def generate(out: Path, clips: int = 60, seed: int = 0) -> Corpus:
     for name, scene in scenes.items():
         _write_video(corpus.videos / f"{name}.mp4", scene, speech.get(scene.spoken))
     splits = _splits(list(scenes))
-    _replace(corpus.captions, _captions_csv(scenes, splits, seed))
+    atomic_text(corpus.captions, _captions_csv(scenes, splits, seed))
     truth = [
         {"id": name, "split": splits[name], "has_audio": scene.has_audio, **asdict(scene)}
         for name, scene in scenes.items()
     ]
-    _replace(out / "scenes.json", json.dumps({"seed": seed, "clips": truth}, indent=1) + "\n")
+    atomic_text(out / "scenes.json", json.dumps({"seed": seed, "clips": truth}, indent=1) + "\n")
     return corpus
 
 
@@ -79,8 +80,9 @@ def _make_room(corpus: Corpus) -> None:
         corpus.videos.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{corpus.videos}: no folder can be made there ({error})") from error
-    ours = {f"{name}.mp4{end}" for name in corpus.scenes for end in ("", ".part")}
-    strays = sorted(path.name for path in corpus.videos.iterdir() if path.name not in ours)
+    ours = {f"{name}.mp4" for name in corpus.scenes}
+    visible = [path.name for path in corpus.videos.iterdir() if not path.name.startswith(".")]
+    strays = sorted(name for name in visible if name not in ours)
     if strays:
         raise UsageError(
             f"{corpus.videos}: holds {strays[0]}, which is not of this corpus; "
@@ -110,8 +112,7 @@ def _captions_csv(scenes: dict[str, Scene], splits: dict[str, str], seed: int) -
 
 
 def _write_video(path: Path, scene: Scene, speech: Wave | None) -> None:
-    part = path.with_name(f"{path.name}.part")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, atomic_write(path) as part:
         sound = None
         if scene.has_audio:
             sound = Path(folder) / "sound.wav"
@@ -121,12 +122,10 @@ def _write_video(path: Path, scene: Scene, speech: Wave | None) -> None:
             input=b"".join(frame.tobytes() for frame in frames(scene)),
             capture_output=True,
         )
-    if done.returncode != 0:
-        part.unlink(missing_ok=True)
-        # The first line names the cause; what follows only says that nothing came of it.
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no word of why"]
-        raise ResourceError(f"{path}: ffmpeg can't write it: {said[0]}")
-    part.replace(path)
+        if done.returncode != 0:
+            # The first line names the cause; what follows only says that nothing came of it.
+            said = done.stderr.decode(errors="replace").strip().splitlines() or ["no word of why"]
+            raise ResourceError(f"{path}: ffmpeg can't write it: {said[0]}")
 
 
 def _encoder(sound: Path | None, part: Path) -> list[str]:
@@ -151,9 +150,3 @@ def _write_wav(path: Path, samples: Wave) -> None:
         file.setsampwidth(2)
         file.setframerate(RATE)
         file.writeframes((samples * 32767).round().astype("<i2").tobytes())
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    part.replace(path)

@@ -49,9 +49,10 @@ def main() -> None:
     except M2hfError as error:
         typer.echo(f"m2hf: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("m2hf: interrupted; run the same command again to go on", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as end:  # typer ends so, also for an interrupt
+        if end.code == EXIT_INTERRUPTED:
+            typer.echo("m2hf: interrupted; run the same command again to go on", err=True)
+        raise
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -1,0 +1,1 @@
+"""From shards to a table: feature store, levels, fusion heads, training, metrics."""

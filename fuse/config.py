@@ -1,0 +1,164 @@
+"""What a fusion run is told: which streams, which levels, how big a model, how to train it.
+
+Reading a config needs no torch. Streams and levels are tables with defaults: a recipe names
+only what it changes, adds a level with a section of its own, and drops one with
+`enabled = false`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from m2hf.config import Section
+
+FRAMES = "frames"
+CAPTIONS = "captions"
+LATE_FUSION = "late_fusion"
+
+_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+
+
+class Level(Section):
+    """One level of M2HF: what the caption query meets.
+
+    stream: a role of the `streams` table. fusion "none": the stream alone, which must lie in
+    the captions' space; "append": frames fused early with the stream, a video without it
+    falling back to its frames.
+    """
+
+    stream: str
+    fusion: Literal["none", "append"] = "none"
+    enabled: bool = True
+
+
+DEFAULT_STREAMS = {
+    FRAMES: "clip",
+    CAPTIONS: "caption",
+    "audio": "audio",
+    "motion": "motion",
+    "text": "text",
+}
+DEFAULT_LEVELS = {
+    "visual": Level(stream=FRAMES),
+    "audio_visual": Level(stream="audio", fusion="append"),
+    "motion_visual": Level(stream="motion", fusion="append"),
+    "text": Level(stream="text"),
+}
+
+
+class ModelConfig(Section):
+    """Sizes of the trained parts: width of adapters and of attention, heads, dropout."""
+
+    width: int = Field(default=256, ge=2)
+    heads: int = Field(default=8, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width {self.width} must be a multiple of 2 x heads = {2 * self.heads}"
+            )
+        return self
+
+
+class TrainConfig(Section):
+    """How to train.
+
+    lr is for the heads, `scalar_lr_factor` times that for fusion scalars and temperature;
+    warmup: share of all steps; clip: largest gradient norm; patience: epochs without a better
+    validation result before stopping; level_loss: lambda, the weight of each level's own loss;
+    val_fraction: share of train held out where the manifest has no val split.
+    """
+
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=128, ge=2)
+    lr: float = Field(default=1e-3, gt=0)
+    scalar_lr_factor: float = Field(default=10.0, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    clip: float = Field(default=1.0, gt=0)
+    patience: int = Field(default=5, ge=1)
+    seed: int = Field(default=0, ge=0)
+    level_loss: float = Field(default=0.1, ge=0)
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
+
+
+class FusionConfig(Section):
+    """A fusion run: `streams` maps roles to extractors in the store, such as "clip" or, where
+    the store has more than one, "clip@1234abcd"."""
+
+    streams: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_STREAMS))
+    levels: dict[str, Level] = Field(default_factory=lambda: dict(DEFAULT_LEVELS))
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: int = Field(default=1, ge=1)
+
+    @field_validator("streams", mode="before")
+    @classmethod
+    def _over_default_streams(cls, given: Any) -> Any:
+        return {**DEFAULT_STREAMS, **given} if isinstance(given, Mapping) else given
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _over_default_levels(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        merged: dict[str, Any] = {name: _merge(d, given.get(name)) for name, d in _defaults()}
+        # Sorted, so that the order of levels is the same whoever wrote the table.
+        merged.update((name, given[name]) for name in sorted(set(given) - set(merged)))
+        return merged
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        for name, level in self.levels.items():
+            _check_level(name, level, self.streams)
+        if not self.active_levels:
+            raise ValueError("every level is disabled; enable at least one")
+        return self
+
+    @property
+    def active_levels(self) -> dict[str, Level]:
+        """The enabled levels, in the order in which every array has them."""
+        return {name: level for name, level in self.levels.items() if level.enabled}
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles that a run reads: frames, captions, and what the enabled levels name."""
+        read = dict.fromkeys([FRAMES, CAPTIONS, *(v.stream for v in self.active_levels.values())])
+        return tuple(read)
+
+    @property
+    def joint_roles(self) -> tuple[str, ...]:
+        """Roles that must lie in the captions' space: they meet the query without projection."""
+        alone = [v.stream for v in self.active_levels.values() if v.fusion == "none"]
+        return tuple(dict.fromkeys([FRAMES, CAPTIONS, *alone]))
+
+
+def _defaults() -> list[tuple[str, dict[str, Any]]]:
+    return [(name, level.model_dump()) for name, level in DEFAULT_LEVELS.items()]
+
+
+def _merge(default: dict[str, Any], given: Any) -> Any:
+    if given is None:
+        return default
+    return {**default, **given} if isinstance(given, Mapping) else given
+
+
+def _check_level(name: str, level: Level, streams: Mapping[str, str]) -> None:
+    if not _NAME.match(name) or name == LATE_FUSION:
+        raise ValueError(
+            f"level {name!r}: a name is lower-case letters, digits and _, and not {LATE_FUSION!r}"
+        )
+    if level.stream not in streams:
+        raise ValueError(
+            f"level {name!r} reads stream {level.stream!r}, which the table of streams has not; "
+            f"it has {', '.join(streams)}"
+        )
+    if level.stream == CAPTIONS:
+        raise ValueError(f"level {name!r} reads the captions, which are the queries")
+    if level.stream == FRAMES and level.fusion != "none":
+        raise ValueError(f'level {name!r} fuses frames with themselves; set fusion = "none"')

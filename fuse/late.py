@@ -1,0 +1,79 @@
+"""Late fusion: S = sum_l a_l(v) (alpha_l z_l + b_l), alpha > 0 (design 6; our reading).
+
+z_l is the level's score less its mean, over its deviation, both over available videos of the
+validation part; a_l(v) is 1 where level l says something of video v. What is missing adds
+nothing, which in standard scores is the mean, and b_l learns what being available is worth.
+
+L levels, Q queries, B or V videos.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from m2hf.fuse.losses import ContrastiveLoss
+
+_STEPS = 200
+_STEP_SIZE = 0.05
+_FLAT = 1e-6  # a smaller deviation tells no video from another
+
+
+class AffineCalibration(nn.Module):
+    """A positive slope and a bias for each level; centre and deviation are buffers."""
+
+    centre_L: Tensor
+    deviation_L: Tensor
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.slope_L = nn.Parameter(torch.zeros(levels))
+        self.bias_L = nn.Parameter(torch.zeros(levels))
+        self.register_buffer("centre_L", torch.zeros(levels))
+        self.register_buffer("deviation_L", torch.ones(levels))
+
+    @property
+    def alpha_L(self) -> Tensor:
+        """(L,) slopes, positive."""
+        return softplus(self.slope_L)
+
+    def forward(self, scores_LQB: Tensor, valid_LB: Tensor) -> Tensor:
+        """(Q, B) fused scores; 0 for a video that no level knows."""
+        centre, deviation, alpha, bias = (
+            x[:, None, None] for x in (self.centre_L, self.deviation_L, self.alpha_L, self.bias_L)
+        )
+        terms_LQB = alpha * (scores_LQB - centre) / deviation + bias
+        return torch.where(valid_LB.unsqueeze(1), terms_LQB, 0.0).sum(dim=0)
+
+    @torch.no_grad()
+    def standardise(self, scores_LQV: Tensor, valid_LV: Tensor) -> None:
+        """Take centre and deviation from these scores, over available videos, and begin anew
+        with equal slopes. They give S the spread of an average of levels, so that the
+        temperature which suits one level suits S."""
+        for level, (scores_QV, valid_V) in enumerate(zip(scores_LQV, valid_LV, strict=True)):
+            known = scores_QV[:, valid_V]
+            spread = float(known.std()) if known.numel() > 1 else 0.0
+            self.centre_L[level] = known.mean() if known.numel() else 0.0
+            self.deviation_L[level] = spread if spread > _FLAT else 1.0
+        known_L = valid_LV.any(dim=1)
+        typical = float(self.deviation_L[known_L].mean()) if known_L.any() else 1.0
+        self.slope_L.fill_(math.log(math.expm1(typical / len(self.slope_L))))
+        self.bias_L.zero_()
+
+    def calibrate(
+        self, scores_LQV: Tensor, valid_LV: Tensor, positives_QV: Tensor, loss: ContrastiveLoss
+    ) -> None:
+        """Fit slopes and biases to validation scores by the contrastive loss, at its present
+        temperature; everything else stays as it is."""
+        self.standardise(scores_LQV, valid_LV)
+        known_V = valid_LV.any(dim=0)
+        fitted = [self.slope_L, self.bias_L]
+        optimiser = torch.optim.Adam(fitted, lr=_STEP_SIZE)
+        for _ in range(_STEPS):
+            value = loss(self(scores_LQV, valid_LV), positives_QV, known_V)
+            gradients = torch.autograd.grad(value, fitted)
+            for parameter, gradient in zip(fitted, gradients, strict=True):
+                parameter.grad = gradient
+            optimiser.step()
+        optimiser.zero_grad()

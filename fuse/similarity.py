@@ -1,0 +1,150 @@
+"""The similarity file: every score of a split and what each traces back to, in one HDF5 file.
+
+It is all that tables read. Equal inputs give equal bytes: no clocks, no hosts, no paths.
+
+    query_id (Q,), video_id (V,)      UTF-8, fixed width
+    video_of_query (Q,)               int64 index of each query's own video
+    scores/<level> (Q, V)             float32; -1 where a video is out of the level
+    scores/late_fusion (Q, V)         float32; videos that no level knows lie below all others
+    masks/<level> (V,)                bool: whether the level says anything of the video
+
+Root attributes: schema, version, dataset, benchmark, split, manifest, checkpoint, trained_on
+as text; levels, streams, config, flags, missing as JSON.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from m2hf.atomic import atomic_write
+from m2hf.errors import UsageError
+from m2hf.fuse.config import LATE_FUSION
+from m2hf.keys import canonical_json
+
+SCHEMA = "m2hf.similarity"
+VERSION = 1
+FILE_NAME = "similarity.h5"
+
+_TEXT = ("dataset", "benchmark", "split", "manifest", "checkpoint", "trained_on")
+_JSON = ("streams", "config", "flags", "missing")
+
+
+@dataclass(frozen=True, eq=False)
+class SimilarityFile:
+    """What the file holds.
+
+    scores: by level in the order of the table, then late_fusion; masks: by level;
+    manifest, checkpoint: sha256; trained_on: name of the training dataset; streams: by role
+    {stream, fingerprint, digest of the items used}; config: the resolved fusion config;
+    flags: by role; missing: by role, how many videos (or queries) have no features.
+
+    Raises ValueError for arrays that don't fit together and for a score that is NaN.
+    """
+
+    dataset: str
+    benchmark: str
+    split: str
+    manifest: str
+    checkpoint: str
+    trained_on: str
+    streams: Mapping[str, Mapping[str, str]]
+    config: Mapping[str, Any]
+    flags: Mapping[str, Sequence[str]]
+    missing: Mapping[str, int]
+    query_ids: tuple[str, ...]
+    video_ids: tuple[str, ...]
+    video_of_query: NDArray[np.int64]
+    scores: Mapping[str, NDArray[np.float32]]
+    masks: Mapping[str, NDArray[np.bool_]]
+
+    def __post_init__(self) -> None:
+        q, v = len(self.query_ids), len(self.video_ids)
+        if self.video_of_query.shape != (q,):
+            raise ValueError(f"video_of_query: expected ({q},), got {self.video_of_query.shape}")
+        if q and not 0 <= self.video_of_query.min() <= self.video_of_query.max() < v:
+            raise ValueError(f"video_of_query: a query names a video outside 0..{v - 1}")
+        if list(self.scores) != [*self.masks, LATE_FUSION]:
+            raise ValueError(f"scores of {list(self.scores)} but masks of {list(self.masks)}")
+        for name, matrix in self.scores.items():
+            if matrix.shape != (q, v):
+                raise ValueError(f"scores/{name}: expected ({q}, {v}), got {matrix.shape}")
+            if np.isnan(matrix).any():
+                raise ValueError(f"scores/{name}: {int(np.isnan(matrix).sum())} are NaN")
+        for name, mask in self.masks.items():
+            if mask.shape != (v,):
+                raise ValueError(f"masks/{name}: expected ({v},), got {mask.shape}")
+
+    def write(self, path: Path) -> None:
+        """Write atomically; the file counts only after it was read back."""
+        with (
+            atomic_write(path, verify=_verify) as temporary,
+            h5py.File(temporary, "w") as file,
+        ):
+            file.attrs["schema"] = SCHEMA
+            file.attrs["version"] = VERSION
+            for name in _TEXT:
+                file.attrs[name] = getattr(self, name)
+            for name in _JSON:
+                file.attrs[name] = canonical_json(getattr(self, name))
+            file.attrs["levels"] = canonical_json(list(self.masks))
+            file["query_id"] = _fixed(self.query_ids)
+            file["video_id"] = _fixed(self.video_ids)
+            file["video_of_query"] = self.video_of_query.astype("<i8")
+            for name, matrix in self.scores.items():
+                file[f"scores/{name}"] = matrix.astype("<f4")
+            for name, mask in self.masks.items():
+                file[f"masks/{name}"] = mask
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises UsageError for a file that is missing, damaged, not a similarity file, or of
+        another schema version."""
+        if not path.is_file():
+            raise UsageError(f"{path}: no such file; `m2hf eval` writes RUN/{FILE_NAME}")
+        try:
+            with h5py.File(path, "r") as file:
+                _check_schema(path, file)
+                levels = json.loads(file.attrs["levels"])
+                about: dict[str, Any] = {name: str(file.attrs[name]) for name in _TEXT}
+                about |= {name: json.loads(file.attrs[name]) for name in _JSON}
+                return cls(
+                    **about,
+                    query_ids=_strings(file["query_id"]),
+                    video_ids=_strings(file["video_id"]),
+                    video_of_query=file["video_of_query"][:],
+                    scores={name: file[f"scores/{name}"][:] for name in [*levels, LATE_FUSION]},
+                    masks={name: file[f"masks/{name}"][:] for name in levels},
+                )
+        except (OSError, KeyError, ValueError) as error:
+            raise UsageError(
+                f"{path}: damaged similarity file ({error}); run `m2hf eval` again"
+            ) from error
+
+
+def _check_schema(path: Path, file: h5py.File) -> None:
+    schema, version = file.attrs.get("schema"), file.attrs.get("version")
+    if schema != SCHEMA:
+        raise UsageError(f"{path}: not a similarity file (schema {schema!r})")
+    if version != VERSION:
+        raise UsageError(
+            f"{path}: similarity schema version {version}, this m2hf reads version {VERSION}; "
+            "install the m2hf that wrote it, or run `m2hf eval` again"
+        )
+
+
+def _fixed(strings: Sequence[str]) -> NDArray[np.bytes_]:
+    return np.array([text.encode() for text in strings])
+
+
+def _strings(dataset: h5py.Dataset) -> tuple[str, ...]:
+    return tuple(text.decode() for text in dataset[:])
+
+
+def _verify(path: Path) -> None:
+    SimilarityFile.read(path)

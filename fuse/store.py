@@ -1,0 +1,199 @@
+"""Cached features by id: ragged rows over memory-mapped shards, gathered into padded batches.
+
+numpy only. A video that is EMPTY in a stream and one that was never extracted are alike here:
+both are missing.
+
+B items of a batch, N rows of the longest item, D width of a stream.
+"""
+
+import resource
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2hf.errors import MismatchError, ShardError, UsageError
+from m2hf.fuse.config import CAPTIONS, FusionConfig
+from m2hf.keys import SHORT, canonical_json, sha256_hex
+from m2hf.layout import StoreLayout
+from m2hf.shard import Shard
+
+_SPARE_FILES = 256  # open files left for everything that is not a mapped shard
+
+
+class Rows(NamedTuple):
+    """A padded batch: values (B, N, D) float32, zero where mask (B, N) is False; time_s (B, N)
+    centres of the rows' windows in seconds from the start of the clip."""
+
+    values_BND: NDArray[np.float32]
+    mask_BN: NDArray[np.bool_]
+    time_s_BN: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What an artefact records of a stream: its name in the store, full fingerprint, width D,
+    and the flags that every table made of it must repeat."""
+
+    name: str
+    fingerprint: str
+    width: int
+    flags: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        extractor = self.name.partition("@")[0]
+        return f"{extractor}@{self.fingerprint[:SHORT]} of width {self.width}"
+
+
+class Stream:
+    """All items of one extractor: an index in memory, values mapped from disk."""
+
+    def __init__(self, name: str, shards: Sequence[Shard]) -> None:
+        """`shards` are all shards of the stream; raises ShardError where they contradict."""
+        header = shards[0].header
+        self.info = StreamInfo(
+            name=name,
+            fingerprint=header.fingerprint,
+            width=shards[0].values.shape[1],
+            flags=tuple(sorted({flag for shard in shards for flag in shard.header.flags})),
+        )
+        self._shards = shards
+        self._where: dict[str, tuple[int, int]] = {}  # id -> (shard, item in it)
+        for number, shard in enumerate(shards):
+            if shard.header.fingerprint != header.fingerprint:
+                raise ShardError(
+                    f"{shard.path}: fingerprint {shard.header.fingerprint[:SHORT]} among shards of "
+                    f"{header.fingerprint[:SHORT]}; move it to the folder of its own stream"
+                )
+            for item, item_id in enumerate(shard.ids):
+                if item_id in self._where:
+                    first = shards[self._where[item_id][0]].path
+                    raise ShardError(f"{shard.path}: item {item_id!r} is also in {first}")
+                self._where[item_id] = (number, item)
+
+    @classmethod
+    def open(cls, layout: StoreLayout, name: str) -> Self:
+        """Open the stream called `name`; raises UsageError where the store has none."""
+        found = layout.find_stream(name)
+        paths = list(layout.shards(found))
+        if not paths:
+            raise UsageError(f"{layout.folder / found}: no shards; extract this stream first")
+        _allow_open_files(len(paths))
+        return cls(found, [Shard.open(path) for path in paths])
+
+    def lengths(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """(B,) rows of each id; 0 for what is missing."""
+        spans = (self._rows(item_id) for item_id in ids)
+        return np.array([end - start for _, start, end in spans], dtype=np.int64)
+
+    def present(self, ids: Sequence[str]) -> NDArray[np.bool_]:
+        """(B,) whether each id has rows."""
+        return self.lengths(ids) > 0
+
+    def gather(self, ids: Sequence[str], first: int | None = None) -> Rows:
+        """Rows of `ids`, padded to the longest of them (at least one row wide).
+
+        first: only the first so many rows of each, such as 1 for a caption's sentence.
+        Raises ShardError for a value that is not finite.
+        """
+        found = [self._rows(item_id) for item_id in ids]
+        counts = [len(range(start, end)[:first]) for _, start, end in found]
+        n = max(counts, default=0) or 1
+        rows = Rows(
+            np.zeros((len(ids), n, self.info.width), dtype=np.float32),
+            np.zeros((len(ids), n), dtype=np.bool_),
+            np.zeros((len(ids), n), dtype=np.float32),
+        )
+        for i, ((number, start, _), count) in enumerate(zip(found, counts, strict=True)):
+            shard, part = self._shards[number], slice(start, start + count)
+            rows.values_BND[i, :count] = shard.values[part]
+            rows.mask_BN[i, :count] = True
+            rows.time_s_BN[i, :count] = (shard.start_s[part] + shard.end_s[part]) / 2
+        if not np.isfinite(rows.values_BND).all():
+            # Later a projection would spread it over the whole batch.
+            bad = ids[int(np.argmin(np.isfinite(rows.values_BND).all(axis=(1, 2))))]
+            raise ShardError(
+                f"{self._shards[self._where[bad][0]].path}: item {bad!r} holds NaN or infinity; "
+                "delete the file and extract again"
+            )
+        return rows
+
+    def digest(self, ids: Iterable[str]) -> str:
+        """sha256 over the ids of `ids` that the store has and their digests, in id order."""
+        known = sorted({item_id for item_id in ids if item_id in self._where})
+        pairs = []
+        for item_id in known:
+            number, item = self._where[item_id]
+            pairs.append([item_id, self._shards[number].digests[item]])
+        return sha256_hex(canonical_json(pairs).encode())
+
+    def _rows(self, item_id: str) -> tuple[int, int, int]:
+        """Shard number, first row and end row; no rows for an unknown id."""
+        number, item = self._where.get(item_id, (-1, -1))
+        if item < 0:
+            return 0, 0, 0
+        offset = self._shards[number].offset
+        return number, int(offset[item]), int(offset[item + 1])
+
+
+class FeatureStore:
+    """The streams of one dataset by role: frames, captions, audio, ..."""
+
+    def __init__(self, streams: Mapping[str, Stream]) -> None:
+        self._streams = dict(streams)
+
+    @classmethod
+    def open(cls, root: Path, dataset: str, config: FusionConfig) -> Self:
+        """Open what `config` reads of `dataset` in the store at `root`.
+
+        Raises UsageError for a stream that the store hasn't, MismatchError for one that should
+        lie in the captions' space and has another width.
+        """
+        layout = StoreLayout(root, dataset)
+        streams = {}
+        for role in config.roles:
+            try:
+                streams[role] = Stream.open(layout, config.streams[role])
+            except UsageError as error:
+                raise UsageError(f"{error}{_without(role, config)}") from error
+        captions = streams[CAPTIONS].info
+        for role in config.joint_roles:
+            info = streams[role].info
+            if info.width != captions.width:
+                raise MismatchError(
+                    f"{layout.folder}: {role} are {info} and {CAPTIONS} are {captions}, but they "
+                    "must share one space; extract both with the same CLIP model"
+                )
+        return cls(streams)
+
+    def __getitem__(self, role: str) -> Stream:
+        return self._streams[role]
+
+    @property
+    def info(self) -> dict[str, StreamInfo]:
+        """What artefacts record of each role's stream."""
+        return {role: stream.info for role, stream in self._streams.items()}
+
+    @property
+    def video_roles(self) -> tuple[str, ...]:
+        """Roles whose items are videos: all but the captions."""
+        return tuple(role for role in self._streams if role != CAPTIONS)
+
+
+def _without(role: str, config: FusionConfig) -> str:
+    levels = [name for name, level in config.active_levels.items() if level.stream == role]
+    if role in config.joint_roles[:2] or not levels:
+        return ""
+    return f"; or go without this level: --set fuse.levels.{levels[0]}.enabled=false"
+
+
+def _allow_open_files(more: int) -> None:
+    """A mapped shard holds its file open: raise the soft limit where it would be too low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = sum(1 for _ in Path("/dev/fd").iterdir()) + more + _SPARE_FILES
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        top = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (top, hard))

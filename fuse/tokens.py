@@ -1,0 +1,50 @@
+"""Padded rows with their mask and times on a device: what every fusion module reads.
+
+B items, N rows of the longest, D width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from m2hf.fuse.config import CAPTIONS
+from m2hf.fuse.store import FeatureStore, Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """values (B, N, D); mask (B, N) bool, True for real rows; time_s (B, N) seconds.
+
+    An item without any row is missing. Values under a False mask are finite and mean nothing.
+    """
+
+    values: Tensor
+    mask: Tensor
+    time_s: Tensor
+
+    @property
+    def present(self) -> Tensor:
+        """(B,) bool: which items have a row."""
+        return self.mask.any(dim=1)
+
+    @classmethod
+    def of(cls, rows: Rows, device: torch.device) -> Self:
+        """The same rows as tensors on `device`."""
+        return cls(*(torch.from_numpy(array).to(device) for array in rows))
+
+
+def video_tokens(
+    store: FeatureStore, ids: Sequence[str], device: torch.device
+) -> dict[str, Tokens]:
+    """Every video stream of `ids`, by role."""
+    return {role: Tokens.of(store[role].gather(ids), device) for role in store.video_roles}
+
+
+def caption_tokens(
+    store: FeatureStore, ids: Sequence[str], rows: int | None, device: torch.device
+) -> Tokens:
+    """The first `rows` rows of the captions `ids`: the sentence, then its tokens."""
+    return Tokens.of(store[CAPTIONS].gather(ids, first=rows), device)

@@ -1,0 +1,26 @@
+"""Runs `m2hf` with a motion extractor that kills its process at one clip.
+
+Use: M2HF_TEST_POISON=ID python tests/poison.py extract ...
+"""
+
+import os
+import signal
+from collections.abc import Sequence
+
+from m2hf.cli.app import main
+from m2hf.ledger import LedgerWriter
+
+started = LedgerWriter.started
+
+
+def die(self: LedgerWriter, item: str, streams: Sequence[str], stage: str) -> None:
+    """As if the library crashed right after the ledger was told."""
+    started(self, item, streams, stage)
+    if stage == "extract" and (item, streams[0][:6]) == (os.environ["M2HF_TEST_POISON"], "motion"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+LedgerWriter.started = die  # type: ignore[method-assign]
+
+if __name__ == "__main__":
+    main()

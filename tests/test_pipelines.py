@@ -1,0 +1,339 @@
+"""Extraction: equal bytes whoever does it and however often killed; every clip accounted for."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import media
+import psutil
+import pytest
+
+from m2hf.errors import UsageError
+from m2hf.manifest import Card, Manifest, Row
+from m2hf.pipelines.executors import Array
+from m2hf.pipelines.plan import Task
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+M2HF = str(Path(sys.executable).parent / "m2hf")
+COUNTS = {"ok": 0, "empty": 0, "failed": 0, "quarantined": 0, "missing": 0}
+
+
+class Corpus:
+    """A manifest with media, and the options that name them."""
+
+    def __init__(self, folder: Path, files: dict[str, Path], tiny: tuple[str, ...]) -> None:
+        self.folder, self.tiny = folder, (*tiny, "--set", "extract.buckets=4")
+        rows = tuple(
+            Row(id=name, path=path.name, split="test", captions=(f"clip {name}", "another"))
+            for name, path in files.items()
+        )
+        self.media = next(iter(files.values())).parent
+        Manifest(Card(name="corpus", protocol="multi_caption"), rows).save(folder / "manifest")
+
+    def options(self, store: str, only: str = "clip,caption,audio,motion") -> list[str]:
+        paths = ["--manifest", self.folder / "manifest", "--media", self.media]
+        return [*map(str, paths), "--store", str(self.folder / store), "--only", only, *self.tiny]
+
+    def shards(self, store: str) -> dict[str, bytes]:
+        """Every file of a store but the ledger, by its path."""
+        root = self.folder / store
+        files = (p for p in root.rglob("*") if p.is_file() and "ledger" not in p.parts)
+        return {str(p.relative_to(root)): p.read_bytes() for p in files}
+
+    def status(self, m2hf: Command, store: str, **more: Any) -> dict[str, Any]:
+        done = m2hf("status", *self.options(store, **more), "--json")
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) -> Corpus:
+    """Ten good clips that differ."""
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "media").mkdir()
+    files = {}
+    for i in range(10):
+        source = ("testsrc2", "testsrc", "smptebars", "rgbtestsrc")[i % 4]
+        path = folder / "media" / f"clip{i}.mp4"
+        files[f"id/{i}"] = media.good(path, seconds=1 + i / 10, tone=200 + 90 * i, source=source)
+    return Corpus(folder, files, tiny)
+
+
+@pytest.fixture(scope="module")
+def serial(corpus: Corpus, m2hf: Command) -> dict[str, bytes]:
+    """The bytes of a run in one process, without incident."""
+    done = m2hf("extract", *corpus.options("serial"))
+    assert done.returncode == 0, done.stderr
+    shards = corpus.shards("serial")
+    assert len(shards) == 4 * 4 + 1
+    return shards
+
+
+def test_dask_with_two_workers_gives_the_same_bytes(
+    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+) -> None:
+    done = m2hf("extract", *corpus.options("dask"), "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert corpus.shards("dask") == serial
+
+
+def test_an_array_job_gives_the_same_bytes(
+    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+) -> None:
+    for share in ("1/2", "0/2"):
+        done = m2hf("extract", *corpus.options("array"), "--array", share)
+        assert done.returncode == 0, done.stderr
+    assert corpus.shards("array") == serial
+
+
+def lines(folder: Path) -> int:
+    return sum(p.read_bytes().count(b"\n") for p in folder.glob("*.jsonl"))
+
+
+def kill_after(
+    command: list[str], ledger: Path, count: int, victim: Callable[[int], int] = lambda pid: pid
+) -> int:
+    """Start a command, SIGKILL `victim` of it once the ledger has `count` lines, and wait."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and lines(ledger) < count:
+        time.sleep(0.005)
+    assert process.poll() is None, "it ended before it could be killed"
+    os.kill(victim(process.pid), signal.SIGKILL)
+    return process.wait(timeout=300)
+
+
+def test_killed_half_way_and_resumed_gives_the_same_bytes(
+    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+) -> None:
+    command = [M2HF, "extract", *corpus.options("killed")]
+    ledger = corpus.folder / "killed" / "corpus" / "ledger"
+    for count in (20, 60):
+        code = kill_after(command, ledger, lines(ledger) + count)
+        assert code == -signal.SIGKILL
+        assert set(corpus.shards("killed").items()) <= set(serial.items())
+    assert 0 < len(corpus.shards("killed")) < len(serial)
+    assert m2hf(*command[1:]).returncode == 0
+    assert corpus.shards("killed") == serial
+    assert not list((corpus.folder / "killed").rglob(".*.tmp-*"))
+
+
+def test_a_killed_worker_is_replaced_and_the_bytes_are_the_same(
+    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+) -> None:
+    def worker(pid: int) -> int:
+        spawned = psutil.Process(pid).children(recursive=True)
+        return next(int(p.pid) for p in spawned if "spawn_main" in " ".join(p.cmdline()))
+
+    command = [M2HF, "extract", *corpus.options("worker"), "--workers", "2"]
+    ledger = corpus.folder / "worker" / "corpus" / "ledger"
+    assert kill_after(command, ledger, 30, victim=worker) == 0
+    assert corpus.shards("worker") == serial
+
+
+def test_an_interrupt_ends_orderly_and_is_no_death(corpus: Corpus, m2hf: Command) -> None:
+    command = [M2HF, "extract", *corpus.options("interrupted")]
+    ledger = corpus.folder / "interrupted" / "corpus" / "ledger"
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while lines(ledger) < 30:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.endswith("m2hf: interrupted; run the same command again to go on\n")
+    (file,) = ledger.glob("*.jsonl")
+    assert json.loads(file.read_text().splitlines()[-1])["event"] != "started"
+
+
+def test_running_again_does_nothing(
+    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+) -> None:
+    done = m2hf("extract", *corpus.options("serial"))
+    assert done.returncode == 0
+    assert "nothing to do" in done.stderr
+    assert corpus.shards("serial") == serial
+    assert m2hf("verify", *corpus.options("serial")[:2], *corpus.options("serial")[4:6]).stdout == (
+        "16 shards, 50 items verified, 0 shards damaged\n"
+    )
+
+
+def test_status_counts_every_item(corpus: Corpus, serial: dict[str, bytes], m2hf: Command) -> None:
+    now = corpus.status(m2hf, "serial", only="clip,caption,motion,text")
+    assert now["extractors"] == {
+        "clip": {**COUNTS, "ok": 10},
+        "caption": {**COUNTS, "ok": 20},
+        "motion": {**COUNTS, "ok": 10},
+        "text": {**COUNTS, "missing": 10},
+    }
+    assert now["failures"] == []
+
+
+def test_a_new_video_keeps_old_rows_and_touches_only_its_bucket(
+    corpus: Corpus, serial: dict[str, bytes], m2hf: Command, tmp_path: Path
+) -> None:
+    shutil.copytree(corpus.folder / "serial", corpus.folder / "grown")
+    old = Manifest.load(corpus.folder / "manifest")
+    added = old.rows[0].model_copy(update={"id": "new"})
+    Manifest(old.card, (*old.rows, added)).save(tmp_path)
+    options = corpus.options("grown", only="motion")
+    options[1] = str(tmp_path)
+    assert m2hf("extract", *options).returncode == 0
+    changed = [name for name, data in corpus.shards("grown").items() if serial.get(name) != data]
+    assert len(changed) == 1
+    assert "motion@" in changed[0]
+
+
+def test_a_changed_caption_is_embedded_again(
+    corpus: Corpus, serial: dict[str, bytes], m2hf: Command, tmp_path: Path
+) -> None:
+    shutil.copytree(corpus.folder / "serial", corpus.folder / "changed")
+    old = Manifest.load(corpus.folder / "manifest")
+    other = old.rows[3].model_copy(update={"captions": ("something else", "another")})
+    Manifest(old.card, (*old.rows[:3], other, *old.rows[4:])).save(tmp_path)
+    options = corpus.options("changed", only="caption")
+    options[1] = str(tmp_path)
+    assert json.loads(m2hf("plan", *options, "--json").stdout)["extractors"]["caption"] == {
+        **COUNTS, "ok": 19, "missing": 1,
+    }  # fmt: skip
+    assert m2hf("extract", *options).returncode == 0
+
+
+def test_a_damaged_shard_is_named_and_done_again(
+    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+) -> None:
+    shutil.copytree(corpus.folder / "serial", corpus.folder / "damaged")
+    names = sorted(name for name in serial if "motion@" in name)
+    short, flipped = (corpus.folder / "damaged" / name for name in names[:2])
+    short.write_bytes(short.read_bytes()[:1000])
+    with h5py.File(flipped, "a") as file:
+        file["values"][0, 0] += 1
+    options = corpus.options("damaged", only="motion")
+    verify = m2hf("verify", *options[:2], *options[4:8], "--json")
+    assert verify.returncode == 3
+    assert [d["shard"] for d in json.loads(verify.stdout)["damaged"]] == names[:2]
+    flipped.unlink()
+    done = m2hf("extract", *options)
+    assert done.returncode == 0, done.stderr
+    assert f"{names[0]}: damaged shard" in done.stderr
+    assert corpus.shards("damaged") == serial
+
+
+def test_a_shard_of_another_version_stops_everything(
+    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+) -> None:
+    shutil.copytree(corpus.folder / "serial", corpus.folder / "version")
+    path = next((corpus.folder / "version").rglob("motion@*/*.h5"))
+    with h5py.File(path, "a") as file:
+        file.attrs["version"] = 7
+    before = path.read_bytes()
+    done = m2hf("extract", *corpus.options("version", only="motion"))
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"m2hf: {path}: shard schema version 7, this m2hf reads version 1"
+    )
+    assert done.stderr.count("\n") == 1
+    assert path.read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) -> Corpus:
+    folder = tmp_path_factory.mktemp("odd-corpus")
+    files = media.odd_corpus(folder / "media")
+    return Corpus(folder, {**files, "absent": folder / "media" / "absent.mp4"}, tiny)
+
+
+def test_an_odd_corpus_ends_with_every_file_accounted_for(odd: Corpus, m2hf: Command) -> None:
+    done = m2hf("extract", *odd.options("store"), "--workers", 2)
+    assert done.returncode == 3, done.stderr
+    now = odd.status(m2hf, "store")
+    assert now["extractors"] == {
+        "clip": {**COUNTS, "ok": 4, "empty": 1, "failed": 4},
+        "caption": {**COUNTS, "ok": 18},
+        "audio": {**COUNTS, "ok": 3, "empty": 2, "failed": 4},
+        "motion": {**COUNTS, "ok": 3, "empty": 2, "failed": 4},
+    }
+    failures = {(f["id"], f["extractor"]): f for f in now["failures"]}
+    assert {item for item, _ in failures} == {"garbage", "headless", "zero_bytes", "absent"}
+    assert failures[("zero_bytes", "clip")] == {
+        "id": "zero_bytes",
+        "extractor": "clip",
+        "stage": "decode",
+        "class": "MediaError",
+        "message": "the file is empty (0 bytes)",
+        "attempt": 1,
+    }
+    remarks = {(r["id"], r["extractor"]): r["message"] for r in now["remarks"]}
+    assert remarks[("no_audio", "audio")] == "no audio stream"
+    assert remarks[("audio_only", "clip")] == "no video stream"
+    assert remarks[("one_frame", "motion")] == "fewer than two frames"
+    assert remarks[("truncated", "clip")].startswith("truncated: ")
+    assert m2hf("extract", *odd.options("store")).returncode == 3  # and nothing is tried again
+
+
+def test_retry_tries_again_what_failed(odd: Corpus, m2hf: Command) -> None:
+    shutil.copytree(odd.folder / "media", odd.folder / "mended")
+    shutil.copy(odd.folder / "mended" / "good.mp4", odd.folder / "mended" / "absent.mp4")
+    options = odd.options("store", only="motion")
+    options[3] = str(odd.folder / "mended")
+    assert m2hf("retry", *options).returncode == 3
+    now = odd.status(m2hf, "store", only="motion")
+    assert now["extractors"]["motion"] == {**COUNTS, "ok": 4, "empty": 2, "failed": 3}
+
+
+def test_a_poison_clip_is_quarantined_and_the_rest_is_extracted(
+    corpus: Corpus, m2hf: Command
+) -> None:
+    command = [sys.executable, str(Path(__file__).parent / "poison.py"), "extract"]
+    command += corpus.options("poison", only="audio,motion")
+    environment = {**os.environ, "M2HF_TEST_POISON": "id/4"}
+    codes = [
+        subprocess.run(command, env=environment, capture_output=True).returncode for _ in "123"
+    ]
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 3]
+    now = corpus.status(m2hf, "poison", only="audio,motion")
+    assert now["extractors"] == {
+        "audio": {**COUNTS, "ok": 10},
+        "motion": {**COUNTS, "ok": 9, "quarantined": 1},
+    }
+    (failure,) = now["failures"]
+    assert (failure["id"], failure["class"]) == ("id/4", "Quarantined")
+    assert m2hf("retry", *corpus.options("poison", only="motion")).returncode == 0
+
+
+def test_a_content_that_is_not_the_manifests_is_a_failure(
+    corpus: Corpus, m2hf: Command, tmp_path: Path
+) -> None:
+    old = Manifest.load(corpus.folder / "manifest")
+    other = old.rows[0].model_copy(update={"sha256": "0" * 64})
+    Manifest(old.card, (other,)).save(tmp_path)
+    options = corpus.options("content", only="motion")
+    options[1] = str(tmp_path)
+    assert m2hf("extract", *options).returncode == 3
+
+
+def test_derived_features_say_what_they_lack(corpus: Corpus, m2hf: Command) -> None:
+    done = m2hf("extract", *corpus.options("lacking", only="text"))
+    assert done.returncode == 2
+    assert "text reads ocr, and the store has no ocr@" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["2/2", "a/2", "1", "-1/2", "0/0"])
+def test_a_share_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"expected i/n with 0 <= i < n"):
+        Array.parse(text)
+
+
+def test_the_shares_of_an_array_job_are_a_partition() -> None:
+    tasks = [Task(bucket, ("clip",)) for bucket in range(17)]
+    shares = [Array(i, 5).share(tasks) for i in range(5)]
+    assert sorted(t.bucket for share in shares for t in share) == list(range(17))
