@@ -31,15 +31,20 @@ def atomic_write(target: Path, verify: Callable[[Path], None] | None = None) -> 
         temporary.replace(target)
         _fsync(target.parent)
     except OSError as error:
-        if error.errno in _NO_ROOM or "No space left" in str(error):
-            reason = os.strerror(error.errno) if error.errno else "no space left on device"
-            raise ResourceError(
-                f"{target}: can't write ({reason}); free some space or fix the rights, "
-                "then run the same command again"
-            ) from error
+        raise_if_no_room(target, error)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def raise_if_no_room(target: Path, error: OSError) -> None:
+    """Raise ResourceError where an `error` of writing is the fault of disk or rights."""
+    if error.errno in _NO_ROOM or "No space left" in str(error):
+        reason = os.strerror(error.errno) if error.errno else "No space left on device"
+        raise ResourceError(
+            f"{target}: can't write ({reason}); free some space or fix the rights, "
+            "then run the same command again"
+        ) from error
 
 
 def atomic_text(target: Path, text: str) -> None:

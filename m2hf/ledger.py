@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from m2hf.atomic import raise_if_no_room
 from m2hf.errors import ClipError
 
 DEATHS_TO_QUARANTINE = 2
@@ -26,13 +27,21 @@ Key = tuple[str, str]  # (item id, extractor@fingerprint8)
 
 
 class LedgerWriter:
-    """Appends one process's events to its own file in `folder`."""
+    """Appends one process's events to its own file in `folder`.
+
+    Raises ResourceError where the disk is full or the folder can't be written.
+    """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         name = f"{stamp}-{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns():x}.jsonl"
-        self._file = (folder / name).open("a", encoding="utf-8")
+        self._path = folder / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise_if_no_room(self._path, error)
+            raise
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._open = False
         atexit.register(self.close)
@@ -87,8 +96,12 @@ class LedgerWriter:
     def _write(self, line: dict[str, Any]) -> None:
         self._open = line["event"] == "started"
         line["t"] = round(time.time(), 3)
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._file.flush()  # the kernel has it: a killed process loses nothing
+        try:
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.flush()  # the kernel has it: a killed process loses nothing
+        except OSError as error:
+            raise_if_no_room(self._path, error)
+            raise
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Run one task: decode each clip of a bucket once, extract, and write the bucket's shards."""
 
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from m2hf.pipelines.plan import Task, read_shard, source_digests, standing
 from m2hf.shard import Shard, ShardHeader, ShardItem, write_shard
 
 _ATTEMPTS = 2
+# A worker of several threads would mix up the ledger's last line, and the random state.
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,9 @@ def run_task(spec: JobSpec, task: Task) -> Receipt:
     Raises ResourceError where no further clip could succeed; a bad clip never raises.
     """
     job = Job.open(spec)
-    job.configure_process()
-    return _BucketRun(job, task, _process_ledger(job.layout.ledger)).run()
+    with _one_at_a_time:
+        job.configure_process()
+        return _BucketRun(job, task, _process_ledger(job.layout.ledger)).run()
 
 
 @cache

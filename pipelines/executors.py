@@ -1,5 +1,6 @@
 """Who does the tasks: this process, Dask workers, or a share of an array job. Equal bytes."""
 
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,7 +8,7 @@ from typing import Protocol
 from m2hf.errors import ResourceError, UsageError
 from m2hf.ledger import LedgerView
 from m2hf.pipelines.bucket import Receipt, run_task
-from m2hf.pipelines.job import Job, JobSpec
+from m2hf.pipelines.job import Job
 from m2hf.pipelines.plan import Task
 
 
@@ -101,9 +102,11 @@ def _submit(client: object, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt
     assert isinstance(client, Client)
     quarantined = len(LedgerView.read_quarantine(job.layout.ledger))
 
+    run = uuid.uuid4().hex[:8]  # a scheduler that serves others, too, tells runs apart
+
     def submit(task: Task, again: int = 0) -> object:
-        name = f"{'+'.join(task.names)}-{task.bucket}-{again}"
-        return client.submit(_run_on_worker, job.spec, task, key=name, pure=False)
+        name = f"{'+'.join(task.names)}-{task.bucket}-{run}-{again}"
+        return client.submit(run_task, job.spec, task, key=name, pure=False)
 
     running = {submit(task): (task, 0) for task in tasks}
     pending = as_completed(list(running))
@@ -122,7 +125,3 @@ def _submit(client: object, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt
             later = submit(task, again + 1)
             running[later] = (task, again + 1)
             pending.add(later)
-
-
-def _run_on_worker(spec: JobSpec, task: Task) -> Receipt:
-    return run_task(spec, task)

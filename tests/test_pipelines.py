@@ -310,6 +310,39 @@ def test_a_poison_clip_is_quarantined_and_the_rest_is_extracted(
     assert m2hf("retry", *corpus.options("poison", only="motion")).returncode == 0
 
 
+def test_a_poison_clip_costs_two_workers_and_no_run(corpus: Corpus, m2hf: Command) -> None:
+    poison = str(Path(__file__).parent / "poison.py")
+    environment = {"M2HF_TEST_POISON": "id/4", "DASK_DISTRIBUTED__WORKER__PRELOAD": poison}
+    command = [M2HF, "extract", *corpus.options("poison-dask", only="motion"), "--workers", "2"]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True)
+    assert done.returncode == 3
+    now = corpus.status(m2hf, "poison-dask", only="motion")
+    assert now["extractors"]["motion"] == {**COUNTS, "ok": 9, "quarantined": 1}
+
+
+def test_a_cluster_that_exists_does_the_work(
+    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+) -> None:
+    code = """
+import sys
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
+"""
+    script = corpus.folder / "cluster.py"
+    script.write_text(code, encoding="utf-8")
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, str(script)], **pipes) as cluster:
+        assert cluster.stdout is not None
+        address = cluster.stdout.readline().strip()
+        done = m2hf("extract", *corpus.options("cluster"), "--scheduler", address)
+        cluster.communicate("")
+    assert done.returncode == 0, done.stderr
+    assert corpus.shards("cluster") == serial
+
+
 def test_a_content_that_is_not_the_manifests_is_a_failure(
     corpus: Corpus, m2hf: Command, tmp_path: Path
 ) -> None:
