@@ -28,6 +28,7 @@ _DURATION = re.compile(r"^\s*Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _STREAM = re.compile(r"^\s*Stream #0:\d+.*?: (Video|Audio): (.*)")
 _PIXELS = re.compile(r"\b(\d{1,6})x(\d{1,6})\b")
 _SHOWINFO = re.compile(r"\[showinfo@v(\d+) @ .*? pts_time:\s*(\S+) .* s:(\d+)x(\d+) ")
+_LASTS = re.compile(r" duration_time:\s*(\d+(?:\.\d+)?)")
 _TROUBLE = re.compile(r"error|invalid|not found|could not|failed", re.IGNORECASE)
 _ADDRESS = re.compile(r"^\[\S+ @ 0x[0-9a-f]+\] ")
 _CHUNK = 1 << 20
@@ -45,6 +46,7 @@ class Recording:
     rates: tuple[int, ...] = ()
     times: dict[int, list[float]] = field(default_factory=dict)
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    lasts: dict[int, float] = field(default_factory=dict)
     outputs: dict[int, bytearray] = field(default_factory=dict)
 
     def pixels(self, view: "FrameView") -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -57,6 +59,10 @@ class Recording:
         count = min(len(data) // size, len(times))
         pixels = np.frombuffer(data, np.uint8, count * size).reshape(count, *tail)
         return pixels, np.maximum(np.asarray(times[:count], dtype=np.float64), 0.0)
+
+    def last_frame_s(self, view: "FrameView") -> float:
+        """How long the last frame is shown, as its stream says; 0 where it doesn't."""
+        return self.lasts.get(self.views.index(view), 0.0)
 
     def samples(self, rate: int) -> NDArray[np.float32]:
         """(N,) float32 mono."""
@@ -152,6 +158,8 @@ class Decoder:
             index = int(match[1])
             recording.times.setdefault(index, []).append(float(match[2]))
             recording.sizes[index] = (int(match[3]), int(match[4]))
+            lasts = _LASTS.search(line)
+            recording.lasts[index] = float(lasts[1]) if lasts else 0.0
         elif match := _DURATION.match(line):
             return self._expect(match, recording)
         elif match := _STREAM.match(line):

@@ -18,6 +18,7 @@ from m2hf.errors import MediaError
 from m2hf.extract.decoder import Decoder, Recording
 from m2hf.keys import sha256_file
 
+_SLACK_S = 1.0  # streams of a sound file seldom end together, but never this far apart
 DECODE_REVISION = 1  # raise when the same file would give other frames, times or samples
 
 
@@ -80,11 +81,10 @@ class Sound:
 
 @dataclass(frozen=True, eq=False)
 class DecodedClip:
-    """A clip in memory. remark: what to know of it, such as a truncated file; "" if nothing."""
+    """A clip in memory. duration_s: what the file says of itself, else what was decoded."""
 
     duration_s: float
     sha256: str
-    remark: str
     _frames: Mapping[FrameView, Frames] | None
     _sounds: Mapping[int, Sound] | None
 
@@ -110,6 +110,24 @@ class DecodedClip:
             raise MediaError("the audio stream gave no sample; the file is damaged")
         return self._sounds[rate]
 
+    def remark(self, views: Sequence[FrameView], rates: Sequence[int]) -> str:
+        """Which of these ends before the clip does, as in a file that breaks off; "" if none.
+
+        A reader is told of what it reads and of nothing else: what its features say must not
+        depend on who shared the decode.
+        """
+        frames = [] if self._frames is None else [self._frames[view] for view in views]
+        sounds = [] if self._sounds is None else [self._sounds[rate] for rate in rates]
+        ends = {
+            "the pictures end": [float(f.end_s[-1]) for f in frames if len(f)],
+            "the sound ends": [sound.duration_s for sound in sounds],
+        }
+        return "; ".join(
+            f"{what} at {max(reached):.1f} of {self.duration_s:.1f} s"
+            for what, reached in ends.items()
+            if reached and max(reached) + _SLACK_S < self.duration_s
+        )
+
 
 def decode(
     path: Path,
@@ -122,7 +140,7 @@ def decode(
     """Decode `path`, or the part of it from `start` to `end` seconds, once.
 
     Raises MediaError for a file that is missing, empty, no media, over a limit, or without one
-    good frame or sample. A file that breaks off keeps what is good, and `remark` says how much.
+    good frame or sample. A file that breaks off keeps what is good (see `remark`).
     """
     limits = limits or MediaLimits()
     if not path.is_file():
@@ -141,19 +159,15 @@ def decode(
     )
     if reached == 0.0 and (views or rates) and (frames or sounds):
         raise MediaError(f"nothing could be decoded; {recording.first_error}")
-    duration = recording.expected_s if recording.expected_s is not None else reached
-    slack = 0.5 + max([1 / view.fps for view in views], default=0.0)
-    remark = ""
-    if reached + slack < duration:
-        remark = f"truncated: {reached:.1f} of {duration:.1f} s could be decoded"
-        duration = reached
-    return DecodedClip(max(duration, reached), sha256_file(path), remark, frames, sounds)
+    duration = max(recording.expected_s or 0.0, reached)
+    return DecodedClip(duration, sha256_file(path), frames, sounds)
 
 
 def _frames(recording: Recording, view: FrameView) -> Frames:
     pixels, start_s = recording.pixels(view)
-    # A frame lasts until the next one is shown; the last one for a grid step, inside the clip.
-    last = start_s[-1:] + 1 / view.fps
+    # A frame lasts until the next one is shown; the last one for a grid step, or for as long as
+    # its stream says, inside the clip.
+    last = start_s[-1:] + max(1 / view.fps, recording.last_frame_s(view))
     if recording.expected_s is not None:
         last = np.minimum(last, max(recording.expected_s, *start_s[-1:], 0.0))
     return Frames(pixels, start_s, np.concatenate([start_s[1:], last]))

@@ -57,7 +57,8 @@ class EpochReport:
 @dataclass(frozen=True)
 class TrainSummary:
     """What came of a run: val_recall is T2V R@1 in percent of the kept weights after
-    calibration; left_out counts training videos without frames or without captions."""
+    calibration; left_out counts training videos without frames or without captions; flags are
+    those of the features, by role."""
 
     checkpoint: Path
     epochs: int
@@ -67,6 +68,7 @@ class TrainSummary:
     val_videos: int
     left_out: int
     val_recall: dict[str, float]
+    flags: dict[str, tuple[str, ...]]
 
 
 def train(
@@ -111,6 +113,7 @@ def train(
         val_videos=len(val_rows),
         left_out=len(train_rows) - len(videos),
         val_recall=recall,
+        flags={role: tuple(info.flags) for role, info in store.info.items() if info.flags},
     )
 
 

@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,17 @@ class _BucketRun:
             if clip is None:
                 continue
             for name in wanted:
-                session = _session(self._job.extractor(name), self._job.device)
-                features = self._attempt(row.id, name, session, clip)
+                features = self._attempt(row.id, name, partial(self._of_clip, name, clip))
                 if features is not None:
-                    self._keep(name, row.id, _remarked(features, clip.remark), clip.sha256)
+                    self._keep(name, row.id, features, clip.sha256)
+
+    def _of_clip(self, name: str, clip: DecodedClip) -> Features:
+        extractor = self._job.extractor(name)
+        assert isinstance(extractor, MediaExtractor)
+        features: Features = _session(extractor, self._job.device).extract(clip)
+        remark = clip.remark(extractor.views(), extractor.sample_rates())
+        reason = "; ".join(filter(None, [features.reason, remark]))
+        return replace(features, reason=reason)
 
     def _decode(self, row: Row, names: Sequence[str]) -> DecodedClip | None:
         extractors = [self._job.extractor(name) for name in names]
@@ -133,7 +140,9 @@ class _BucketRun:
             session = _session(self._job.extractor(name), self._job.device)
             for caption in captions_of(self._rows):
                 if caption.id in missing:
-                    features = self._attempt(caption.id, name, session, caption.text)
+                    features = self._attempt(
+                        caption.id, name, partial(session.extract, caption.text)
+                    )
                     if features is not None:
                         self._keep(name, caption.id, features, sha256_hex(caption.text.encode()))
 
@@ -153,11 +162,11 @@ class _BucketRun:
                     self._ledger.failed(row.id, [self._job.stream(name)], "input", error, 0.0, 1)
                     continue
                 given = {read: inputs[read][row.id] for read in reads}
-                features = self._attempt(row.id, name, session, given)
+                features = self._attempt(row.id, name, partial(session.extract, given))
                 if features is not None:
                     self._keep(name, row.id, features, sources[row.id])
 
-    def _attempt(self, item: str, name: str, session: Any, source: Any) -> Features | None:
+    def _attempt(self, item: str, name: str, work: Callable[[], Features]) -> Features | None:
         """Extract, twice if need be; None where it failed, which the ledger then says."""
         stream = self._job.stream(name)
         for attempt in range(1, _ATTEMPTS + 1):
@@ -165,7 +174,7 @@ class _BucketRun:
             self._ledger.started(item, [stream], "extract")
             try:
                 with _as_m2hf_errors(name):
-                    features: Features = session.extract(source)
+                    features = work()
             except ClipError as error:
                 seconds = time.perf_counter() - began
                 if isinstance(error, MediaError) or attempt == _ATTEMPTS:
@@ -238,9 +247,3 @@ def _as_m2hf_errors(name: str) -> Iterator[None]:
         if type(error).__name__ == "OutOfMemoryError":  # torch's, whichever device
             raise ResourceError(f"{name}: out of device memory: {error}") from error
         raise ExtractorError(f"{type(error).__name__}: {error}") from error
-
-
-def _remarked(features: Features, remark: str) -> Features:
-    if not remark:
-        return features
-    return replace(features, reason="; ".join(filter(None, [features.reason, remark])))

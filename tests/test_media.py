@@ -1,5 +1,6 @@
 """Media: every odd file has its outcome, times are the stream's, and a clip is decoded once."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def test_frames_and_sound_of_a_good_file(odd_media: dict[str, Path]) -> None:
     assert abs(clip.duration_s - 2.0) < 0.1
     spectrum = np.abs(np.fft.rfft(sound.samples))
     assert abs(np.argmax(spectrum) / sound.duration_s - 440) < 2
-    assert clip.remark == ""
+    assert clip.remark([SLOW, FAST], [RATE]) == ""
 
 
 def test_one_process_for_all_views_and_rates(
@@ -76,9 +77,24 @@ def test_a_truncated_file_keeps_what_is_good_and_says_how_much(odd_media: dict[s
     frames = clip.frames(SLOW)
     assert frames is not None
     assert 2 <= len(frames) <= 7
-    assert clip.remark.startswith("truncated: ")
-    assert "of 8.0 s" in clip.remark
-    assert frames.end_s[-1] <= clip.duration_s < 8.0
+    assert clip.duration_s == 8.0
+    expected = r"the pictures end at [3-6]\.\d of 8\.0 s; the sound ends at [3-6]\.\d of 8\.0 s"
+    assert re.fullmatch(expected, clip.remark([FAST], [RATE]))
+    assert "pictures" not in clip.remark([], [RATE])
+
+
+def test_a_remark_does_not_depend_on_who_shares_the_decode(odd_media: dict[str, Path]) -> None:
+    for name in ("good", "no_audio", "audio_only", "one_frame", "truncated"):
+        shared = read(odd_media[name])
+        for views, rates in (([SLOW], []), ([FAST], []), ([], [RATE])):
+            alone = decode(odd_media[name], views, rates)
+            assert alone.remark(views, rates) == shared.remark(views, rates)
+            for view in views:
+                own, others = alone.frames(view), shared.frames(view)
+                assert (own is None) == (others is None)
+                if own is not None and others is not None:
+                    np.testing.assert_array_equal(own.pixels, others.pixels)
+                    np.testing.assert_array_equal(own.end_s, others.end_s)
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,8 @@ def test_an_odd_corpus_ends_with_every_file_accounted_for(odd: Corpus, m2hf: Com
     assert remarks[("no_audio", "audio")] == "no audio stream"
     assert remarks[("audio_only", "clip")] == "no video stream"
     assert remarks[("one_frame", "motion")] == "fewer than two frames"
-    assert remarks[("truncated", "clip")].startswith("truncated: ")
+    assert remarks[("truncated", "clip")].startswith("the pictures end at ")
+    assert remarks[("truncated", "audio")].startswith("the sound ends at ")
     assert m2hf("extract", *odd.options("store")).returncode == 3  # and nothing is tried again
 
 

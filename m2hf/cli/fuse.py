@@ -30,6 +30,7 @@ def train(
     )
 
     from m2hf.cli.recipe import load_recipe
+    from m2hf.fuse.config import LATE_FUSION
     from m2hf.fuse.train import train as fit
     from m2hf.manifest import Manifest
 
@@ -46,8 +47,8 @@ def train(
         bar = progress.add_task("epochs", total=recipe.fuse.train.epochs, now="")
 
         def show(report: "EpochReport") -> None:
-            recalls = " ".join(f"{name} {r:.1f}" for name, r in report.val_recall.items())
-            progress.update(bar, completed=report.epoch, now=f"val R@1: {recalls}")
+            fused = report.val_recall[LATE_FUSION]
+            progress.update(bar, completed=report.epoch, now=f"val R@1 {fused:.1f}")
 
         done = fit(loaded, store, run, recipe.fuse, on_epoch=show)
     typer.echo(
@@ -55,6 +56,8 @@ def train(
         f"kept epoch {done.best_epoch} of {done.epochs}, "
         f"chosen on {done.val_videos} validation videos"
     )
+    for role, flags in done.flags.items():
+        typer.echo(f"{role}: {', '.join(flags)}")
     if done.left_out:
         typer.echo(f"{done.left_out} training videos left out: no frames or no captions")
     typer.echo(f"wrote {done.checkpoint}")

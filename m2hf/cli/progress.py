@@ -1,6 +1,7 @@
-"""A bar for each extractor, fed by the ledger that all workers write."""
+"""How far extraction is, by the ledger that all workers write: bars, or lines in a log file."""
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -20,6 +22,7 @@ from m2hf.ledger import LedgerTail
 
 _ENDS = {"ok", "empty", "failed"}
 _EVERY_S = 0.5
+_LOG_EVERY_S = 30.0  # where there is no terminal: bars would show only at the end
 
 
 @contextmanager
@@ -55,8 +58,12 @@ def extraction_progress(
                 progress.update(bars[stream], advance=1, failed=note)
 
     def watch() -> None:
+        logged = time.monotonic()
         while not finished.wait(_EVERY_S):
             update()
+            if not console.is_terminal and time.monotonic() - logged > _LOG_EVERY_S:
+                logged = time.monotonic()
+                console.print("  ".join(map(_line, progress.tasks)), soft_wrap=True)
 
     finished = threading.Event()
     watcher = threading.Thread(target=watch, daemon=True)
@@ -68,3 +75,8 @@ def extraction_progress(
             finished.set()
             watcher.join()
             update()
+
+
+def _line(bar: Task) -> str:
+    left = f", {bar.time_remaining:.0f} s left" if bar.time_remaining else ""
+    return f"{bar.description} {bar.completed:.0f}/{bar.total:.0f}{left}"
