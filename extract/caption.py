@@ -1,16 +1,15 @@
 """Captions as unit vectors of the CLIP joint space: the sentence, and each of its tokens."""
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
 from m2hf.extract.base import CaptionExtractor, CaptionSession
-from m2hf.extract.encoder import Encoder
+from m2hf.extract.encoder import InJointSpace
 from m2hf.features import Features
 
 
-class Caption(CaptionExtractor):
+class Caption(InJointSpace, CaptionExtractor):
     """Values (1 + W, D): row 0 is the sentence, with its text; rows 1.. are its W tokens.
 
     Captions have no times: they are 0. A caption longer than the text tower reads is cut at the
@@ -20,18 +19,6 @@ class Caption(CaptionExtractor):
     name: ClassVar[str] = "caption"
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "torch")
     texts: ClassVar[bool] = True
-
-    encoder: Encoder = Encoder()
-
-    @property
-    def width(self) -> int:
-        return self.encoder.width
-
-    def weights(self) -> Mapping[str, str]:
-        return self.encoder.weights()
-
-    def flags(self) -> tuple[str, ...]:
-        return self.encoder.flags()
 
     def open(self, device: str) -> "CaptionEncoderSession":
         return CaptionEncoderSession(self, device)

@@ -1,37 +1,25 @@
 """Frames of a clip as unit vectors of the CLIP joint space."""
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import Field
 
 from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
-from m2hf.extract.encoder import Encoder
+from m2hf.extract.encoder import InJointSpace
 from m2hf.extract.media import DecodedClip, FrameView
 from m2hf.features import Features
 
 
-class Clip(MediaExtractor):
+class Clip(InJointSpace, MediaExtractor):
     """Up to `max_frames` frames, evenly over the clip, from one each 1/fps seconds (CLIP4Clip's
     sampling). Values (F, D): L2-normalised image embeddings."""
 
     name: ClassVar[str] = "clip"
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "pillow", "torch")
 
-    encoder: Encoder = Encoder()
     view: FrameView = FrameView(fps=1.0, max_side=640)
     max_frames: int = Field(default=12, ge=1)
     batch: int = Field(default=32, ge=1)
-
-    @property
-    def width(self) -> int:
-        return self.encoder.width
-
-    def weights(self) -> Mapping[str, str]:
-        return self.encoder.weights()
-
-    def flags(self) -> tuple[str, ...]:
-        return self.encoder.flags()
 
     def views(self) -> tuple[FrameView, ...]:
         return (self.view,)

@@ -16,6 +16,7 @@ from pydantic import field_serializer
 
 from m2hf.config import Section
 from m2hf.errors import ConfigError, ResourceError
+from m2hf.extract.base import Extractor
 from m2hf.extract.compat import import_torchvision
 from m2hf.extract.weights import Weight
 
@@ -87,6 +88,22 @@ class Encoder(Section):
     def checkpoint(self) -> Path:
         """The checkpoint file; raises ResourceError where it is missing."""
         return self._weight().locate().paths[0]
+
+
+class InJointSpace(Extractor):
+    """An extractor whose values lie in the joint space of its encoder."""
+
+    encoder: Encoder = Encoder()
+
+    @property
+    def width(self) -> int:
+        return self.encoder.width
+
+    def weights(self) -> Mapping[str, str]:
+        return self.encoder.weights()
+
+    def flags(self) -> tuple[str, ...]:
+        return self.encoder.flags()
 
 
 class OpenClip:

@@ -8,13 +8,13 @@ import numpy as np
 from pydantic import Field
 
 from m2hf.extract.base import DerivedExtractor, DerivedSession
-from m2hf.extract.encoder import Encoder, OpenClip
+from m2hf.extract.encoder import InJointSpace, OpenClip
 from m2hf.features import Features
 
 NO_TEXT = "no text read or heard"
 
 
-class Text(DerivedExtractor):
+class Text(InJointSpace, DerivedExtractor):
     """Values (N, D): a row for each line of text, embedded like a query, with its text and times.
 
     What is read at one time is one line, and each segment of speech is one; a line that is read
@@ -28,19 +28,8 @@ class Text(DerivedExtractor):
     texts: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("ocr", "asr")
 
-    encoder: Encoder = Encoder()
     ocr_confidence: float = Field(default=0.3, ge=0.0, le=1.0)
     asr_confidence: float = Field(default=0.2, ge=0.0, le=1.0)
-
-    @property
-    def width(self) -> int:
-        return self.encoder.width
-
-    def weights(self) -> Mapping[str, str]:
-        return self.encoder.weights()
-
-    def flags(self) -> tuple[str, ...]:
-        return self.encoder.flags()
 
     def open(self, device: str) -> "TextSession":
         return TextSession(self, device)

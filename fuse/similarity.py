@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from m2hf.atomic import atomic_write
 from m2hf.errors import UsageError
 from m2hf.fuse.config import LATE_FUSION
+from m2hf.hdf5 import check_schema, fixed_strings, read_strings
 from m2hf.keys import canonical_json
 
 SCHEMA = "m2hf.similarity"
@@ -93,8 +94,8 @@ class SimilarityFile:
             for name in _JSON:
                 file.attrs[name] = canonical_json(getattr(self, name))
             file.attrs["levels"] = canonical_json(list(self.masks))
-            file["query_id"] = _fixed(self.query_ids)
-            file["video_id"] = _fixed(self.video_ids)
+            file["query_id"] = fixed_strings(self.query_ids)
+            file["video_id"] = fixed_strings(self.video_ids)
             file["video_of_query"] = self.video_of_query.astype("<i8")
             for name, matrix in self.scores.items():
                 file[f"scores/{name}"] = matrix.astype("<f4")
@@ -103,20 +104,20 @@ class SimilarityFile:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Raises UsageError for a file that is missing, damaged, not a similarity file, or of
-        another schema version."""
+        """Raises UsageError for a file that is missing or damaged, SchemaError for one that is
+        no similarity file or of another version."""
         if not path.is_file():
             raise UsageError(f"{path}: no such file; `m2hf eval` writes RUN/{FILE_NAME}")
         try:
             with h5py.File(path, "r") as file:
-                _check_schema(path, file)
+                check_schema(path, file, SCHEMA, VERSION, "run `m2hf eval` again")
                 levels = json.loads(file.attrs["levels"])
                 about: dict[str, Any] = {name: str(file.attrs[name]) for name in _TEXT}
                 about |= {name: json.loads(file.attrs[name]) for name in _JSON}
                 return cls(
                     **about,
-                    query_ids=_strings(file["query_id"]),
-                    video_ids=_strings(file["video_id"]),
+                    query_ids=read_strings(file["query_id"]),
+                    video_ids=read_strings(file["video_id"]),
                     video_of_query=file["video_of_query"][:],
                     scores={name: file[f"scores/{name}"][:] for name in [*levels, LATE_FUSION]},
                     masks={name: file[f"masks/{name}"][:] for name in levels},
@@ -125,25 +126,6 @@ class SimilarityFile:
             raise UsageError(
                 f"{path}: damaged similarity file ({error}); run `m2hf eval` again"
             ) from error
-
-
-def _check_schema(path: Path, file: h5py.File) -> None:
-    schema, version = file.attrs.get("schema"), file.attrs.get("version")
-    if schema != SCHEMA:
-        raise UsageError(f"{path}: not a similarity file (schema {schema!r})")
-    if version != VERSION:
-        raise UsageError(
-            f"{path}: similarity schema version {version}, this m2hf reads version {VERSION}; "
-            "install the m2hf that wrote it, or run `m2hf eval` again"
-        )
-
-
-def _fixed(strings: Sequence[str]) -> NDArray[np.bytes_]:
-    return np.array([text.encode() for text in strings])
-
-
-def _strings(dataset: h5py.Dataset) -> tuple[str, ...]:
-    return tuple(text.decode() for text in dataset[:])
 
 
 def _verify(path: Path) -> None:

@@ -4,9 +4,9 @@ M2hfError                 one clear line: what, where, what was expected, what t
 ├── UsageError            exit 2: a path, option or combination that can't work
 │   ├── ConfigError       exit 2: an unknown key or a bad value in a recipe or --set
 │   ├── ManifestError     exit 2: a manifest or captions file that contradicts itself
-│   └── MismatchError     exit 2: two good artefacts that don't belong together
+│   ├── MismatchError     exit 2: two good artefacts that don't belong together
+│   └── SchemaError       exit 2: a file of another kind or schema version
 ├── ShardError            exit 2: a shard that is damaged
-│   └── SchemaError       exit 2: a file of another schema version
 ├── ResourceError         exit 1: disk, memory or weights; stops a run, since every clip would fail
 └── ClipError             never ends a run: the outcome of one clip, written to the ledger
     ├── MediaError        permanent: the file is broken or over a limit
@@ -47,14 +47,14 @@ class MismatchError(UsageError):
     """Two good artefacts that don't belong together, such as a checkpoint and other features."""
 
 
+class SchemaError(UsageError):
+    """A file of another kind or schema version, which nothing here may touch."""
+
+
 class ShardError(M2hfError):
     """A shard that is damaged; extraction does it again."""
 
     exit_code = EXIT_USAGE
-
-
-class SchemaError(ShardError):
-    """A file of another schema version, which nothing here may touch."""
 
 
 class ResourceError(M2hfError):

@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2hf.atomic import atomic_write
-from m2hf.errors import SchemaError, ShardError
+from m2hf.errors import ShardError
 from m2hf.features import Features, FloatArray, Status
+from m2hf.hdf5 import check_schema, fixed_strings, read_strings
 from m2hf.keys import canonical_json
 
 SCHEMA = "m2hf.shard"
@@ -105,11 +106,11 @@ def write_shard(
             if not isinstance(value, str | int):
                 value = canonical_json(dict(value) if isinstance(value, Mapping) else list(value))
             file.attrs[entry.name] = value
-        file["id"] = _fixed([item.id for item in items])
-        file["status"] = _fixed([f.status.value for f in rows])
-        file["reason"] = _fixed([f.reason for f in rows])
-        file["media_sha256"] = _fixed([item.media_sha256 for item in items])
-        file["digest"] = _fixed([item.digest(kind) for item in items])
+        file["id"] = fixed_strings([item.id for item in items])
+        file["status"] = fixed_strings([f.status.value for f in rows])
+        file["reason"] = fixed_strings([f.reason for f in rows])
+        file["media_sha256"] = fixed_strings([item.media_sha256 for item in items])
+        file["digest"] = fixed_strings([item.digest(kind) for item in items])
         file["offset"] = np.cumsum([0, *(len(f.values) for f in rows)], dtype="<i8")
         file["values"] = _joined([f.values for f in rows], kind, width)
         file["start_s"] = _joined([f.start_s for f in rows], np.dtype("<f8"))
@@ -156,11 +157,11 @@ class Shard:
                 shard = cls(
                     path=path,
                     header=header,
-                    ids=_strings(file["id"]),
-                    status=tuple(Status(s) for s in _strings(file["status"])),
-                    reasons=_strings(file["reason"]),
-                    media_sha256=_strings(file["media_sha256"]),
-                    digests=_strings(file["digest"]),
+                    ids=read_strings(file["id"]),
+                    status=tuple(Status(s) for s in read_strings(file["status"])),
+                    reasons=read_strings(file["reason"]),
+                    media_sha256=read_strings(file["media_sha256"]),
+                    digests=read_strings(file["digest"]),
                     offset=file["offset"][:],
                     values=values,
                     start_s=file["start_s"][:],
@@ -230,14 +231,7 @@ class Shard:
 
 
 def _read_header(path: Path, file: h5py.File) -> ShardHeader:
-    schema, version = file.attrs.get("schema"), file.attrs.get("version")
-    if schema != SCHEMA:
-        raise ShardError(f"{path}: not an m2hf shard (schema {schema!r})")
-    if version != VERSION:
-        raise SchemaError(
-            f"{path}: shard schema version {version}, this m2hf reads version {VERSION}; "
-            "install the m2hf that wrote it, or extract again into another --store"
-        )
+    check_schema(path, file, SCHEMA, VERSION, "extract again into another --store")
     plain: dict[str, Any] = {}
     for entry in fields(ShardHeader):
         value = file.attrs[entry.name]
@@ -248,18 +242,6 @@ def _read_header(path: Path, file: h5py.File) -> ShardHeader:
         else:
             plain[entry.name] = json.loads(value)
     return ShardHeader(**plain)
-
-
-def _fixed(strings: Sequence[str]) -> NDArray[np.bytes_]:
-    return np.array([s.encode() for s in strings] or [], dtype=_width(strings))
-
-
-def _width(strings: Sequence[str]) -> str:
-    return f"S{max([1, *(len(s.encode()) for s in strings)])}"
-
-
-def _strings(dataset: h5py.Dataset) -> tuple[str, ...]:
-    return tuple(s.decode() for s in dataset[:])
 
 
 def _joined(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from m2hf.errors import MismatchError, SchemaError, ShardError, UsageError
+from m2hf.errors import MismatchError, ShardError, UsageError
 from m2hf.extract.base import CaptionExtractor, DerivedExtractor
 from m2hf.features import Status
 from m2hf.keys import canonical_json, sha256_hex
@@ -68,8 +68,6 @@ def survey(job: Job, ledger: LedgerView) -> Survey:
             shard = None
             try:
                 shard = read_shard(job, name, bucket)
-            except SchemaError:
-                raise
             except ShardError as error:
                 result.damaged.append(str(error))
             now = standing(job, name, bucket, shard, ledger.failures, ledger.quarantined)

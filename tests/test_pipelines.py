@@ -239,7 +239,7 @@ def test_a_shard_of_another_version_stops_everything(
     done = m2hf("extract", *corpus.options("version", only="motion"))
     assert done.returncode == 2
     assert done.stderr.startswith(
-        f"m2hf: {path}: shard schema version 7, this m2hf reads version 1"
+        f"m2hf: {path}: m2hf.shard schema version 7, this m2hf reads version 1"
     )
     assert done.stderr.count("\n") == 1
     assert path.read_bytes() == before
