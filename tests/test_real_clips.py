@@ -1,4 +1,4 @@
-"""Real clips, real weights: words that are on the screen are read, words that are said are heard."""
+"""Real clips and weights: words on the screen are read, words that are said are heard."""
 
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path

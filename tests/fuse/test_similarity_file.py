@@ -128,7 +128,7 @@ def test_other_files_are_refused(path: Path, tmp_path: Path) -> None:
         SimilarityFile.read(copy)
     with h5py.File(copy, "w") as file:
         file.attrs["schema"] = "other"
-    with pytest.raises(UsageError, match="not an m2hf.similarity file"):
+    with pytest.raises(UsageError, match=r"not an m2hf\.similarity file"):
         SimilarityFile.read(copy)
     copy.write_bytes(b"nothing")
     with pytest.raises(UsageError, match="damaged similarity file"):
