@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from m2hf.config import Section
 from m2hf.extract.media import DECODE_REVISION, DecodedClip, FrameView
 from m2hf.features import Features
+from m2hf.ffmpeg import ffmpeg_version
 from m2hf.keys import fingerprint
 
 
@@ -102,6 +103,9 @@ class MediaExtractor(Extractor):
 
     def declared(self, upstream: Mapping[str, str]) -> dict[str, Any]:
         return super().declared(upstream) | {"decode": DECODE_REVISION}
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {"ffmpeg": ffmpeg_version()}
 
     @abstractmethod
     def open(self, device: str) -> MediaSession:

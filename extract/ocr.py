@@ -1,5 +1,6 @@
 """Text that can be read in the pictures (EasyOCR)."""
 
+import sys
 import warnings
 from collections.abc import Mapping
 from functools import cache
@@ -169,9 +170,18 @@ def _reader(folder: str, device: str) -> Any:
             ) from error
         return network.eval().to(device)
 
+    folder_there = str(detector_file.paths[0].parent)  # else it makes one in the home folder
     reader = easyocr.Reader(
-        ["en"], gpu=device, detector=False, recognizer=False, download_enabled=False, verbose=False
+        ["en"],
+        gpu=device,
+        model_storage_directory=folder_there,
+        user_network_directory=folder_there,
+        detector=False,
+        recognizer=False,
+        download_enabled=False,
+        verbose=False,
     )
+    sys.path.remove(folder_there)  # where EasyOCR would import a user's networks from
     reader.detector = load(CRAFT(pretrained=False), detector_file.paths[0])
     reader.get_textbox = get_textbox
     dictionary = {"en": str(Path(easyocr.__file__).parent / "dict" / "en.txt")}

@@ -43,14 +43,19 @@ def train(
         TimeRemainingColumn(),
         TextColumn("{task.fields[now]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("epochs", total=recipe.fuse.train.epochs, now="")
+    progress = Progress(*columns, console=Console(stderr=True))
+    bar = progress.add_task("epochs", total=recipe.fuse.train.epochs, now="")
 
-        def show(report: "EpochReport") -> None:
-            fused = report.val_recall[LATE_FUSION]
-            progress.update(bar, completed=report.epoch, now=f"val R@1 {fused:.1f}")
+    def show(report: "EpochReport") -> None:
+        progress.start()  # with the first epoch, so that an error before it stands alone
+        fused = report.val_recall[LATE_FUSION]
+        progress.update(bar, completed=report.epoch, now=f"val R@1 {fused:.1f}")
 
+    try:
         done = fit(loaded, store, run, recipe.fuse, on_epoch=show)
+    finally:
+        if progress.live.is_started:
+            progress.stop()
     typer.echo(
         f"trained on {done.train_captions} captions of {done.train_videos} videos, "
         f"kept epoch {done.best_epoch} of {done.epochs}, "

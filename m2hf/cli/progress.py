@@ -11,18 +11,29 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     Task,
-    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from m2hf.ledger import LedgerTail
 
 _ENDS = {"ok", "empty", "failed"}
 _EVERY_S = 0.5
 _LOG_EVERY_S = 30.0  # where there is no terminal: bars would show only at the end
+
+
+class _Rate(ProgressColumn):
+    """Items a second, or seconds an item where that says more."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
 
 
 @contextmanager
@@ -34,7 +45,7 @@ def extraction_progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TaskProgressColumn(show_speed=True),
+        _Rate(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
