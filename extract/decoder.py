@@ -29,7 +29,7 @@ _STREAM = re.compile(r"^\s*Stream #0:\d+.*?: (Video|Audio): (.*)")
 _PIXELS = re.compile(r"\b(\d{1,6})x(\d{1,6})\b")
 _SHOWINFO = re.compile(r"\[showinfo@v(\d+) @ .*? pts_time:\s*(\S+) .* s:(\d+)x(\d+) ")
 _LASTS = re.compile(r" duration_time:\s*(\d+(?:\.\d+)?)")
-_TROUBLE = re.compile(r"error|invalid|not found|could not|failed", re.IGNORECASE)
+_TROUBLE = re.compile(r"error|invalid|not found|could not|failed|denied", re.IGNORECASE)
 _ADDRESS = re.compile(r"^\[\S+ @ 0x[0-9a-f]+\] ")
 _CHUNK = 1 << 20
 
@@ -146,11 +146,14 @@ class Decoder:
         data = recording.outputs[index] = bytearray()
         limit = self.limits.max_output_mb << 20
         with os.fdopen(read, "rb", buffering=0) as pipe:
-            while chunk := pipe.read(_CHUNK):
-                data += chunk
-                if sum(map(len, list(recording.outputs.values()))) > limit:
-                    stop(f"over the limit of {self.limits.max_output_mb} MB of decoded data")
-                    return
+            try:
+                while chunk := pipe.read(_CHUNK):
+                    data += chunk
+                    if sum(map(len, list(recording.outputs.values()))) > limit:
+                        stop(f"over the limit of {self.limits.max_output_mb} MB of decoded data")
+                        return
+            except MemoryError:  # in a thread nobody else would hear of it
+                stop("out of memory while it was decoded; lower extract.media.max_output_mb")
 
     def _read_log(self, line: str, recording: Recording) -> str | None:
         """Take from one line of the log what it tells; the reason to stop, where it is one."""

@@ -160,7 +160,14 @@ def decode(
     if reached == 0.0 and (views or rates) and (frames or sounds):
         raise MediaError(f"nothing could be decoded; {recording.first_error}")
     duration = max(recording.expected_s or 0.0, reached)
-    return DecodedClip(duration, sha256_file(path), frames, sounds)
+    return DecodedClip(duration, _digest(path), frames, sounds)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:  # a bad sector, a share that went away
+        raise MediaError(f"can't be read: {error.strerror}") from error
 
 
 def _frames(recording: Recording, view: FrameView) -> Frames:

@@ -18,7 +18,13 @@ from m2hf.errors import (
     ShardError,
     UpstreamError,
 )
-from m2hf.extract.base import CaptionExtractor, DerivedExtractor, Extractor, MediaExtractor
+from m2hf.extract.base import (
+    CaptionExtractor,
+    DerivedExtractor,
+    Extractor,
+    MediaExtractor,
+    MediaSession,
+)
 from m2hf.extract.media import DecodedClip, decode
 from m2hf.features import Features
 from m2hf.keys import sha256_hex
@@ -90,6 +96,8 @@ class _BucketRun:
 
     def _media(self, names: Sequence[str]) -> None:
         missing = {name: self._missing(name) for name in names}
+        # Opened before the first clip: a model that doesn't load is no clip's fault.
+        sessions = {name: self._session(name) for name in names if missing[name]}
         for row in self._rows:
             wanted = [name for name in names if row.id in missing[name]]
             if not wanted:
@@ -98,14 +106,16 @@ class _BucketRun:
             if clip is None:
                 continue
             for name in wanted:
-                features = self._attempt(row.id, name, partial(self._of_clip, name, clip))
+                features = self._attempt(
+                    row.id, name, partial(self._of_clip, name, sessions[name], clip)
+                )
                 if features is not None:
                     self._keep(name, row.id, features, clip.sha256)
 
-    def _of_clip(self, name: str, clip: DecodedClip) -> Features:
+    def _of_clip(self, name: str, session: MediaSession, clip: DecodedClip) -> Features:
         extractor = self._job.extractor(name)
         assert isinstance(extractor, MediaExtractor)
-        features: Features = _session(extractor, self._job.device).extract(clip)
+        features = session.extract(clip)
         remark = clip.remark(extractor.views(), extractor.sample_rates())
         reason = "; ".join(filter(None, [features.reason, remark]))
         return replace(features, reason=reason)
@@ -137,7 +147,7 @@ class _BucketRun:
     def _captions(self, names: Sequence[str]) -> None:
         for name in names:
             missing = self._missing(name)
-            session = _session(self._job.extractor(name), self._job.device)
+            session = self._session(name)
             for caption in captions_of(self._rows):
                 if caption.id in missing:
                     features = self._attempt(
@@ -152,7 +162,7 @@ class _BucketRun:
             inputs = {read: self._by_id(read) for read in reads}
             sources = source_digests(self._job, name, self._task.bucket)
             missing = self._missing(name)
-            session = _session(self._job.extractor(name), self._job.device)
+            session = self._session(name)
             for row in self._rows:
                 if row.id not in missing:
                     continue
@@ -185,6 +195,9 @@ class _BucketRun:
             self._ledger.done(item, stream, features.status.value, seconds, features.reason)
             return features
         raise AssertionError("unreachable")
+
+    def _session(self, name: str) -> Any:
+        return _session(self._job.extractor(name), self._job.device)
 
     def _missing(self, name: str) -> frozenset[str]:
         # Asked again in each attempt: what killed the last one twice is now in quarantine.
