@@ -1,14 +1,16 @@
 """Who does the tasks: this process, Dask workers, or a share of an array job. Equal bytes."""
 
+import traceback
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
+from m2hf import errors
 from m2hf.errors import ResourceError, UsageError
 from m2hf.ledger import LedgerView
 from m2hf.pipelines.bucket import Receipt, run_task
-from m2hf.pipelines.job import Job
+from m2hf.pipelines.job import Job, JobSpec
 from m2hf.pipelines.plan import Task
 
 
@@ -91,6 +93,28 @@ class DaskCluster:
                 yield from _waves(client, job, tasks)
 
 
+@dataclass(frozen=True)
+class Broken:
+    """An error of a worker as plain text: exceptions that can't be pickled would hang the run."""
+
+    kind: str
+    message: str
+
+    def rethrow(self) -> NoReturn:
+        """Raise it here: as what it was if it is one of ours, else as a bug with its traceback."""
+        ours = getattr(errors, self.kind, None)
+        raise ours(self.message) if ours else RuntimeError(f"in a worker:\n{self.message}")
+
+
+def _on_worker(spec: JobSpec, task: Task) -> Receipt | Broken:
+    try:
+        return run_task(spec, task)
+    except errors.M2hfError as error:
+        return Broken(type(error).__name__, str(error))
+    except Exception:  # noqa: BLE001 - it travels as text and is raised again by the driver
+        return Broken("", traceback.format_exc())
+
+
 def _waves(client: object, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]:
     for wave in sorted({task.wave for task in tasks}):
         yield from _submit(client, job, [task for task in tasks if task.wave == wave])
@@ -106,14 +130,14 @@ def _submit(client: object, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt
 
     def submit(task: Task, again: int = 0) -> object:
         name = f"{'+'.join(task.names)}-{task.bucket}-{run}-{again}"
-        return client.submit(run_task, job.spec, task, key=name, pure=False)
+        return client.submit(_on_worker, job.spec, task, key=name, pure=False)
 
     running = {submit(task): (task, 0) for task in tasks}
     pending = as_completed(list(running))
     for future in pending:
         task, again = running.pop(future)
         try:
-            yield future.result()
+            outcome = future.result()
         except KilledWorker as error:
             now = len(LedgerView.read_quarantine(job.layout.ledger))
             if now == quarantined and again:
@@ -125,3 +149,7 @@ def _submit(client: object, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt
             later = submit(task, again + 1)
             running[later] = (task, again + 1)
             pending.add(later)
+        else:
+            if isinstance(outcome, Broken):
+                outcome.rethrow()
+            yield outcome

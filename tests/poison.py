@@ -5,22 +5,27 @@ Use: M2HF_TEST_POISON=ID python tests/poison.py extract ...
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from m2hf.cli.app import main
 from m2hf.ledger import LedgerWriter
 
-started = LedgerWriter.started
 
-
-def die(self: LedgerWriter, item: str, streams: Sequence[str], stage: str) -> None:
+def die(
+    self: LedgerWriter,
+    item: str,
+    streams: Sequence[str],
+    stage: str,
+    started: Callable[..., None] = LedgerWriter.started,
+) -> None:
     """As if the library crashed right after the ledger was told."""
     started(self, item, streams, stage)
     if stage == "extract" and (item, streams[0][:6]) == (os.environ["M2HF_TEST_POISON"], "motion"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-LedgerWriter.started = die  # type: ignore[method-assign]
+if LedgerWriter.started.__name__ != "die":  # Dask loads a preload twice
+    LedgerWriter.started = die  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     main()

@@ -1,12 +1,13 @@
 """The ledger tells ok, failed, interrupted and dead apart, and a poison clip from a busy one."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from m2hf.errors import MediaError
+from m2hf.errors import MediaError, ResourceError
 from m2hf.ledger import LedgerTail, LedgerView, LedgerWriter
 
 STREAM = "clip@12345678"
@@ -105,3 +106,15 @@ def test_a_tail_gives_each_new_line_once(tmp_path: Path) -> None:
     assert not list(tail.new_events())
     writer.close()
     other.close()
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+    writer = LedgerWriter(tmp_path)
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        writer._file, real = full, writer._file
+        with pytest.raises(ResourceError, match=r"can't write \(No space left on device\)"):
+            writer.done("a", STREAM, "ok", 0.1)
+        writer._file = real
+        with contextlib.suppress(OSError):
+            full.close()
+    writer.close()

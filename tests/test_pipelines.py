@@ -321,6 +321,33 @@ def test_a_poison_clip_costs_two_workers_and_no_run(corpus: Corpus, m2hf: Comman
     assert now["extractors"]["motion"] == {**COUNTS, "ok": 9, "quarantined": 1}
 
 
+def test_an_error_of_a_worker_ends_the_run_with_its_words(
+    corpus: Corpus, m2hf: Command, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text(
+        """
+import sys
+from m2hf.ledger import LedgerWriter
+
+class Unpicklable(Exception):
+    def __reduce__(self):
+        raise RuntimeError("not this one")
+
+def fail(self, *arguments):
+    raise Unpicklable("no such luck")
+
+LedgerWriter.started = fail
+""",
+        encoding="utf-8",
+    )
+    command = [M2HF, "extract", *corpus.options("broken", only="motion"), "--workers", "1"]
+    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": str(broken)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "no such luck" in done.stderr
+
+
 def test_a_cluster_that_exists_does_the_work(
     corpus: Corpus, serial: dict[str, bytes], m2hf: Command
 ) -> None:
