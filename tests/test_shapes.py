@@ -232,7 +232,7 @@ def test_the_same_arguments_give_the_same_bytes(corpus: Corpus, tmp_path: Path) 
     generate(tmp_path, clips=CLIPS)
     assert digests(tmp_path) == before
     (tmp_path / "videos" / "shapes0003.mp4").write_bytes(b"half a file")
-    (tmp_path / "videos" / "shapes0004.mp4.part").write_bytes(b"of a run that was killed")
+    (tmp_path / "videos" / ".shapes0004.mp4.tmp-1").write_bytes(b"of a run that was killed")
     generate(tmp_path, clips=CLIPS)
     assert digests(tmp_path) == before
 
