@@ -25,7 +25,7 @@ def load_recipe(
 
     `config` is a file, or the name of a recipe that ships with m2hf. Raises ConfigError.
     """
-    if config is not None and not config.exists():
+    if config is not None and not config.is_file():  # a folder may well be called `demo`
         shipped = files("m2hf.pipelines.recipes") / f"{config}.toml"
         if not shipped.is_file():
             names = sorted(
