@@ -1,5 +1,6 @@
 """The [extract] section of a recipe: how to run, and one sub-section an extractor."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, create_model, model_validator
@@ -77,12 +78,13 @@ def _default(name: str) -> Extractor:
     return registry.extractor_class(name)()
 
 
-def select(only: str) -> tuple[str, ...]:
+def select(only: str, imported: Iterable[str] = ()) -> tuple[str, ...]:
     """The extractors that --only names (comma-separated), in registry order; all for "".
 
+    imported: further names, of streams that a store has and no extractor made.
     Raises ConfigError for a name that there isn't.
     """
-    names = registry.names()
+    names = tuple(dict.fromkeys([*registry.names(), *imported]))
     wanted = [name.strip() for name in only.split(",") if name.strip()]
     for name in wanted:
         if name not in names:

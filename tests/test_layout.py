@@ -134,6 +134,7 @@ def test_flags_are_frozen() -> None:
         "demo: --clips --out --seed --workers",
         "eval: --config --manifest --run --set --split --store",
         "extract: --array --config --manifest --media --only --scheduler --set --store --workers",
+        "import: --captions --json --manifest --store --stream",
         "manifest check: --json --media manifest",
         "manifest from-folder: --captions --name --out videos",
         "plan: --config --json --manifest --media --only --set --store",

@@ -121,7 +121,8 @@ def verify(
     from m2hf.pipelines.config import select
 
     layout = StoreLayout(store, Manifest.load(manifest).card.name)
-    results = list(extraction.verify(layout, select(only)))
+    stored = [stream.partition("@")[0] for stream in layout.streams()]
+    results = list(extraction.verify(layout, select(only, imported=stored)))
     damaged = [{"shard": name, "message": wrong} for name, _, wrong in results if wrong]
     items = sum(count for _, count, _ in results)
     if json:

@@ -1,0 +1,257 @@
+"""Arrays that others have computed, read by item: what `m2hf import` takes.
+
+A video stream is a folder or one HDF5 file, and names each video by its id or by the escaped id
+(`m2hf.keys.safe_name`), which an id with a slash needs:
+
+    DIR/<id>.npy             values (N, D), or (D,) for one row
+    DIR/<id>.npz             values; start_s and end_s (N,) seconds, both or neither
+    FILE.h5  /<id>           a dataset (N, D) or (D,), or a group of values, start_s, end_s
+
+A video that has no array is missing; one whose array has no rows is EMPTY. Nothing is unpickled,
+and an HDF5 file may not point at other files.
+"""
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from m2hf.errors import ManifestError, UsageError
+from m2hf.features import FloatArray
+from m2hf.keys import canonical_json, safe_name
+
+VALUES, START, END = "values", "start_s", "end_s"
+
+# What numpy raises for a file that is not what its name says.
+_UNREADABLE = (
+    OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class ItemArrays:
+    """One item as its maker stored it: values (N, D) finite floats; start_s, end_s (N,) seconds,
+    or None; text: the caption that a caption's maker says it embeds, or None."""
+
+    values: FloatArray
+    start_s: FloatArray | None = None
+    end_s: FloatArray | None = None
+    text: str | None = None
+
+    def digest(self) -> str:
+        """sha256 of types, shapes and bytes, whichever kind of file they lay in."""
+        columns = (self.values, self.start_s, self.end_s)
+        little = [None if c is None else c.astype(c.dtype.newbyteorder("<")) for c in columns]
+        head = [[None if c is None else [c.dtype.str, list(c.shape)] for c in little], self.text]
+        sha = hashlib.sha256(canonical_json(head).encode())
+        for column in little:
+            if column is not None:
+                sha.update(np.ascontiguousarray(column).tobytes())
+        return sha.hexdigest()
+
+
+class ArraySource(Protocol):
+    """Items by id; `names` says where each lies, for messages."""
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """id -> where its array lies."""
+
+    def read(self, item: str) -> ItemArrays:
+        """The arrays of one item; raises UsageError where they can't be features."""
+
+
+class ArrayFolder:
+    """A folder with one .npy or .npz a video; other files, and hidden ones, are left alone."""
+
+    def __init__(self, folder: Path, ids: Collection[str]) -> None:
+        """ids: what the manifest has; raises ManifestError for an array of another id."""
+        self._folder = folder
+        files = sorted(
+            path.name
+            for path in folder.iterdir()
+            if path.suffix in (".npy", ".npz") and not path.name.startswith(".")
+        )
+        if not files:
+            raise UsageError(f"{folder}: no .npy or .npz file there; name each <video id>.npy")
+        self._files = match_names(str(folder), ((Path(f).stem, f) for f in files), ids)
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        return {item: str(self._folder / name) for item, name in self._files.items()}
+
+    def read(self, item: str) -> ItemArrays:
+        path = self._folder / self._files[item]
+        stored = load_numpy(path)
+        if not isinstance(stored, dict):
+            return item_arrays(str(path), {VALUES: stored})
+        return item_arrays(str(path), stored)
+
+
+class ArrayFile:
+    """One HDF5 file with a dataset or a group a video."""
+
+    def __init__(self, path: Path, file: h5py.File, ids: Collection[str]) -> None:
+        """ids: what the manifest has; raises ManifestError for an array of another id."""
+        self._path, self._file = path, file
+        self._keys = match_names(str(path), ((key, key) for key in sorted(file)), ids)
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        return {item: f"{self._path}: {key!r}" for item, key in self._keys.items()}
+
+    def read(self, item: str) -> ItemArrays:
+        key = self._keys[item]
+        where = self.names_of(item)
+        found = own_object(where, self._file, key)
+        if isinstance(found, h5py.Dataset):
+            return item_arrays(where, {VALUES: read_dataset(where, found)})
+        parts = {part: own_object(f"{where}/{part}", found, part) for part in found}
+        return item_arrays(where, {k: read_dataset(f"{where}/{k}", v) for k, v in parts.items()})
+
+    def names_of(self, item: str) -> str:
+        """Where one item lies, for messages."""
+        return f"{self._path}: {self._keys[item]!r}"
+
+
+def open_videos(path: Path, ids: Collection[str]) -> AbstractContextManager[ArraySource]:
+    """The video arrays at `path`, a folder or an HDF5 file.
+
+    Raises UsageError for a path that is neither, ManifestError for an id outside `ids`.
+    """
+    if path.is_dir():
+        return nullcontext(ArrayFolder(path, ids))
+    return _open_file(path, ids)
+
+
+@contextmanager
+def _open_file(path: Path, ids: Collection[str]) -> Iterator[ArraySource]:
+    with open_hdf5(path, "a folder of .npy or .npz files") as file:
+        yield ArrayFile(path, file, ids)
+
+
+@contextmanager
+def open_hdf5(path: Path, otherwise: str) -> Iterator[h5py.File]:
+    """Open `path` for reading; `otherwise` is what else it might have been."""
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file or folder; expected {otherwise}, or one HDF5 file")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise UsageError(f"{path}: not an HDF5 file, and not {otherwise} ({error})") from error
+    with file:
+        yield file
+
+
+def load_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    """The array of an .npy file, or those of an .npz; raises UsageError for anything else."""
+    try:
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            with loaded:
+                return {name: loaded[name] for name in loaded.files}
+    except _UNREADABLE as error:
+        raise UsageError(
+            f"{path}: not a readable array file ({error}); "
+            "save plain arrays with numpy.save or numpy.savez, no objects"
+        ) from error
+
+
+def own_object(where: str, group: h5py.Group, key: str) -> Any:
+    """What lies under `key` in this very file; raises UsageError for a link to another one."""
+    if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+        raise UsageError(f"{where}: a link; store the array itself in the file")
+    return group[key]
+
+
+def read_dataset(where: str, dataset: Any, rows: slice = slice(None)) -> NDArray[Any]:
+    """Rows of a dataset whose bytes lie in this very file."""
+    if not isinstance(dataset, h5py.Dataset):
+        raise UsageError(f"{where}: a group, expected a dataset")
+    if dataset.is_virtual or dataset.external:
+        raise UsageError(f"{where}: its values lie in another file; store the array itself")
+    try:
+        read: NDArray[Any] = dataset[rows] if dataset.shape else np.asarray(dataset[()])
+    except OSError as error:
+        raise UsageError(f"{where}: can't be read ({error})") from error
+    return read
+
+
+def item_arrays(where: str, stored: Mapping[str, NDArray[Any]]) -> ItemArrays:
+    """Check the named arrays of one video; raises UsageError saying what is wrong in `where`."""
+    unknown = sorted(set(stored) - {VALUES, START, END})
+    if VALUES not in stored or unknown:
+        have = ", ".join(sorted(stored)) or "nothing"
+        raise UsageError(f"{where}: has {have}; expected values, and start_s with end_s or neither")
+    if (START in stored) != (END in stored):
+        raise UsageError(f"{where}: start_s and end_s belong together; give both or neither")
+    values = rows_of(where, stored[VALUES])
+    start_s, end_s = (
+        float_array(f"{where}: {name}", stored[name]) if name in stored else None
+        for name in (START, END)
+    )
+    return ItemArrays(values, start_s, end_s)
+
+
+def rows_of(where: str, values: NDArray[Any]) -> FloatArray:
+    """(N, D) finite floats, from (N, D) or (D,)."""
+    values = float_array(where, values)
+    if values.ndim == 1:
+        values = values[None] if len(values) else values.reshape(0, 0)
+    if values.ndim != 2:
+        raise UsageError(f"{where}: shape {values.shape}; expected (N, D) rows, or (D,) for one")
+    if len(values) and not values.shape[1]:
+        raise UsageError(f"{where}: shape {values.shape}; its rows have no columns")
+    with np.errstate(over="ignore"):
+        finite_N = np.isfinite(values.astype(np.float32)).all(axis=1)
+    if not finite_N.all():
+        row = int(np.argmin(finite_N))
+        raise UsageError(f"{where}: row {row} holds NaN, infinity or more than float32 can hold")
+    return values
+
+
+def float_array(where: str, array: NDArray[Any]) -> FloatArray:
+    """The same array; raises UsageError for a type that shards can't hold."""
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
+        raise UsageError(f"{where}: type {array.dtype}; expected float16, float32 or float64")
+    return array
+
+
+def match_names(
+    where: str, named: Iterable[tuple[str, str]], ids: Collection[str]
+) -> dict[str, str]:
+    """id -> place, for (name, place) pairs whose name is an id or an escaped id.
+
+    Raises ManifestError for a name that is neither, and for two places of one id.
+    """
+    found: dict[str, str] = {}
+    unknown = []
+    for name, place in named:
+        item = name if name in ids else unquote(name)
+        if item not in ids or (item != name and safe_name(item) != name):
+            unknown.append(place)
+        elif item in found:
+            raise ManifestError(
+                f"{where}: {found[item]} and {place} are both for id {item!r}; remove one"
+            )
+        else:
+            found[item] = place
+    if unknown:
+        more = f" (and {len(unknown) - 1} others)" if len(unknown) > 1 else ""
+        raise ManifestError(
+            f"{where}: {unknown[0]} is for no id of the manifest{more}; "
+            "remove it, or add its video to the manifest"
+        )
+    return found
