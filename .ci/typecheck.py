@@ -1,4 +1,4 @@
-"""mypy --strict on the packages under their import names.
+"""mypy --strict on the packages under their import names, and on the benchmarks.
 
 The folders lie side by side and import as m2hf.*; mypy follows folders. So it is shown a
 generated view of symbolic links in which every folder stands where its name says.
@@ -24,6 +24,7 @@ def link_view(view: Path) -> None:
             place.mkdir()
             for entry in (ROOT / folder).iterdir():
                 (place / entry.name).symlink_to(entry)
+    (view / "benchmarks").symlink_to(ROOT / "benchmarks")
 
 
 def main() -> int:
@@ -32,6 +33,7 @@ def main() -> int:
         link_view(view)
         command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
         command += ["--cache-dir", str(ROOT / ".mypy_cache"), "--package", "m2hf"]
+        command += ["--package", "benchmarks"]
         return subprocess.run(command, cwd=view).returncode
 
 

@@ -1,0 +1,75 @@
+"""`python -m benchmarks.levels`: measure the rows, print the tables, write the JSON."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.levels.corpus import Sizes
+from benchmarks.levels.report import as_json, markdown
+from benchmarks.levels.rows import chosen
+from benchmarks.levels.run import Outcomes, run, tasks
+from m2hf.atomic import atomic_text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 1 where a training failed: its row says so."""
+    given = _parser().parse_args(arguments)
+    try:
+        rows = chosen(given.only)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    full = Sizes()
+    sizes = replace(
+        full,
+        train=round(full.train * given.scale),
+        val=round(full.val * given.scale),
+        test=round(full.test * given.scale),
+    )
+    todo = tasks(rows, given.seeds)
+    trainings = sum(len(task.trainings) for task in todo)
+    print(f"{trainings} trainings on {len(todo)} data sets", file=sys.stderr)
+    began, done = time.monotonic(), 0
+    outcomes: Outcomes = {}
+    for task, found in run(todo, given.workers, sizes, tuple(given.set)):
+        outcomes |= found
+        done += len(found)
+        seconds = time.monotonic() - began
+        what = ", ".join(f"{share:.0%} of {factor} missing" for factor, share in task.data.missing)
+        print(
+            f"{done}/{trainings} after {seconds:.0f} s: {task.data.setting}, "
+            f"seed {task.data.seed}{what and ', ' + what}",
+            file=sys.stderr,
+        )
+    results = as_json(rows, given.seeds, outcomes)
+    print(markdown(rows, results), end="")
+    if given.json is not None:
+        atomic_text(given.json, json.dumps(results, indent=1) + "\n")
+    failed = {outcome.failed for outcome in outcomes.values() if outcome.failed}
+    for message in sorted(failed):
+        print(f"failed: {message}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.levels", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5, help="data sets and trainings a row")
+    parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument("--only", default="", help="groups of rows, comma-separated")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="share of the videos: a quick look"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="for every training"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""Synthetic features with known causes, written as shards: what every row is trained on.
+
+A video has four latent factors: what it looks like, sounds like, how it moves, and the words in
+it. A caption mentions a random part of them. Frames show the look, the audio stream the sound,
+the motion stream the movement, the text stream the words, each with noise of the video's own
+that no average over rows removes. So no stream alone can answer every caption, and what fusing
+is worth is known beforehand. Frames, texts and captions lie in one space, as CLIP's do; audio
+and motion have spaces of their own.
+
+K latent width of a factor, D width of a stream, V videos, N rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from m2hf.features import Features, FloatArray
+from m2hf.keys import bucket_of, fingerprint
+from m2hf.layout import StoreLayout
+from m2hf.manifest import Card, Manifest, Row, Split, captions_of
+from m2hf.shard import ShardHeader, ShardItem, write_shard
+
+FACTORS = ("look", "sound", "movement", "words")
+NAME = "latent_factors"
+
+_K = 12
+_BUCKETS = 8
+_WINDOW_S = 2.0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many videos a split has, and captions a training video; others have one."""
+
+    train: int = 1200
+    val: int = 150
+    test: int = 500
+    captions: int = 2
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """A stream: the factor it shows, its width, most rows a video, and whether it lies in the
+    captions' space."""
+
+    factor: str
+    width: int
+    rows: int
+    joint: bool
+
+
+STREAMS = {
+    "clip": StreamPlan("look", 64, 6, joint=True),
+    "audio": StreamPlan("sound", 48, 6, joint=False),
+    "motion": StreamPlan("movement", 40, 4, joint=False),
+    "text": StreamPlan("words", 64, 3, joint=True),
+}
+JOINT = STREAMS["clip"].width
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How hard each factor is.
+
+    mention: how probably a caption speaks of it; noise: deviation of what a video's stream shows
+    of it, the factor's own being 1; missing: share of videos without it.
+    """
+
+    name: str
+    mention: Mapping[str, float]
+    noise: Mapping[str, float]
+    missing: Mapping[str, float]
+
+
+_MISSING = {"sound": 0.12, "words": 0.40}
+SETTINGS = {
+    setting.name: setting
+    for setting in (
+        Setting(
+            "imbalanced",
+            mention={"look": 0.9, "sound": 0.5, "movement": 0.5, "words": 0.5},
+            noise={"look": 0.6, "sound": 1.0, "movement": 1.0, "words": 1.0},
+            missing=_MISSING,
+        ),
+        Setting(
+            "balanced",
+            mention=dict.fromkeys(FACTORS, 0.7),
+            noise=dict.fromkeys(FACTORS, 0.7),
+            missing=_MISSING,
+        ),
+    )
+}
+
+
+def write(
+    root: Path, setting: Setting, seed: int, missing: Mapping[str, float], sizes: Sizes
+) -> Manifest:
+    """Write the store of one data set to `root`; returns its manifest.
+
+    missing: shares by factor that differ from the setting's. Equal seeds give equal features at
+    any share, and what is missing at a share is missing at every higher one.
+    """
+    rows = _rows(sizes)
+    rng = np.random.default_rng(seed)
+    z_VK = {factor: rng.normal(size=(len(rows), _K)) for factor in FACTORS}
+    told = {factor: rng.normal(size=(_K, JOINT)) / np.sqrt(_K) for factor in FACTORS}
+    shares = {**setting.missing, **missing}
+    for name, plan in STREAMS.items():
+        own = rng.normal(size=(_K, plan.width)) / np.sqrt(_K)
+        project = told[plan.factor] if plan.joint else own
+        shown_VK = z_VK[plan.factor] + setting.noise[plan.factor] * rng.normal(size=(len(rows), _K))
+        lengths = rng.integers(1, plan.rows + 1, size=len(rows))
+        absent = rng.random(len(rows)) < shares.get(plan.factor, 0.0)
+        items = {}
+        for row, shown_D, length, gone in zip(
+            rows, shown_VK @ project, lengths, absent, strict=True
+        ):
+            noisy_ND = shown_D + 0.5 * rng.normal(size=(length, plan.width))
+            items[row.id] = (
+                Features.empty(f"no {plan.factor}", plan.width)
+                if gone
+                else _features(_unit(noisy_ND) if plan.joint else noisy_ND)
+            )
+        _write_stream(root, name, items, plan.width, seed)
+    captions = _captions(rows, z_VK, told, setting, rng)
+    _write_stream(root, "caption", captions, JOINT, seed)
+    return Manifest(Card(name=NAME, protocol="one_caption"), tuple(rows))
+
+
+def _rows(sizes: Sizes) -> list[Row]:
+    counts: dict[Split, int] = {"train": sizes.train, "val": sizes.val, "test": sizes.test}
+    return [
+        Row(
+            id=f"{split}{i:05d}",
+            path=f"{split}{i:05d}.mp4",
+            split=split,
+            captions=tuple(
+                f"caption {n}" for n in range(sizes.captions if split == "train" else 1)
+            ),
+        )
+        for split, count in counts.items()
+        for i in range(count)
+    ]
+
+
+def _captions(
+    rows: Sequence[Row],
+    z_VK: Mapping[str, FloatArray],
+    told: Mapping[str, FloatArray],
+    setting: Setting,
+    rng: np.random.Generator,
+) -> dict[str, Features]:
+    """A sentence vector a caption: the sum of what it mentions, and noise."""
+    odds = np.array([setting.mention[factor] for factor in FACTORS])
+    items = {}
+    for video, row in enumerate(rows):
+        for caption in captions_of([row]):
+            mentioned = rng.random(len(FACTORS)) < odds
+            mentioned[int(rng.choice(len(FACTORS), p=odds / odds.sum()))] = True
+            said_D = 0.3 * rng.normal(size=JOINT)
+            for factor, spoken in zip(FACTORS, mentioned, strict=True):
+                if spoken:
+                    said_D = said_D + z_VK[factor][video] @ told[factor]
+            items[caption.id] = _features(_unit(said_D[None]))
+    return items
+
+
+def _features(values_ND: FloatArray) -> Features:
+    starts = _WINDOW_S * np.arange(len(values_ND), dtype=np.float64)
+    return Features(values_ND.astype(np.float32), starts, starts + _WINDOW_S)
+
+
+def _unit(values_ND: FloatArray) -> FloatArray:
+    unit: FloatArray = values_ND / np.linalg.norm(values_ND, axis=1, keepdims=True)
+    return unit
+
+
+def _write_stream(
+    root: Path, name: str, items: Mapping[str, Features], width: int, seed: int
+) -> None:
+    layout = StoreLayout(root, NAME)
+    config = {"extractor": name, "synthetic": True, "seed": seed}
+    for bucket in range(_BUCKETS):
+        header = ShardHeader(
+            dataset=NAME,
+            extractor=name,
+            revision=1,
+            fingerprint=fingerprint(config),
+            bucket=bucket,
+            buckets=_BUCKETS,
+            manifest="0" * 64,
+            config=config,
+            weights={},
+            environment={},
+            flags=("synthetic",),
+        )
+        inside = [
+            ShardItem(item, features, "0" * 64)
+            for item, features in items.items()
+            if bucket_of(item.partition("#")[0], _BUCKETS) == bucket
+        ]
+        path = layout.shard(name, header.fingerprint, bucket, _BUCKETS)
+        write_shard(path, header, inside, "float16", width)

@@ -1,0 +1,117 @@
+"""Results as JSON for a script and as Markdown for a person: mean and deviation over seeds."""
+
+import math
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from benchmarks.levels.rows import ALONE, BEST_ALONE, Row
+from benchmarks.levels.run import Outcome, Outcomes, data_set, row_name
+from m2hf import __version__
+from m2hf.fuse.config import LATE_FUSION
+
+_NONE = "-"
+
+
+def as_json(rows: Sequence[Row], seeds: int, outcomes: Outcomes) -> dict[str, Any]:
+    """By row: r1 (R@1 in percent, a number a seed, null where training failed), seconds (CPU,
+    of training), epochs, levels (R@1 of every matrix of its file), failed (messages)."""
+    table: dict[str, Any] = {}
+    for row in rows:
+        for setting in row.settings:
+            found = [outcomes[data_set(row, setting, s), row.set] for s in range(seeds)]
+            table[row_name(row, setting)] = _entry(row, found)
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, m2hf {__version__}",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seeds": seeds,
+        "rows": table,
+    }
+
+
+def _entry(row: Row, found: Sequence[Outcome]) -> dict[str, Any]:
+    names = dict.fromkeys(name for outcome in found for name in outcome.matrices)
+    entry: dict[str, Any] = {
+        "r1": [outcome.read.get(row.read) for outcome in found],
+        "seconds": [round(outcome.seconds, 2) for outcome in found],
+        "epochs": [outcome.epochs for outcome in found],
+        "levels": {name: [outcome.matrices.get(name) for outcome in found] for name in names},
+    }
+    failed = [outcome.failed for outcome in found if outcome.failed]
+    return entry | ({"failed": failed} if failed else {})
+
+
+def markdown(rows: Sequence[Row], results: Mapping[str, Any]) -> str:
+    """One table a group and setting; a difference is the mean over seeds of paired differences,
+    with its standard error."""
+    lines: list[str] = []
+    entries: Mapping[str, Any] = results["rows"]
+    for group in dict.fromkeys(row.group for row in rows):
+        inside = [row for row in rows if row.group == group]
+        for setting in dict.fromkeys(s for row in inside for s in row.settings):
+            there = [row for row in inside if setting in row.settings]
+            best = _best_alone(rows, setting, entries)
+            lines += ["", f"### {group}, {setting}", ""]
+            lines += ["| row | R@1 | difference | weakest level | CPU s |", "|---|---|---|---|---|"]
+            lines += [_line(row, setting, entries, best) for row in there]
+    count = results["seeds"]
+    lines += ["", f"R@1 in percent, mean ± deviation over {count} seeds; a difference is paired by"]
+    lines += ["seed, mean ± standard error. " + results["machine"] + ", " + results["date"]]
+    return "\n".join(lines[1:]) + "\n"
+
+
+def _best_alone(rows: Sequence[Row], setting: str, entries: Mapping[str, Any]) -> str:
+    """The name of the best single level, "" where none was trained."""
+    names = [row.name for row in rows if row.group == ALONE and setting in row.settings]
+    means = {name: _mean(entries[row_name(Row(name, ""), setting)]["r1"]) for name in names}
+    return max(means, key=lambda name: means[name], default="")
+
+
+def _line(row: Row, setting: str, entries: Mapping[str, Any], best: str) -> str:
+    name = row_name(row, setting)
+    entry = entries[name]
+    against = best if row.against == BEST_ALONE else row.against
+    other = row_name(Row(against, ""), setting)
+    difference = _NONE
+    if other in entries and other != name:
+        difference = f"{_paired(entry['r1'], entries[other]['r1'])} to {against}"
+    levels = {k: _mean(v) for k, v in entry["levels"].items() if k != LATE_FUSION}
+    weakest = _NONE
+    if len(levels) > 1:
+        worst = min(levels, key=lambda level: levels[level])
+        weakest = f"{worst} {_spread(entry['levels'][worst])}"
+    cells = [row.name, _spread(entry["r1"]), difference, weakest, f"{_mean(entry['seconds']):.1f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = _known(values)
+    return statistics.fmean(known) if known else math.nan
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    known = _known(values)
+    if not known:
+        return "failed"
+    spread = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
+    failed = f" ({len(values) - len(known)} failed)" if len(known) < len(values) else ""
+    return f"{statistics.fmean(known):.1f}{spread}{failed}"
+
+
+def _paired(ours: Sequence[float | None], theirs: Sequence[float | None]) -> str:
+    both = zip(ours, theirs, strict=True)
+    pairs = [a - b for a, b in both if a is not None and b is not None]
+    if not pairs:
+        return _NONE
+    error = f" ± {statistics.stdev(pairs) / math.sqrt(len(pairs)):.1f}" if len(pairs) > 1 else ""
+    return f"{statistics.fmean(pairs):+.1f}{error}"

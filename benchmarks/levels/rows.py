@@ -1,0 +1,65 @@
+"""The rows of the table: each is a name, what it sets, and which scores it reads.
+
+A row sets nothing but config keys, spelt as after `m2hf train --set`, so that whatever a row
+shows, a user gets with the same words. Rows that set the same share one training.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from m2hf.config import parse, read_recipe
+from m2hf.fuse.config import DEFAULT_LEVELS, LATE_FUSION, FusionConfig
+
+ALONE = "each level alone"
+BEST_ALONE = "best alone"  # the row of that group with the highest mean
+IMBALANCED, BALANCED = "imbalanced", "balanced"
+
+# Small, since the features are: one training takes some seconds of one core.
+BASE = ("fuse.device=cpu", "fuse.threads=1", "fuse.model.width=64", "fuse.model.heads=4")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    group: the part of the table; set: config overrides; read: the matrices of the similarity
+    file whose mean is ranked, nearly always one; missing: shares of videos without a factor that
+    differ from the setting's; against: the row whose R@1 is subtracted, seed by seed.
+    """
+
+    name: str
+    group: str
+    set: tuple[str, ...] = ()
+    read: tuple[str, ...] = (LATE_FUSION,)
+    missing: Mapping[str, float] = field(default_factory=dict)
+    settings: tuple[str, ...] = (IMBALANCED, BALANCED)
+    against: str = BEST_ALONE
+
+
+def alone(*levels: str) -> tuple[str, ...]:
+    """What switches every other level off."""
+    return tuple(
+        f"fuse.levels.{name}.enabled=false" for name in DEFAULT_LEVELS if name not in levels
+    )
+
+
+def config_of(row_set: tuple[str, ...], seed: int, more: tuple[str, ...] = ()) -> FusionConfig:
+    """The config of one training; raises ConfigError for a key that there isn't."""
+    overrides = [*BASE, f"fuse.train.seed={seed}", *row_set, *more]
+    return parse(FusionConfig, read_recipe(None, overrides)["fuse"])
+
+
+ROWS: tuple[Row, ...] = (
+    *(Row(level, ALONE, alone(level)) for level in DEFAULT_LEVELS),
+    Row("late_fusion", "end to end"),
+)
+
+
+def chosen(groups: str) -> tuple[Row, ...]:
+    """The rows of comma-separated `groups`, all for ""; raises ValueError for one there isn't."""
+    known = list(dict.fromkeys(row.group for row in ROWS))
+    wanted = [group.strip() for group in groups.split(",") if group.strip()]
+    for group in wanted:
+        if group not in known:
+            raise ValueError(f"--only {group}: no such group; there is {', '.join(known)}")
+    return tuple(row for row in ROWS if not wanted or row.group in wanted)

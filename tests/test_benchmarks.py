@@ -1,0 +1,128 @@
+"""The controlled benchmark: its data is what it says, every row is trainable, and it reports."""
+
+import ast
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # benchmarks are run from the checkout, and are not installed
+
+from benchmarks.levels import corpus, report, rows, run  # noqa: E402
+
+from m2hf.fuse.config import FusionConfig  # noqa: E402
+from m2hf.layout import StoreLayout  # noqa: E402
+from m2hf.shard import Shard, ShardItem  # noqa: E402
+
+TINY = corpus.Sizes(train=24, val=8, test=10, captions=2)
+QUICK = ("fuse.train.epochs=1", "fuse.model.width=16", "fuse.model.heads=2")
+
+
+def stored(root: Path, stream: str) -> dict[str, ShardItem]:
+    layout = StoreLayout(root, corpus.NAME)
+    paths = layout.shards(layout.find_stream(stream))
+    return {item.id: item for path in paths for item in Shard.open(path).items()}
+
+
+def test_what_is_missing_is_nested_and_changes_nothing_else(tmp_path: Path) -> None:
+    setting = corpus.SETTINGS["imbalanced"]
+    items = {}
+    for share in (0.0, 0.3, 0.8, 1.0):
+        root = tmp_path / str(share)
+        corpus.write(root, setting, 0, {"words": share}, TINY)
+        items[share] = stored(root, "text")
+        for stream in ("clip", "audio", "motion", "caption"):
+            same = stored(tmp_path / "0.0", stream)
+            for item, found in stored(root, stream).items():
+                np.testing.assert_array_equal(found.features.values, same[item].features.values)
+    present = {s: {i for i, x in of.items() if len(x.features.values)} for s, of in items.items()}
+    assert present[0.0] > present[0.3] > present[0.8] > present[1.0] == set()
+    for item in present[0.8]:
+        full, left = items[0.0][item].features.values, items[0.8][item].features.values
+        np.testing.assert_array_equal(full, left)
+
+
+def test_shares_are_those_of_the_issue(tmp_path: Path) -> None:
+    sizes = replace(TINY, train=600)
+    corpus.write(tmp_path, corpus.SETTINGS["imbalanced"], 1, {}, sizes)
+    for stream, share in (("audio", 0.12), ("text", 0.40), ("clip", 0.0), ("motion", 0.0)):
+        items = stored(tmp_path, stream).values()
+        empty = np.mean([not len(item.features.values) for item in items])
+        assert empty == pytest.approx(share, abs=0.05), stream
+
+
+def test_every_row_is_a_valid_config_and_has_its_own_name() -> None:
+    names = [run.row_name(row, setting) for row in rows.ROWS for setting in row.settings]
+    assert len(names) == len(set(names))
+    for row in rows.ROWS:
+        config = rows.config_of(row.set, seed=3)
+        assert isinstance(config, FusionConfig)
+        assert config.train.seed == 3
+        assert set(row.missing) <= set(corpus.FACTORS)
+        assert set(row.settings) <= set(corpus.SETTINGS)
+    assert {"visual", "audio_visual", "motion_visual", "text", "late_fusion"} <= set(names)
+
+
+def test_rows_that_set_the_same_share_a_training() -> None:
+    same = [rows.Row("a", "g"), rows.Row("b", "g", read=("visual",)), rows.Row("c", "g", ("x=1",))]
+    todo = run.tasks(same, seeds=2)
+    assert len(todo) == 4
+    assert all(len(task.trainings) == 2 for task in todo)
+    assert todo[0].trainings[()] == [("late_fusion",), ("visual",)]
+
+
+def test_results_of_two_seeds() -> None:
+    picked = (
+        rows.Row("visual", rows.ALONE, rows.alone("visual"), settings=("balanced",)),
+        rows.Row("all", "fused", settings=("balanced",)),
+        rows.Row("mean", "fused", read=("visual", "text"), settings=("balanced",)),
+        rows.Row("broken", "fused", ("fuse.streams.text=nosuch",), settings=("balanced",)),
+    )
+    outcomes: run.Outcomes = {}
+    for _, found in run.run(run.tasks(picked, 2), workers=1, sizes=TINY, more=QUICK):
+        outcomes |= found
+    results = report.as_json(picked, 2, outcomes)
+    table = results["rows"]
+    assert list(table) == ["balanced/visual", "balanced/all", "balanced/mean", "balanced/broken"]
+    assert all(len(table[name]["r1"]) == 2 for name in table)
+    assert all(0 <= value <= 100 for value in table["balanced/mean"]["r1"])
+    assert set(table["balanced/all"]["levels"]) >= {"visual", "text", "late_fusion"}
+    assert table["balanced/broken"]["r1"] == [None, None]
+    assert "nosuch" in table["balanced/broken"]["failed"][0]
+    printed = report.markdown(picked, json.loads(json.dumps(results)))
+    assert "### fused, balanced" in printed
+    assert "to visual" in printed
+    assert "| broken | failed |" in printed
+
+
+def test_the_command(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    group = ("--only", "end to end", "--seeds", "1", "--scale", "0.02", "--workers", "1")
+    options = (*group, "--json", str(out), *(part for s in QUICK for part in ("--set", s)))
+    command = [sys.executable, "-m", "benchmarks.levels", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| late_fusion |" in done.stdout
+    written = json.loads(out.read_text(encoding="utf-8"))
+    assert len(written["rows"]["late_fusion"]["r1"]) == 1
+    assert written["machine"]
+    wrong = subprocess.run(
+        [*command[:3], "--only", "nosuch"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert wrong.returncode == 2
+    assert "no such group" in wrong.stderr
+
+
+def test_benchmarks_use_what_a_user_has_and_stay_small() -> None:
+    public = {"train", "evaluate", "metrics", "similarity", "config", "baselines", "store"}
+    for path in (ROOT / "benchmarks").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 300, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("m2hf.fuse"):
+                assert (node.module or "").removeprefix("m2hf.fuse.") in public, path
