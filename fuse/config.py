@@ -24,12 +24,12 @@ class Level(Section):
     """One level of M2HF: what the caption query meets.
 
     stream: a role of the `streams` table. fusion "none": the stream alone, which must lie in
-    the captions' space; "append": frames fused early with the stream, a video without it
-    falling back to its frames.
+    the captions' space; the other forms fuse frames early with the stream: "append" puts what
+    frames find in it beside them, "add" adds it to them, "concat" is the plain baseline.
     """
 
     stream: str
-    fusion: Literal["none", "append"] = "none"
+    fusion: Literal["none", "append", "add", "concat"] = "none"
     enabled: bool = True
 
 
@@ -64,6 +64,19 @@ class ModelConfig(Section):
         return self
 
 
+class CompletionConfig(Section):
+    """What early fusion sees of a video that lacks the modality.
+
+    mode "fallback": nothing, and the level is the frames, exactly; "token": a learned row;
+    "predict": rows predicted from the frames. weight: of the cosine loss of "predict";
+    dropout: share of videos that "token" and "predict" hide the modality of, in training.
+    """
+
+    mode: Literal["fallback", "token", "predict"] = "fallback"
+    weight: float = Field(default=1.0, ge=0)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
 class TrainConfig(Section):
     """How to train.
 
@@ -87,12 +100,18 @@ class TrainConfig(Section):
 
 
 class FusionConfig(Section):
-    """A fusion run: `streams` maps roles to extractors in the store, such as "clip" or, where
-    the store has more than one, "clip@1234abcd"."""
+    """A fusion run.
+
+    streams: roles to extractors in the store, such as "clip" or, where the store has more than
+    one, "clip@1234abcd"; scoring "mean": cosine of pooled rows; "wti": weighted token-wise
+    interaction of words and rows.
+    """
 
     streams: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_STREAMS))
     levels: dict[str, Level] = Field(default_factory=lambda: dict(DEFAULT_LEVELS))
     model: ModelConfig = ModelConfig()
+    scoring: Literal["mean", "wti"] = "mean"
+    completion: CompletionConfig = CompletionConfig()
     train: TrainConfig = TrainConfig()
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int = Field(default=1, ge=1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from m2hf.fuse.config import ModelConfig
-from m2hf.fuse.tokens import Tokens
+from m2hf.fuse.tokens import Tokens, masked_mean
 
 _PERIODS_S = (1.0, 1024.0)  # shortest and longest period of the time embedding
 _DECAY_PER_S = (0.02, 1.0)  # slowest and fastest head at the start: 50 s and 1 s of reach
@@ -83,7 +83,50 @@ class AppendFusion(nn.Module):
         )
 
 
-EARLY_FORMS: dict[str, Callable[[int, int, ModelConfig], nn.Module]] = {"append": AppendFusion}
+class AddFusion(nn.Module):
+    """The level's tokens are V + C, with C zero at the start and no gate: a scalar gate that
+    starts at zero hardly opens (design 6)."""
+
+    def __init__(self, joint: int, other: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention = CrossAttention(joint, other, config)
+        nn.init.zeros_(self.attention.out.weight)
+        nn.init.zeros_(self.attention.out.bias)
+
+    def forward(self, frames: Tokens, other: Tokens) -> Tokens:
+        """(B, F, D) tokens; for a video without `other` they are V."""
+        return _where_present(frames, other, frames.values + self.attention(frames, other))
+
+
+class ConcatFusion(nn.Module):
+    """The plain baseline: each frame beside the pooled modality, projected to D."""
+
+    def __init__(self, joint: int, other: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(other)
+        self.dropout = nn.Dropout(config.dropout)
+        self.project = nn.Linear(joint + other, joint)
+
+    def forward(self, frames: Tokens, other: Tokens) -> Tokens:
+        """(B, F, D) tokens; for a video without `other` they are V."""
+        pooled_BM = self.dropout(self.norm(masked_mean(other)))
+        beside_BFM = pooled_BM.unsqueeze(1).expand(-1, frames.values.shape[1], -1)
+        both_BFD = self.project(torch.cat([frames.values, beside_BFM], dim=-1))
+        return _where_present(frames, other, both_BFD)
+
+
+EARLY_FORMS: dict[str, Callable[[int, int, ModelConfig], nn.Module]] = {
+    "append": AppendFusion,
+    "add": AddFusion,
+    "concat": ConcatFusion,
+}
+
+
+def _where_present(frames: Tokens, other: Tokens, fused_BFD: Tensor) -> Tokens:
+    """`fused_BFD`, and the frames themselves for a video without `other`."""
+    present_B11 = other.present[:, None, None]
+    values = torch.where(present_B11, fused_BFD, frames.values)
+    return Tokens(values, frames.mask, frames.time_s)
 
 
 def time_embedding(time_s_BN: Tensor, width: int) -> Tensor:

@@ -13,6 +13,8 @@ from m2hf.fuse.store import FeatureStore
 from m2hf.keys import sha256_file
 from m2hf.manifest import Manifest, Split
 
+_BUILT = ("model", "scoring", "completion")  # what a checkpoint's weights depend on
+
 
 def evaluate(
     manifest: Manifest,
@@ -24,9 +26,10 @@ def evaluate(
     """Score every caption of `split` against all its videos with the checkpoint in `run_dir`;
     returns the path of the similarity file, run_dir/similarity.h5.
 
-    config: what it sets of streams, device and threads holds for this run; levels and model,
-    where it sets them, must be the trained ones. Raises MismatchError where checkpoint, config
-    and store don't belong together, UsageError where the split lacks videos or caption features.
+    config: what it sets of streams, device and threads holds for this run; what the weights
+    depend on (levels, model, scoring, completion) must be as trained where it is set.
+    Raises MismatchError where checkpoint, config and store don't belong together, UsageError
+    where the split lacks videos or caption features.
     """
     path = run_dir / checkpoint.FILE_NAME
     config = _resolve(path, checkpoint.read_header(path), config)
@@ -64,7 +67,7 @@ def _resolve(path: Path, header: CheckpointHeader, given: FusionConfig | None) -
     named = given.model_fields_set
     differs = {
         "levels": given.active_levels != trained.active_levels,
-        "model": given.model != trained.model,
+        **{name: getattr(given, name) != getattr(trained, name) for name in _BUILT},
     }
     for section, other in differs.items():
         if other and section in named:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS
 from m2hf.fuse.model import M2HF
-from m2hf.fuse.scoring import LOWEST, QUERY_ROWS
+from m2hf.fuse.scoring import LOWEST
 from m2hf.fuse.splits import hash_key
 from m2hf.fuse.store import FeatureStore
 from m2hf.fuse.tokens import caption_tokens, video_tokens
@@ -88,7 +88,7 @@ def score_gallery(
     """Score all queries against all videos, a chunk at a time."""
     model.eval()
     queries = [
-        (part, model.encode_queries(caption_tokens(store, ids, QUERY_ROWS, device)))
+        (part, model.encode_queries(caption_tokens(store, ids, model.scorer.query_rows, device)))
         for part, ids in _chunks(gallery.query_ids, _QUERIES)
     ]
     shape = len(gallery.query_ids), len(gallery.video_ids)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from m2hf.fuse.config import FRAMES, Level, ModelConfig
+from m2hf.fuse.completion import COMPLETIONS, Completed
+from m2hf.fuse.config import FRAMES, FusionConfig
 from m2hf.fuse.early import EARLY_FORMS
-from m2hf.fuse.scoring import mean_score
+from m2hf.fuse.scoring import Scorer
 from m2hf.fuse.tokens import Tokens
 
 
@@ -20,30 +21,31 @@ class LevelTokens:
     """What one level offers of B videos.
 
     tokens: (B, N, D); valid: (B,) whether the level says anything of a video; fused: (B,)
-    whether its tokens count, or else the frames in their place; None where nothing is fused.
+    whether its tokens count, or else the frames in their place; None where nothing is fused;
+    regret, known: (B,) of a predicted modality (`Completed`), None where none is.
     """
 
     tokens: Tokens
     valid: Tensor
     fused: Tensor | None = None
+    regret: Tensor | None = None
+    known: Tensor | None = None
 
 
 class Levels(nn.Module):
     """All enabled levels; the early fusions are trained."""
 
-    def __init__(
-        self, levels: Mapping[str, Level], widths: Mapping[str, int], config: ModelConfig
-    ) -> None:
+    def __init__(self, config: FusionConfig, widths: Mapping[str, int]) -> None:
         """widths: D or M by role."""
         super().__init__()
-        self.table = dict(levels)
-        self.early = nn.ModuleDict(
-            {
-                name: EARLY_FORMS[level.fusion](widths[FRAMES], widths[level.stream], config)
-                for name, level in levels.items()
-                if level.fusion != "none"
-            }
-        )
+        self.table = config.active_levels
+        self.early, self.completion = nn.ModuleDict(), nn.ModuleDict()
+        complete = COMPLETIONS[config.completion.mode]
+        for name, level in self.table.items():
+            if level.fusion != "none":
+                joint, other = widths[FRAMES], widths[level.stream]
+                self.early[name] = EARLY_FORMS[level.fusion](joint, other, config.model)
+                self.completion[name] = complete(joint, other, config.model, config.completion)
 
     def forward(self, streams: Mapping[str, Tokens]) -> dict[str, LevelTokens]:
         """Tokens of each level, by name. A video without frames is out of every level: its
@@ -55,26 +57,40 @@ class Levels(nn.Module):
             if level.fusion == "none":
                 levels[name] = LevelTokens(other, frames.present & other.present)
             else:
-                tokens = self.early[name](frames, other)
-                levels[name] = LevelTokens(tokens, frames.present, other.present)
+                whole: Completed = self.completion[name](frames, other)
+                tokens = self.early[name](frames, whole.tokens)
+                levels[name] = LevelTokens(
+                    tokens, frames.present, whole.counts, whole.regret, whole.known
+                )
         return levels
 
 
 def level_scores(
-    queries: Tokens, frames: Tokens, levels: Mapping[str, LevelTokens]
+    scorer: Scorer, queries: Tokens, frames: Tokens, levels: Mapping[str, LevelTokens]
 ) -> tuple[Tensor, Tensor]:
     """Scores (L, Q, B) and validity (L, B) of all levels, in the order of the table.
 
     One scorer serves all, and a video without the modality takes the score of its frames, so
     that falling back is exact and not only close.
     """
-    by_frames_QB = mean_score(queries, frames)
+    by_frames_QB: Tensor = scorer(queries, frames)
     scores = []
     for level in levels.values():
         if level.tokens is frames:
             scores.append(by_frames_QB)
         elif level.fused is None:
-            scores.append(mean_score(queries, level.tokens))
+            scores.append(scorer(queries, level.tokens))
         else:
-            scores.append(torch.where(level.fused, mean_score(queries, level.tokens), by_frames_QB))
+            scores.append(torch.where(level.fused, scorer(queries, level.tokens), by_frames_QB))
     return torch.stack(scores), torch.stack([level.valid for level in levels.values()])
+
+
+def completion_regret(levels: Mapping[str, LevelTokens]) -> Tensor | None:
+    """Mean of 1 - cos(m^, m) over videos whose m is known, summed over predicting levels; 0 for
+    a modality that is missing everywhere, None where nothing is predicted."""
+    regrets = [
+        torch.where(level.known, level.regret, 0.0).sum() / level.known.sum().clamp(min=1)
+        for level in levels.values()
+        if level.regret is not None and level.known is not None
+    ]
+    return torch.stack(regrets).sum() if regrets else None

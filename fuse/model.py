@@ -13,6 +13,7 @@ from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.late import AffineCalibration
 from m2hf.fuse.levels import Levels, LevelTokens, level_scores
 from m2hf.fuse.losses import ContrastiveLoss
+from m2hf.fuse.scoring import SCORERS
 from m2hf.fuse.tokens import Tokens
 
 
@@ -26,7 +27,7 @@ class EncodedVideos:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """levels (L, Q, B) cosines; valid (L, B) bool; fused (Q, B), which means nothing for a
+    """levels (L, Q, B), in [-1, 1]; valid (L, B) bool; fused (Q, B), which means nothing for a
     video that is valid nowhere."""
 
     levels: Tensor
@@ -47,7 +48,8 @@ class M2HF(nn.Module):
                 for role in config.joint_roles
             }
         )
-        self.levels = Levels(config.active_levels, widths, config.model)
+        self.levels = Levels(config, widths)
+        self.scorer = SCORERS[config.scoring](widths[CAPTIONS], config.model)
         self.late = AffineCalibration(len(self.level_names))
         self.contrast = ContrastiveLoss()
 
@@ -62,7 +64,7 @@ class M2HF(nn.Module):
 
     def score(self, queries: Tokens, videos: EncodedVideos) -> Scores:
         """Every query against every video."""
-        levels_LQB, valid_LB = level_scores(queries, videos.frames, videos.levels)
+        levels_LQB, valid_LB = level_scores(self.scorer, queries, videos.frames, videos.levels)
         return Scores(levels_LQB, valid_LB, self.late(levels_LQB, valid_LB))
 
     def forward(self, captions: Tokens, streams: Mapping[str, Tokens]) -> Scores:

@@ -36,6 +36,13 @@ class Tokens:
         return cls(*(torch.from_numpy(array).to(device) for array in rows))
 
 
+def masked_mean(tokens: Tokens) -> Tensor:
+    """(B, D) mean over real rows; zeros for an item without any."""
+    real_BN1 = tokens.mask.unsqueeze(-1)
+    total_BD = torch.where(real_BN1, tokens.values, 0.0).sum(dim=1)
+    return total_BD / real_BN1.sum(dim=1).clamp(min=1)
+
+
 def video_tokens(
     store: FeatureStore, ids: Sequence[str], device: torch.device
 ) -> dict[str, Tokens]:

@@ -25,10 +25,10 @@ from m2hf.fuse import checkpoint
 from m2hf.fuse.config import LATE_FUSION, FusionConfig
 from m2hf.fuse.devices import repeatable
 from m2hf.fuse.gallery import Gallery, GalleryScores, score_gallery
+from m2hf.fuse.levels import completion_regret
 from m2hf.fuse.metrics import t2v_ranks
 from m2hf.fuse.model import M2HF
 from m2hf.fuse.optimiser import adamw, warm_cosine
-from m2hf.fuse.scoring import QUERY_ROWS
 from m2hf.fuse.splits import train_and_val, usable_captions
 from m2hf.fuse.store import FeatureStore
 from m2hf.fuse.tokens import caption_tokens, video_tokens
@@ -129,7 +129,7 @@ class _Trainer:
         device: torch.device,
     ) -> None:
         self.store, self.captions, self.val = store, captions, val
-        self.settings, self.device = config.train, device
+        self.settings, self.completion, self.device = config.train, config.completion, device
         widths = {role: info.width for role, info in store.info.items()}
         self.model = M2HF(config, widths).to(device)
         self.optimiser = adamw(self.model, self.settings)
@@ -192,9 +192,11 @@ class _Trainer:
         self.model.train()
         history = []
         for batch in self._batches():
-            losses = self._losses(batch)
+            losses, regret = self._losses(batch)
             history.append(losses.detach())
             total = losses[-1] + self.settings.level_loss * losses[:-1].sum()
+            if regret is not None:
+                total = total + self.completion.weight * regret
             self.optimiser.zero_grad()
             torch.autograd.backward(total)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
@@ -213,19 +215,22 @@ class _Trainer:
         for start in range(0, len(order), size):
             yield [self.captions[i] for i in order[start : start + size]]
 
-    def _losses(self, batch: Sequence[Caption]) -> Tensor:
-        """(L + 1,) losses of the levels and, last, of the fusion."""
+    def _losses(self, batch: Sequence[Caption]) -> tuple[Tensor, Tensor | None]:
+        """(L + 1,) losses of the levels and, last, of the fusion; and of completion."""
         place = {video: i for i, video in enumerate(dict.fromkeys(c.video for c in batch))}
         answers = np.array([place[caption.video] for caption in batch])
         (positives_QB,) = self._tensors(answers[:, None] == np.arange(len(place)))
-        captions = caption_tokens(self.store, [c.id for c in batch], QUERY_ROWS, self.device)
-        scores = self.model(captions, video_tokens(self.store, list(place), self.device))
+        rows = self.model.scorer.query_rows
+        captions = caption_tokens(self.store, [c.id for c in batch], rows, self.device)
+        videos = self.model.encode_videos(video_tokens(self.store, list(place), self.device))
+        scores = self.model.score(self.model.encode_queries(captions), videos)
         contrast = self.model.contrast
         levels = [
             contrast(level_QB, positives_QB, valid_B)
             for level_QB, valid_B in zip(scores.levels, scores.valid, strict=True)
         ]
-        return torch.stack([*levels, contrast(scores.fused, positives_QB, scores.valid.any(dim=0))])
+        fused = contrast(scores.fused, positives_QB, scores.valid.any(dim=0))
+        return torch.stack([*levels, fused]), completion_regret(videos.levels)
 
     @torch.no_grad()
     def _loss(self, scores: GalleryScores) -> float:

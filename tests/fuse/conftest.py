@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from m2hf.features import Features, FloatArray
 from m2hf.fuse.config import FusionConfig, ModelConfig, TrainConfig
@@ -36,6 +37,12 @@ class Corpus:
 WriteStream = Callable[..., None]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small tensors gain nothing from more, and on a busy machine more wait for each other."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def write_stream() -> WriteStream:
     """Write one extractor's shards: (root, extractor, {id: Features}, width, **header)."""
@@ -52,6 +59,21 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def new_corpus() -> Callable[[Path], Corpus]:
     """Another copy, for tests that change it."""
     return _corpus
+
+
+@pytest.fixture(scope="session")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The same without any audio and without any text, as MSVD has none."""
+    corpus = _corpus(tmp_path_factory.mktemp("silent"))
+    for name, width in (("audio", AUDIO), ("text", JOINT)):
+        layout = StoreLayout(corpus.store, "synthetic")
+        folder = layout.folder / layout.find_stream(name)
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+        none = {row.id: Features.empty("none", width) for row in corpus.manifest.rows}
+        _write_stream(corpus.store, name, none, width)
+    return corpus
 
 
 @pytest.fixture(scope="session")

@@ -10,15 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from m2hf.fuse.completion import COMPLETIONS
 from m2hf.fuse.config import FusionConfig, ModelConfig
-from m2hf.fuse.early import AppendFusion
+from m2hf.fuse.early import EARLY_FORMS, AppendFusion
 from m2hf.fuse.model import M2HF
-from m2hf.fuse.scoring import masked_mean, mean_score, unit
+from m2hf.fuse.scoring import SCORERS, mean_score, unit
 from m2hf.fuse.store import FeatureStore
-from m2hf.fuse.tokens import Tokens, caption_tokens, video_tokens
+from m2hf.fuse.tokens import Tokens, caption_tokens, masked_mean, video_tokens
 
 CPU = torch.device("cpu")
 WIDTHS = {"frames": 16, "captions": 16, "audio": 12, "motion": 10, "text": 16}
+FUSED = ("audio_visual", "motion_visual")
 LEVELS = ("visual", "audio_visual", "motion_visual", "text")
 
 
@@ -26,11 +28,15 @@ LEVELS = ("visual", "audio_visual", "motion_visual", "text")
 def model(config: FusionConfig) -> M2HF:
     """Nothing is at its neutral start, so that nothing can pass by being zero."""
     torch.manual_seed(0)
-    model = M2HF(config, WIDTHS).eval()
+    return shaken(M2HF(config, WIDTHS))
+
+
+def shaken(model: M2HF) -> M2HF:
+    """`model` in evaluation, with noise on every parameter."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+    return model.eval()
 
 
 def tokens(items: Sequence[int], width: int, seed: int, pad: int = 0) -> Tokens:
@@ -85,26 +91,31 @@ def test_a_missing_modality_gives_the_visual_score_exactly(model: M2HF) -> None:
     assert torch.equal(motion_visual, visual)
 
 
+@settings(max_examples=60, deadline=None, database=None, derandomize=True)
+@given(
+    st.lists(st.integers(0, 4), min_size=20, max_size=20),
+    st.lists(st.integers(0, 4), min_size=3, max_size=3),
+    st.integers(1, 5),
+    st.sampled_from(list(EARLY_FORMS)),
+    st.sampled_from(list(COMPLETIONS)),
+    st.sampled_from(list(SCORERS)),
+    st.randoms(),
+)
 @torch.no_grad()
-def test_append_without_the_modality_keeps_the_frames(config: FusionConfig) -> None:
-    torch.manual_seed(0)
-    frames, audio = tokens([3, 2], 16, 1), tokens([0, 4], 12, 2)
-    fused = AppendFusion(16, 12, config.model)(frames, audio)
-    assert fused.mask.sum(dim=1).tolist() == [3, 4]
-    assert torch.equal(fused.values[:, :3], frames.values)
-    assert fused.values.isfinite().all()
-
-
-@settings(max_examples=25, deadline=None, database=None, derandomize=True)
-@given(st.lists(st.integers(0, 4), min_size=20, max_size=20), st.integers(1, 5), st.randoms())
-@torch.no_grad()
-def test_padding_and_order_never_change_a_score(counts: list[int], extra: int, random: Any) -> None:
+def test_padding_and_order_never_change_a_score(
+    counts: list[int], words: list[int], extra: int, form: Any, mode: Any, scoring: Any, random: Any
+) -> None:
     torch.manual_seed(1)
-    config = FusionConfig(model=ModelConfig(width=16, heads=2, dropout=0.0))
-    model = M2HF(config, WIDTHS).eval()
+    config = FusionConfig(
+        model=ModelConfig(width=16, heads=2, dropout=0.0),
+        levels={name: {"fusion": form} for name in FUSED},
+        completion={"mode": mode},
+        scoring=scoring,
+    )
+    model = shaken(M2HF(config, WIDTHS))
     roles = ("frames", "audio", "motion", "text")
     batch = streams({role: counts[5 * i : 5 * i + 5] for i, role in enumerate(roles)})
-    queries = tokens([1, 0, 1], 16, 9)
+    queries = tokens(words, 16, 9)
     scores = model(queries, batch)
     assert scores.levels.isfinite().all()
     assert scores.fused.isfinite().all()
