@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.levels.corpus import Sizes
+from benchmarks.levels.loading import measure
 from benchmarks.levels.report import as_json, markdown
-from benchmarks.levels.rows import chosen
+from benchmarks.levels.rows import LOADING, chosen
 from benchmarks.levels.run import Outcomes, run, tasks
 from m2hf.atomic import atomic_text
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    loading = measure(given.workers) if not given.only or LOADING in given.only else None
     full = Sizes()
     sizes = replace(
         full,
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"seed {task.data.seed}{what and ', ' + what}",
             file=sys.stderr,
         )
-    results = as_json(rows, given.seeds, outcomes)
+    results = as_json(rows, given.seeds, outcomes) | ({"loading": loading} if loading else {})
     print(markdown(rows, results), end="")
     if given.json is not None:
         atomic_text(given.json, json.dumps(results, indent=1) + "\n")

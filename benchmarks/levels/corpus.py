@@ -5,7 +5,7 @@ it. A caption mentions a random part of them. Frames show the look, the audio st
 the motion stream the movement, the text stream the words, each with noise of the video's own
 that no average over rows removes. So no stream alone can answer every caption, and what fusing
 is worth is known beforehand. Frames, texts and captions lie in one space, as CLIP's do; audio
-and motion have spaces of their own.
+and motion have spaces of their own, of the same width, so that a row may also score them alone.
 
 K latent width of a factor, D width of a stream, V videos, N rows.
 """
@@ -28,13 +28,14 @@ NAME = "latent_factors"
 _K = 12
 _BUCKETS = 8
 _WINDOW_S = 2.0
+_FILLERS = 2  # words of a caption that mean nothing
 
 
 @dataclass(frozen=True)
 class Sizes:
     """How many videos a split has, and captions a training video; others have one."""
 
-    train: int = 1200
+    train: int = 1000
     val: int = 150
     test: int = 500
     captions: int = 2
@@ -53,8 +54,8 @@ class StreamPlan:
 
 STREAMS = {
     "clip": StreamPlan("look", 64, 6, joint=True),
-    "audio": StreamPlan("sound", 48, 6, joint=False),
-    "motion": StreamPlan("movement", 40, 4, joint=False),
+    "audio": StreamPlan("sound", 64, 6, joint=False),
+    "motion": StreamPlan("movement", 64, 4, joint=False),
     "text": StreamPlan("words", 64, 3, joint=True),
 }
 JOINT = STREAMS["clip"].width
@@ -123,9 +124,9 @@ def write(
                 if gone
                 else _features(_unit(noisy_ND) if plan.joint else noisy_ND)
             )
-        _write_stream(root, name, items, plan.width, seed)
+        write_stream(root, name, items, plan.width, seed)
     captions = _captions(rows, z_VK, told, setting, rng)
-    _write_stream(root, "caption", captions, JOINT, seed)
+    write_stream(root, "caption", captions, JOINT, seed)
     return Manifest(Card(name=NAME, protocol="one_caption"), tuple(rows))
 
 
@@ -152,7 +153,9 @@ def _captions(
     setting: Setting,
     rng: np.random.Generator,
 ) -> dict[str, Features]:
-    """A sentence vector a caption: the sum of what it mentions, and noise."""
+    """A caption's sentence is the sum of what it mentions, and noise; its words, which only
+    token-wise scoring reads, are each thing mentioned, and some that mean nothing."""
+    of_words = np.random.default_rng(rng.integers(2**32))
     odds = np.array([setting.mention[factor] for factor in FACTORS])
     items = {}
     for video, row in enumerate(rows):
@@ -163,7 +166,10 @@ def _captions(
             for factor, spoken in zip(FACTORS, mentioned, strict=True):
                 if spoken:
                     said_D = said_D + z_VK[factor][video] @ told[factor]
-            items[caption.id] = _features(_unit(said_D[None]))
+            words_WD = 0.3 * of_words.normal(size=(int(mentioned.sum()) + _FILLERS, JOINT))
+            for word, factor in enumerate(np.array(FACTORS)[mentioned]):
+                words_WD[word] += z_VK[factor][video] @ told[factor]
+            items[caption.id] = _features(_unit(np.vstack([said_D, words_WD])))
     return items
 
 
@@ -177,9 +183,10 @@ def _unit(values_ND: FloatArray) -> FloatArray:
     return unit
 
 
-def _write_stream(
+def write_stream(
     root: Path, name: str, items: Mapping[str, Features], width: int, seed: int
 ) -> None:
+    """Write one stream's shards; an item `video#index` lies in its video's bucket."""
     layout = StoreLayout(root, NAME)
     config = {"extractor": name, "synthetic": True, "seed": seed}
     for bucket in range(_BUCKETS):

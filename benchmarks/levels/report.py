@@ -63,6 +63,12 @@ def markdown(rows: Sequence[Row], results: Mapping[str, Any]) -> str:
     count = results["seeds"]
     lines += ["", f"R@1 in percent, mean ± deviation over {count} seeds; a difference is paired by"]
     lines += ["seed, mean ± standard error. " + results["machine"] + ", " + results["date"]]
+    if "loading" in results:
+        loading = results["loading"]
+        lines += ["", f"Loading features is {loading['share']:.1%} of a training step of"]
+        lines += [
+            f"{loading['step_ms']:.0f} ms ({loading['sizes']}; {loading['threads']} threads)."
+        ]
     return "\n".join(lines[1:]) + "\n"
 
 

@@ -11,8 +11,11 @@ from m2hf.config import parse, read_recipe
 from m2hf.fuse.config import DEFAULT_LEVELS, LATE_FUSION, FusionConfig
 
 ALONE = "each level alone"
+LOADING = "loading"
 BEST_ALONE = "best alone"  # the row of that group with the highest mean
 IMBALANCED, BALANCED = "imbalanced", "balanced"
+
+SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 # Small, since the features are: one training takes some seconds of one core.
 BASE = ("fuse.device=cpu", "fuse.threads=1", "fuse.model.width=64", "fuse.model.heads=4")
@@ -49,15 +52,54 @@ def config_of(row_set: tuple[str, ...], seed: int, more: tuple[str, ...] = ()) -
     return parse(FusionConfig, read_recipe(None, overrides)["fuse"])
 
 
+def form(name: str) -> tuple[str, ...]:
+    """Audio and motion fused early in this form; nothing to set for the default."""
+    levels = [level for level, row in DEFAULT_LEVELS.items() if row.fusion not in ("none", name)]
+    return tuple(f"fuse.levels.{level}.fusion={name}" for level in levels)
+
+
+HYBRID = "late_fusion"  # the default recipe, end to end
+PAIR = alone("visual", "audio_visual")
+APART = (*PAIR, "fuse.levels.audio_visual.fusion=none", "fuse.train.level_loss=1.0")
+
 ROWS: tuple[Row, ...] = (
     *(Row(level, ALONE, alone(level)) for level in DEFAULT_LEVELS),
-    Row("late_fusion", "end to end"),
-)
+    Row(HYBRID, "end to end"),
+    # Frames and sound: what early fusion is worth against simpler ways to use both.
+    *(
+        Row(f"frames and sound, {name}", "early fusion", (*alone("audio_visual"), *form(name)),
+            against="frames and sound, concat")
+        for name in ("append", "add", "concat")
+    ),
+    Row("frames and sound, scores averaged", "early fusion", APART,
+        ("visual", "audio_visual"), against="frames and sound, concat"),
+    *(Row(f"hybrid, {name}", "early fusion", form(name), against=HYBRID)
+      for name in ("add", "concat")),
+    Row("completion fallback", "completion", against=HYBRID),
+    *(Row(f"completion {mode}", "completion", (f"fuse.completion.mode={mode}",), against=HYBRID)
+      for mode in ("token", "predict")),
+    Row("wti", "scoring", ("fuse.scoring=wti",), against=HYBRID),
+    # What is missing: the fusion against the best level at the same share.
+    *(
+        Row(f"{share:.0%} without {factor}", f"missing {factor}",
+            missing={factor: share}, settings=(IMBALANCED,), against="motion_visual")
+        for factor in ("words", "sound")
+        for share in SHARES
+    ),
+    *(
+        Row(f"audio_visual, {share:.0%} without sound", "missing sound", alone("audio_visual"),
+            missing={"sound": share}, settings=(IMBALANCED,), against="motion_visual")
+        for share in SHARES
+    ),
+)  # fmt: skip
 
 
 def chosen(groups: str) -> tuple[Row, ...]:
-    """The rows of comma-separated `groups`, all for ""; raises ValueError for one there isn't."""
-    known = list(dict.fromkeys(row.group for row in ROWS))
+    """The rows of comma-separated `groups`, all for ""; raises ValueError for one there isn't.
+
+    "loading" is a group without rows.
+    """
+    known = [*dict.fromkeys(row.group for row in ROWS), LOADING]
     wanted = [group.strip() for group in groups.split(",") if group.strip()]
     for group in wanted:
         if group not in known:

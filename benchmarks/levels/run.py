@@ -53,6 +53,8 @@ class Outcome:
     failed: str = ""
 
 
+LOWEST = -1.0  # of a cosine: a video that no level knows comes last
+
 Outcomes = dict[tuple[DataSet, tuple[str, ...]], Outcome]
 
 
@@ -132,6 +134,12 @@ def _train(
 
 
 def _recall(file: SimilarityFile, names: Sequence[str]) -> float:
-    """R@1 in percent of the mean of the named matrices."""
-    scores_QV = np.mean([file.scores[name] for name in names], axis=0)
+    """R@1 in percent of one matrix, or of the mean of several levels over those that know the
+    video."""
+    scores_QV = file.scores[names[0]]
+    if len(names) > 1:
+        known_LV = np.stack([file.masks[name] for name in names])
+        levels_LQV = np.stack([file.scores[name] for name in names])
+        total_QV = np.where(known_LV[:, None], levels_LQV, 0.0).sum(axis=0)
+        scores_QV = np.where(known_LV.any(axis=0), total_QV / known_LV.sum(axis=0).clip(1), LOWEST)
     return t2v_ranks(scores_QV, file.video_of_query).recall(1).expected
