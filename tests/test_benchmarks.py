@@ -2,7 +2,6 @@
 
 import ast
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # benchmarks are run from the checkout, and are not installed
 
 from benchmarks.levels import corpus, report, rows, run  # noqa: E402
+from benchmarks.levels.__main__ import main  # noqa: E402
 
 from m2hf.fuse.config import FusionConfig  # noqa: E402
 from m2hf.layout import StoreLayout  # noqa: E402
@@ -32,7 +32,7 @@ def stored(root: Path, stream: str) -> dict[str, ShardItem]:
 def test_what_is_missing_is_nested_and_changes_nothing_else(tmp_path: Path) -> None:
     setting = corpus.SETTINGS["imbalanced"]
     items = {}
-    for share in (0.0, 0.3, 0.8, 1.0):
+    for share in (0.0, 0.5, 1.0):
         root = tmp_path / str(share)
         corpus.write(root, setting, 0, {"words": share}, TINY)
         items[share] = stored(root, "text")
@@ -41,9 +41,9 @@ def test_what_is_missing_is_nested_and_changes_nothing_else(tmp_path: Path) -> N
             for item, found in stored(root, stream).items():
                 np.testing.assert_array_equal(found.features.values, same[item].features.values)
     present = {s: {i for i, x in of.items() if len(x.features.values)} for s, of in items.items()}
-    assert present[0.0] > present[0.3] > present[0.8] > present[1.0] == set()
-    for item in present[0.8]:
-        full, left = items[0.0][item].features.values, items[0.8][item].features.values
+    assert present[0.0] > present[0.5] > present[1.0] == set()
+    for item in present[0.5]:
+        full, left = items[0.0][item].features.values, items[0.5][item].features.values
         np.testing.assert_array_equal(full, left)
 
 
@@ -63,6 +63,7 @@ def test_every_row_is_a_valid_config_and_has_its_own_name() -> None:
         config = rows.config_of(row.set, seed=3)
         assert isinstance(config, FusionConfig)
         assert config.train.seed == 3
+        rows.scoring_of(row.score)
         assert set(row.missing) <= set(corpus.FACTORS)
         assert set(row.settings) <= set(corpus.SETTINGS)
     assert {"visual", "audio_visual", "motion_visual", "text", "late_fusion"} <= set(names)
@@ -73,7 +74,7 @@ def test_rows_that_set_the_same_share_a_training() -> None:
     todo = run.tasks(same, seeds=2)
     assert len(todo) == 4
     assert all(len(task.trainings) == 2 for task in todo)
-    assert todo[0].trainings[()] == [("late_fusion",), ("visual",)]
+    assert [reading.read for reading in todo[0].trainings[()]] == [("late_fusion",), ("visual",)]
 
 
 def test_results_of_two_seeds() -> None:
@@ -84,7 +85,7 @@ def test_results_of_two_seeds() -> None:
         rows.Row("broken", "fused", ("fuse.streams.text=nosuch",), settings=("balanced",)),
     )
     outcomes: run.Outcomes = {}
-    for _, found in run.run(run.tasks(picked, 2), workers=1, sizes=TINY, more=QUICK):
+    for _, found in run.run(run.tasks(picked, 2), workers=1, scale=0.03, more=QUICK):
         outcomes |= found
     results = report.as_json(picked, 2, outcomes)
     table = results["rows"]
@@ -100,22 +101,17 @@ def test_results_of_two_seeds() -> None:
     assert "| broken | failed |" in printed
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.json"
-    group = ("--only", "end to end", "--seeds", "1", "--scale", "0.02", "--workers", "1")
-    options = (*group, "--json", str(out), *(part for s in QUICK for part in ("--set", s)))
-    command = [sys.executable, "-m", "benchmarks.levels", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "| late_fusion |" in done.stdout
+    group = ("--only", rows.SMALL_SET, "--seeds", "1", "--scale", "0.1", "--workers", "1")
+    quick = (part for setting in QUICK for part in ("--set", setting))
+    assert main([*group, "--json", str(out), *quick]) == 0
+    assert "| late_fusion |" in capsys.readouterr().out
     written = json.loads(out.read_text(encoding="utf-8"))
-    assert len(written["rows"]["late_fusion"]["r1"]) == 1
+    assert len(written["rows"]["small/late_fusion"]["r1"]) == 1
     assert written["machine"]
-    wrong = subprocess.run(
-        [*command[:3], "--only", "nosuch"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert wrong.returncode == 2
-    assert "no such group" in wrong.stderr
+    assert main(["--only", "nosuch"]) == 2
+    assert "no such group" in capsys.readouterr().err
 
 
 def test_benchmarks_use_what_a_user_has_and_stay_small() -> None:

@@ -6,10 +6,8 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.levels.corpus import Sizes
 from benchmarks.levels.loading import measure
 from benchmarks.levels.report import as_json, markdown
 from benchmarks.levels.rows import LOADING, chosen
@@ -26,19 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     loading = measure(given.workers) if not given.only or LOADING in given.only else None
-    full = Sizes()
-    sizes = replace(
-        full,
-        train=round(full.train * given.scale),
-        val=round(full.val * given.scale),
-        test=round(full.test * given.scale),
-    )
     todo = tasks(rows, given.seeds)
     trainings = sum(len(task.trainings) for task in todo)
     print(f"{trainings} trainings on {len(todo)} data sets", file=sys.stderr)
     began, done = time.monotonic(), 0
     outcomes: Outcomes = {}
-    for task, found in run(todo, given.workers, sizes, tuple(given.set)):
+    for task, found in run(todo, given.workers, given.scale, tuple(given.set)):
         outcomes |= found
         done += len(found)
         seconds = time.monotonic() - began

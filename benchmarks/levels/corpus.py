@@ -26,7 +26,7 @@ FACTORS = ("look", "sound", "movement", "words")
 NAME = "latent_factors"
 
 _K = 12
-_BUCKETS = 8
+_BUCKETS = 2
 _WINDOW_S = 2.0
 _FILLERS = 2  # words of a caption that mean nothing
 
@@ -39,6 +39,11 @@ class Sizes:
     val: int = 150
     test: int = 500
     captions: int = 2
+
+    def scaled(self, share: float) -> "Sizes":
+        """The same with a share of the videos."""
+        train, val, test = (round(share * n) for n in (self.train, self.val, self.test))
+        return Sizes(train, val, test, self.captions)
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,16 @@ JOINT = STREAMS["clip"].width
 class Setting:
     """How hard each factor is.
 
-    mention: how probably a caption speaks of it; noise: deviation of what a video's stream shows
-    of it, the factor's own being 1; missing: share of videos without it.
+    mention: how probably a caption speaks of it; noise: deviation of what a video's stream
+    shows of it, the factor's own being 1; missing: share of videos without it; sizes: of the
+    splits.
     """
 
     name: str
     mention: Mapping[str, float]
     noise: Mapping[str, float]
     missing: Mapping[str, float]
+    sizes: Sizes = Sizes()
 
 
 _MISSING = {"sound": 0.12, "words": 0.40}
@@ -90,6 +97,13 @@ SETTINGS = {
             mention=dict.fromkeys(FACTORS, 0.7),
             noise=dict.fromkeys(FACTORS, 0.7),
             missing=_MISSING,
+        ),
+        Setting(
+            "small",
+            mention=dict.fromkeys(FACTORS, 0.7),
+            noise=dict.fromkeys(FACTORS, 0.7),
+            missing=_MISSING,
+            sizes=Sizes(train=300, val=0, test=150, captions=1),
         ),
     )
 }

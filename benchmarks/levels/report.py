@@ -38,7 +38,7 @@ def as_json(rows: Sequence[Row], seeds: int, outcomes: Outcomes) -> dict[str, An
 def _entry(row: Row, found: Sequence[Outcome]) -> dict[str, Any]:
     names = dict.fromkeys(name for outcome in found for name in outcome.matrices)
     entry: dict[str, Any] = {
-        "r1": [outcome.read.get(row.read) for outcome in found],
+        "r1": [outcome.read.get(row.reading) for outcome in found],
         "seconds": [round(outcome.seconds, 2) for outcome in found],
         "epochs": [outcome.epochs for outcome in found],
         "levels": {name: [outcome.matrices.get(name) for outcome in found] for name in names},

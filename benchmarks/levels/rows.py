@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from m2hf.config import parse, read_recipe
 from m2hf.fuse.config import DEFAULT_LEVELS, LATE_FUSION, FusionConfig
 
+SMALL_SET = "a small set"
 ALONE = "each level alone"
 LOADING = "loading"
 BEST_ALONE = "best alone"  # the row of that group with the highest mean
-IMBALANCED, BALANCED = "imbalanced", "balanced"
+IMBALANCED, BALANCED, SMALL = "imbalanced", "balanced", "small"
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -25,18 +26,33 @@ BASE = ("fuse.device=cpu", "fuse.threads=1", "fuse.model.width=64", "fuse.model.
 class Row:
     """One line of the table.
 
-    group: the part of the table; set: config overrides; read: the matrices of the similarity
-    file whose mean is ranked, nearly always one; missing: shares of videos without a factor that
+    group: the part of the table; set: config overrides of the training; score: those of the
+    scoring alone, which need no training of their own; read: the matrices of the similarity file
+    whose mean is ranked, nearly always one; missing: shares of videos without a factor that
     differ from the setting's; against: the row whose R@1 is subtracted, seed by seed.
     """
 
     name: str
     group: str
     set: tuple[str, ...] = ()
+    score: tuple[str, ...] = ()
     read: tuple[str, ...] = (LATE_FUSION,)
     missing: Mapping[str, float] = field(default_factory=dict)
     settings: tuple[str, ...] = (IMBALANCED, BALANCED)
     against: str = BEST_ALONE
+
+    @property
+    def reading(self) -> "Reading":
+        """What is read of the training."""
+        return Reading(self.score, self.read)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a training is scored, and which matrices are read; see `Row`."""
+
+    score: tuple[str, ...] = ()
+    read: tuple[str, ...] = (LATE_FUSION,)
 
 
 def alone(*levels: str) -> tuple[str, ...]:
@@ -52,6 +68,11 @@ def config_of(row_set: tuple[str, ...], seed: int, more: tuple[str, ...] = ()) -
     return parse(FusionConfig, read_recipe(None, overrides)["fuse"])
 
 
+def scoring_of(score: tuple[str, ...]) -> FusionConfig | None:
+    """The config of scoring, which names nothing but what differs from the training's."""
+    return parse(FusionConfig, read_recipe(None, score)["fuse"]) if score else None
+
+
 def form(name: str) -> tuple[str, ...]:
     """Audio and motion fused early in this form; nothing to set for the default."""
     levels = [level for level, row in DEFAULT_LEVELS.items() if row.fusion not in ("none", name)]
@@ -59,11 +80,15 @@ def form(name: str) -> tuple[str, ...]:
 
 
 HYBRID = "late_fusion"  # the default recipe, end to end
+TWO = ("visual", "motion_visual")
 PAIR = alone("visual", "audio_visual")
 APART = (*PAIR, "fuse.levels.audio_visual.fusion=none", "fuse.train.level_loss=1.0")
 
 ROWS: tuple[Row, ...] = (
     *(Row(level, ALONE, alone(level)) for level in DEFAULT_LEVELS),
+    # A few hundred clips, two experts, one caption each: where people judge first.
+    *(Row(level, SMALL_SET, alone(level), settings=(SMALL,)) for level in TWO),
+    Row(HYBRID, SMALL_SET, alone(*TWO), settings=(SMALL,), against="visual"),
     Row(HYBRID, "end to end"),
     # Frames and sound: what early fusion is worth against simpler ways to use both.
     *(
@@ -72,7 +97,7 @@ ROWS: tuple[Row, ...] = (
         for name in ("append", "add", "concat")
     ),
     Row("frames and sound, scores averaged", "early fusion", APART,
-        ("visual", "audio_visual"), against="frames and sound, concat"),
+        read=("visual", "audio_visual"), against="frames and sound, concat"),
     *(Row(f"hybrid, {name}", "early fusion", form(name), against=HYBRID)
       for name in ("add", "concat")),
     Row("completion fallback", "completion", against=HYBRID),

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.levels.corpus import SETTINGS, Sizes, write
-from benchmarks.levels.rows import IMBALANCED, Row, config_of
+from benchmarks.levels.corpus import SETTINGS, write
+from benchmarks.levels.rows import IMBALANCED, Reading, Row, config_of, scoring_of
 from m2hf.errors import M2hfError
 from m2hf.fuse.evaluate import evaluate
 from m2hf.fuse.metrics import t2v_ranks
@@ -38,7 +38,7 @@ class Task:
     """All trainings on one data set: what each sets -> what is read of it."""
 
     data: DataSet
-    trainings: Mapping[tuple[str, ...], Sequence[tuple[str, ...]]]
+    trainings: Mapping[tuple[str, ...], Sequence[Reading]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Outcome:
     """One training: R@1 in percent of what rows read, and of every matrix; CPU seconds of
     training; epochs; or why it failed."""
 
-    read: Mapping[tuple[str, ...], float] = field(default_factory=dict)
+    read: Mapping[Reading, float] = field(default_factory=dict)
     matrices: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     epochs: int = 0
@@ -70,38 +70,39 @@ def row_name(row: Row, setting: str) -> str:
 
 def tasks(rows: Sequence[Row], seeds: int) -> list[Task]:
     """What is to be done, the longest first, so that the last process is not left alone."""
-    found: dict[DataSet, dict[tuple[str, ...], list[tuple[str, ...]]]] = {}
+    found: dict[DataSet, dict[tuple[str, ...], list[Reading]]] = {}
     for seed in range(seeds):
         for row in rows:
             for setting in row.settings:
                 trainings = found.setdefault(data_set(row, setting, seed), {})
-                trainings.setdefault(row.set, []).append(row.read)
+                trainings.setdefault(row.set, []).append(row.reading)
     made = [Task(data, trainings) for data, trainings in found.items()]
     return sorted(made, key=lambda task: -len(task.trainings))
 
 
 def run(
-    todo: Sequence[Task], workers: int, sizes: Sizes, more: tuple[str, ...] = ()
+    todo: Sequence[Task], workers: int, scale: float, more: tuple[str, ...] = ()
 ) -> Iterator[tuple[Task, Outcomes]]:
-    """Do each task, in the order in which they end; `more` is set for every training."""
+    """Do each task, in the order in which they end; `more` is set for every training,
+    scale: share of the videos."""
     if workers <= 1:
-        yield from ((task, do(task, sizes, more)) for task in todo)
+        yield from ((task, do(task, scale, more)) for task in todo)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(do, task, sizes, more): task for task in todo}
+        futures = {pool.submit(do, task, scale, more): task for task in todo}
         for future in as_completed(futures):
             yield futures[future], future.result()
 
 
-def do(task: Task, sizes: Sizes, more: tuple[str, ...]) -> Outcomes:
+def do(task: Task, scale: float, more: tuple[str, ...]) -> Outcomes:
     """Write the data set, then train and score on it all that the task names."""
     data = task.data
     outcomes: Outcomes = {}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        manifest = write(
-            root / "store", SETTINGS[data.setting], data.seed, dict(data.missing), sizes
-        )
+        setting = SETTINGS[data.setting]
+        sizes = setting.sizes.scaled(scale)
+        manifest = write(root / "store", setting, data.seed, dict(data.missing), sizes)
         for number, (row_set, reads) in enumerate(task.trainings.items()):
             place = root / str(number)
             try:
@@ -116,7 +117,7 @@ def _train(
     root: Path,
     place: Path,
     row_set: tuple[str, ...],
-    reads: Sequence[tuple[str, ...]],
+    reads: Sequence[Reading],
     data: DataSet,
     more: tuple[str, ...],
 ) -> Outcome:
@@ -124,10 +125,13 @@ def _train(
     began = time.process_time()
     summary = train(manifest, root / "store", place, config)
     seconds = time.process_time() - began
-    file = SimilarityFile.read(evaluate(manifest, root / "store", place))
+    files = {
+        score: SimilarityFile.read(evaluate(manifest, root / "store", place, scoring_of(score)))
+        for score in dict.fromkeys([(), *(reading.score for reading in reads)])
+    }
     return Outcome(
-        read={read: _recall(file, read) for read in reads},
-        matrices={name: _recall(file, (name,)) for name in file.scores},
+        read={reading: _recall(files[reading.score], reading.read) for reading in reads},
+        matrices={name: _recall(files[()], (name,)) for name in files[()].scores},
         seconds=seconds,
         epochs=summary.epochs,
     )
