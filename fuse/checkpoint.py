@@ -17,7 +17,7 @@ from m2hf.atomic import atomic_write
 from m2hf.config import parse
 from m2hf.errors import MismatchError, UsageError
 from m2hf.fuse.config import FusionConfig
-from m2hf.fuse.model import M2HF
+from m2hf.fuse.model import Retriever, build_model
 from m2hf.fuse.store import FeatureStore, StreamInfo
 from m2hf.keys import canonical_json
 
@@ -50,7 +50,7 @@ class CheckpointHeader:
                 )
 
 
-def save(path: Path, model: M2HF, header: CheckpointHeader) -> None:
+def save(path: Path, model: Retriever, header: CheckpointHeader) -> None:
     """Write atomically; equal weights and header give equal bytes."""
     about: dict[str, Any] = {
         "schema": SCHEMA,
@@ -97,14 +97,14 @@ def read_header(path: Path) -> CheckpointHeader:
     )
 
 
-def load(path: Path, store: FeatureStore) -> tuple[M2HF, CheckpointHeader]:
+def load(path: Path, store: FeatureStore) -> tuple[Retriever, CheckpointHeader]:
     """The model on the CPU and its header.
 
     Raises MismatchError where `store` is not what it was trained on, UsageError as `read_header`.
     """
     header = read_header(path)
     header.check(path, store)
-    model = M2HF(header.config, {role: info.width for role, info in header.streams.items()})
+    model = build_model(header.config, {role: info.width for role, info in header.streams.items()})
     try:
         model.load_state_dict(safetensors.torch.load_file(path))
     except RuntimeError as error:

@@ -77,6 +77,22 @@ class CompletionConfig(Section):
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
 
+class LateConfig(Section):
+    """How levels become one score; see `late_rules`. "affine" is fitted on the validation
+    part; training end to end goes through it whatever the rule."""
+
+    rule: Literal["affine", "z_sum", "z_mean", "sum", "reciprocal_rank", "best_rank", "max"] = (
+        "affine"
+    )
+
+
+class BalanceConfig(Section):
+    """How weak levels are kept learning when trained end to end; see `balance`."""
+
+    form: Literal["none", "contribution", "dwa", "uncertainty", "gradient"] = "none"
+    gamma: float = Field(default=1.0, ge=0)
+
+
 class TrainConfig(Section):
     """How to train.
 
@@ -104,7 +120,9 @@ class FusionConfig(Section):
 
     streams: roles to extractors in the store, such as "clip" or, where the store has more than
     one, "clip@1234abcd"; scoring "mean": cosine of pooled rows; "wti": weighted token-wise
-    interaction of words and rows.
+    interaction of words and rows; strategy "end_to_end": all levels in one model; "ensemble":
+    each level trained and stopped on its own, then late fused; precision "bf16": encoding by
+    autocast, scores and losses in fp32.
     """
 
     streams: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_STREAMS))
@@ -112,7 +130,11 @@ class FusionConfig(Section):
     model: ModelConfig = ModelConfig()
     scoring: Literal["mean", "wti"] = "mean"
     completion: CompletionConfig = CompletionConfig()
+    late: LateConfig = LateConfig()
+    strategy: Literal["end_to_end", "ensemble"] = "end_to_end"
+    balance: BalanceConfig = BalanceConfig()
     train: TrainConfig = TrainConfig()
+    precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int = Field(default=1, ge=1)
 
@@ -155,6 +177,11 @@ class FusionConfig(Section):
         """Roles that must lie in the captions' space: they meet the query without projection."""
         alone = [v.stream for v in self.active_levels.values() if v.fusion == "none"]
         return tuple(dict.fromkeys([FRAMES, CAPTIONS, *alone]))
+
+    def only(self, name: str) -> Self:
+        """The same with one level."""
+        levels = {n: v.model_copy(update={"enabled": n == name}) for n, v in self.levels.items()}
+        return self.model_copy(update={"levels": levels, "strategy": "end_to_end"})
 
 
 def _defaults() -> list[tuple[str, dict[str, Any]]]:

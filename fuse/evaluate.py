@@ -13,7 +13,7 @@ from m2hf.fuse.store import FeatureStore
 from m2hf.keys import sha256_file
 from m2hf.manifest import Manifest, Split
 
-_BUILT = ("model", "scoring", "completion")  # what a checkpoint's weights depend on
+_BUILT = ("model", "scoring", "completion", "strategy")  # what a checkpoint's weights depend on
 
 
 def evaluate(
@@ -26,8 +26,8 @@ def evaluate(
     """Score every caption of `split` against all its videos with the checkpoint in `run_dir`;
     returns the path of the similarity file, run_dir/similarity.h5.
 
-    config: what it sets of streams, device and threads holds for this run; what the weights
-    depend on (levels, model, scoring, completion) must be as trained where it is set.
+    config: what it sets of streams, late, device and threads holds for this run; what the
+    weights depend on (levels, model, scoring, completion, strategy) must be as trained.
     Raises MismatchError where checkpoint, config and store don't belong together, UsageError
     where the split lacks videos or caption features.
     """
@@ -35,6 +35,7 @@ def evaluate(
     config = _resolve(path, checkpoint.read_header(path), config)
     store = FeatureStore.open(store_root, manifest.card.name, config)
     model, header = checkpoint.load(path, store)
+    model.late_rule = config.late.rule
     gallery = Gallery.of(manifest.split(split), store, split)
     with repeatable(config) as device:
         scores = score_gallery(model.to(device), store, gallery, device)
@@ -75,7 +76,7 @@ def _resolve(path: Path, header: CheckpointHeader, given: FusionConfig | None) -
                 f"{path}: trained with other fuse.{section} than the config gives; "
                 f"leave fuse.{section} out of it, or train again"
             )
-    run = named & {"streams", "device", "threads"}
+    run = named & {"streams", "late", "device", "threads"}
     return trained.model_copy(update={name: getattr(given, name) for name in run})
 
 

@@ -6,7 +6,7 @@ come last, and are counted.
 Q queries, V videos, L levels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS
-from m2hf.fuse.model import M2HF
+from m2hf.fuse.late_rules import LATE_RULES, BoolArray, Calibration, FloatArray
+from m2hf.fuse.model import Retriever
 from m2hf.fuse.scoring import LOWEST
 from m2hf.fuse.splits import hash_key
 from m2hf.fuse.store import FeatureStore
@@ -83,27 +84,34 @@ class GalleryScores:
 
 @torch.no_grad()
 def score_gallery(
-    model: M2HF, store: FeatureStore, gallery: Gallery, device: torch.device
+    model: Retriever,
+    store: FeatureStore,
+    gallery: Gallery,
+    device: torch.device,
+    statistics: Callable[[FloatArray, BoolArray], Calibration] | None = None,
 ) -> GalleryScores:
-    """Score all queries against all videos, a chunk at a time."""
+    """Score all queries against all videos, a chunk at a time, and fuse by the model's rule.
+
+    statistics: makes what the rule reads of these scores, in place of the model's own.
+    """
     model.eval()
     queries = [
-        (part, model.encode_queries(caption_tokens(store, ids, model.scorer.query_rows, device)))
+        (part, model.encode_queries(caption_tokens(store, ids, model.query_rows, device)))
         for part, ids in _chunks(gallery.query_ids, _QUERIES)
     ]
     shape = len(gallery.query_ids), len(gallery.video_ids)
     levels_LQV = np.empty((len(model.level_names), *shape), dtype=np.float32)
     valid_LV = np.empty((len(model.level_names), shape[1]), dtype=np.bool_)
-    fused_QV = np.empty(shape, dtype=np.float32)
     for videos, ids in _chunks(gallery.video_ids, _VIDEOS):
         encoded = model.encode_videos(video_tokens(store, ids, device))
         for part, tokens in queries:
             scores = model.score(tokens, encoded)
             levels_LQV[:, part, videos] = scores.levels.cpu().numpy()
-            fused_QV[part, videos] = scores.fused.cpu().numpy()
             valid_LV[:, videos] = scores.valid.cpu().numpy()
     asked_Q = store[CAPTIONS].present(gallery.query_ids)
     levels_LQV[~(valid_LV[:, None] & asked_Q[:, None])] = LOWEST
+    by = statistics(levels_LQV, valid_LV) if statistics else model.late.calibration()
+    fused_QV = LATE_RULES[model.late_rule](levels_LQV, valid_LV, by).astype(np.float32)
     return GalleryScores(levels_LQV, valid_LV, _with_floor(fused_QV, valid_LV, asked_Q), asked_Q)
 
 

@@ -9,15 +9,18 @@ L levels, Q queries, B or V videos.
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from m2hf.fuse.late_rules import FLAT, Calibration
 from m2hf.fuse.losses import ContrastiveLoss
 
 _STEPS = 200
 _STEP_SIZE = 0.05
-_FLAT = 1e-6  # a smaller deviation tells no video from another
+_UNSEEN = -30.0  # slope before softplus of a level that calibration had nothing of
 
 
 class AffineCalibration(nn.Module):
@@ -38,6 +41,11 @@ class AffineCalibration(nn.Module):
         """(L,) slopes, positive."""
         return softplus(self.slope_L)
 
+    def calibration(self) -> Calibration:
+        """The same numbers for rules on plain matrices."""
+        numbers = (self.centre_L, self.deviation_L, self.alpha_L, self.bias_L)
+        return Calibration(*(x.detach().cpu().numpy() for x in numbers))
+
     def forward(self, scores_LQB: Tensor, valid_LB: Tensor) -> Tensor:
         """(Q, B) fused scores; 0 for a video that no level knows."""
         centre, deviation, alpha, bias = (
@@ -55,7 +63,7 @@ class AffineCalibration(nn.Module):
             known = scores_QV[:, valid_V]
             spread = float(known.std()) if known.numel() > 1 else 0.0
             self.centre_L[level] = known.mean() if known.numel() else 0.0
-            self.deviation_L[level] = spread if spread > _FLAT else 1.0
+            self.deviation_L[level] = spread if spread > FLAT else 1.0
         known_L = valid_LV.any(dim=1)
         typical = float(self.deviation_L[known_L].mean()) if known_L.any() else 1.0
         self.slope_L.fill_(math.log(math.expm1(typical / len(self.slope_L))))
@@ -77,3 +85,19 @@ class AffineCalibration(nn.Module):
                 parameter.grad = gradient
             optimiser.step()
         optimiser.zero_grad()
+        with torch.no_grad():  # a level without a video here has nothing to speak for it
+            self.slope_L.masked_fill_(~valid_LV.any(dim=1), _UNSEEN)
+
+
+def fit_calibration(
+    scores_LQV: NDArray[np.floating],
+    valid_LV: NDArray[np.bool_],
+    video_of_query: NDArray[np.int64],
+) -> Calibration:
+    """The affine rule fitted to plain matrices of a validation part."""
+    late = AffineCalibration(len(scores_LQV))
+    answers = torch.from_numpy(video_of_query)[:, None]
+    positives_QV = answers == torch.arange(scores_LQV.shape[2])
+    scores = torch.from_numpy(np.asarray(scores_LQV, dtype=np.float32))
+    late.calibrate(scores, torch.from_numpy(valid_LV), positives_QV, ContrastiveLoss())
+    return late.calibration()

@@ -1,11 +1,15 @@
 """M2HF on cached features: adapters, early fusion, levels, late fusion.
 
+End to end, one model holds all levels; as an ensemble, each level is a model of its own.
+
 B videos, Q queries, N rows, D joint width, L levels.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from m2hf.fuse.adapters import ResidualAdapter
@@ -35,13 +39,41 @@ class Scores:
     fused: Tensor
 
 
-class M2HF(nn.Module):
-    """The model: queries and videos in, scores of every level and their late fusion out."""
+class Retriever(nn.Module):
+    """Queries and videos in, scores of every level and their late fusion out."""
+
+    contrast: ContrastiveLoss
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.level_names = tuple(config.active_levels)
+        self.late_rule = config.late.rule
+        self.query_rows = SCORERS[config.scoring].query_rows
+        self.late = AffineCalibration(len(self.level_names))
+
+    def encode_queries(self, captions: Tokens) -> Any:
+        """Captions (Q, W, D), ready to be scored: row 0 the sentence, further rows its tokens."""
+        raise NotImplementedError
+
+    def encode_videos(self, streams: Mapping[str, Tokens]) -> Any:
+        """B videos, whose streams are given by role, ready to be scored."""
+        raise NotImplementedError
+
+    def score(self, queries: Any, videos: Any) -> Scores:
+        """Every query against every video."""
+        raise NotImplementedError
+
+    def forward(self, captions: Tokens, streams: Mapping[str, Tokens]) -> Scores:
+        """Encode and score one batch."""
+        return self.score(self.encode_queries(captions), self.encode_videos(streams))
+
+
+class M2HF(Retriever):
+    """All levels over shared adapters and one scorer."""
 
     def __init__(self, config: FusionConfig, widths: Mapping[str, int]) -> None:
         """widths: columns of each role's stream in the store."""
-        super().__init__()
-        self.level_names = tuple(config.active_levels)
+        super().__init__(config)
         self.adapters = nn.ModuleDict(
             {
                 role: ResidualAdapter(widths[role], config.model.width, config.model.dropout)
@@ -50,28 +82,81 @@ class M2HF(nn.Module):
         )
         self.levels = Levels(config, widths)
         self.scorer = SCORERS[config.scoring](widths[CAPTIONS], config.model)
-        self.late = AffineCalibration(len(self.level_names))
+        self.bf16 = config.precision == "bf16"
         self.contrast = ContrastiveLoss()
 
     def encode_queries(self, captions: Tokens) -> Tokens:
         """Adapt captions (Q, W, D): row 0 is the sentence, further rows its tokens."""
-        return self._adapt(CAPTIONS, captions)
+        with self._autocast(captions):
+            return _full(self._adapt(CAPTIONS, captions))
 
     def encode_videos(self, streams: Mapping[str, Tokens]) -> EncodedVideos:
         """Adapt and fuse the streams of B videos, given by role."""
-        adapted = {role: self._adapt(role, tokens) for role, tokens in streams.items()}
-        return EncodedVideos(adapted[FRAMES], self.levels(adapted))
+        with self._autocast(streams[FRAMES]):
+            adapted = {role: _full(self._adapt(role, t)) for role, t in streams.items()}
+            levels = self.levels(adapted)
+        # What is not fused is in fp32 already, and frames stay one object: one score of them.
+        whole = {
+            name: replace(level, tokens=_full(level.tokens)) if level.fused is not None else level
+            for name, level in levels.items()
+        }
+        return EncodedVideos(adapted[FRAMES], whole)
 
     def score(self, queries: Tokens, videos: EncodedVideos) -> Scores:
         """Every query against every video."""
         levels_LQB, valid_LB = level_scores(self.scorer, queries, videos.frames, videos.levels)
         return Scores(levels_LQB, valid_LB, self.late(levels_LQB, valid_LB))
 
-    def forward(self, captions: Tokens, streams: Mapping[str, Tokens]) -> Scores:
-        """Encode and score one batch."""
-        return self.score(self.encode_queries(captions), self.encode_videos(streams))
+    def _autocast(self, tokens: Tokens) -> torch.autocast:
+        return torch.autocast(tokens.values.device.type, torch.bfloat16, enabled=self.bf16)
 
     def _adapt(self, role: str, tokens: Tokens) -> Tokens:
         if role not in self.adapters:
             return tokens
         return Tokens(self.adapters[role](tokens.values), tokens.mask, tokens.time_s)
+
+
+class Ensemble(Retriever):
+    """A model of its own for each level, late fused."""
+
+    def __init__(self, config: FusionConfig, widths: Mapping[str, int]) -> None:
+        """widths: as of M2HF."""
+        super().__init__(config)
+        alone = {name: config.only(name) for name in self.level_names}
+        self.contrast = ContrastiveLoss()  # for calibration, at the members' mean temperature
+        self.members = nn.ModuleDict({name: M2HF(c, widths) for name, c in alone.items()})
+
+    def encode_queries(self, captions: Tokens) -> list[Tokens]:
+        """One for each level."""
+        return [member.encode_queries(captions) for member in self._members()]
+
+    def encode_videos(self, streams: Mapping[str, Tokens]) -> list[EncodedVideos]:
+        """One for each level."""
+        return [member.encode_videos(streams) for member in self._members()]
+
+    def score(self, queries: list[Tokens], videos: list[EncodedVideos]) -> Scores:
+        """Every query against every video."""
+        parts = [m.score(q, v) for m, q, v in zip(self._members(), queries, videos, strict=True)]
+        levels_LQB = torch.cat([part.levels for part in parts])
+        valid_LB = torch.cat([part.valid for part in parts])
+        return Scores(levels_LQB, valid_LB, self.late(levels_LQB, valid_LB))
+
+    @torch.no_grad()
+    def mean_temperature(self) -> None:
+        """Take the members' mean temperature, for calibration."""
+        scales = torch.stack([member.contrast.log_scale for member in self._members()])
+        self.contrast.log_scale.copy_(scales.mean())
+
+    def _members(self) -> list[M2HF]:
+        return [member for member in self.members.values() if isinstance(member, M2HF)]
+
+
+def _full(tokens: Tokens) -> Tokens:
+    """In fp32, in which scores and losses are taken: cosines of bf16 would tie."""
+    return Tokens(tokens.values.float(), tokens.mask, tokens.time_s)
+
+
+def build_model(config: FusionConfig, widths: Mapping[str, int]) -> Retriever:
+    """The model that `config.strategy` trains."""
+    made = {"end_to_end": M2HF, "ensemble": Ensemble}[config.strategy]
+    return made(config, widths)

@@ -1,6 +1,7 @@
 """AdamW for fusion heads, and the learning rate over a run."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -8,12 +9,14 @@ from torch import nn
 from m2hf.fuse.config import TrainConfig
 
 
-def adamw(model: nn.Module, settings: TrainConfig) -> torch.optim.AdamW:
+def adamw(
+    model: nn.Module, settings: TrainConfig, more_scalars: Iterable[nn.Parameter] = ()
+) -> torch.optim.AdamW:
     """AdamW in three groups: matrices decay; vectors (biases, norms) don't; the scalars of
     fusion and temperature, which have far to go, don't either and take larger steps."""
     matrices: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
-    scalars: list[nn.Parameter] = []
+    scalars: list[nn.Parameter] = list(more_scalars)
     for name, parameter in model.named_parameters():
         if name.startswith(("late.", "contrast.")):
             scalars.append(parameter)

@@ -4,7 +4,6 @@ Q queries, W rows of a query, B videos, N rows of a video, D joint width.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -62,10 +61,7 @@ class TokenwiseScorer(nn.Module):
 
 
 Scorer = MeanScorer | TokenwiseScorer
-SCORERS: dict[str, Callable[[int, ModelConfig], Scorer]] = {
-    "mean": MeanScorer,
-    "wti": TokenwiseScorer,
-}
+SCORERS: dict[str, type[Scorer]] = {"mean": MeanScorer, "wti": TokenwiseScorer}
 
 
 def mean_score(queries: Tokens, videos: Tokens) -> Tensor:

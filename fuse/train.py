@@ -1,38 +1,32 @@
-"""End-to-end training on cached features, on one device.
+"""A training run: one model end to end, or one a level and then an ensemble of them.
 
-loss = NCE(fused) + lambda sum_l NCE(level l), over available samples only (design 6; our
-reading). The epoch is chosen on a validation part, never on test, and the late fusion is then
-calibrated on that part.
-
-L levels, Q captions and B videos of a batch.
+The late fusion is calibrated on the validation part at the end. A run that was killed goes on
+from its last epoch and ends with the same weights (same device, same seed).
 """
 
 import json
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from m2hf.atomic import atomic_text
-from m2hf.errors import M2hfError, UsageError
-from m2hf.fuse import checkpoint
-from m2hf.fuse.config import LATE_FUSION, FusionConfig
+from m2hf.errors import UsageError
+from m2hf.fuse import checkpoint, resume
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.devices import repeatable
-from m2hf.fuse.gallery import Gallery, GalleryScores, score_gallery
-from m2hf.fuse.levels import completion_regret
-from m2hf.fuse.metrics import t2v_ranks
-from m2hf.fuse.model import M2HF
-from m2hf.fuse.optimiser import adamw, warm_cosine
+from m2hf.fuse.gallery import Gallery, score_gallery
+from m2hf.fuse.model import Ensemble, Retriever, build_model
+from m2hf.fuse.resume import Progress, prefixed
 from m2hf.fuse.splits import train_and_val, usable_captions
 from m2hf.fuse.store import FeatureStore
-from m2hf.fuse.tokens import caption_tokens, video_tokens
+from m2hf.fuse.trainer import Diverged, EpochReport, OnEpoch, Trainer, recall_by_level
+from m2hf.keys import canonical_json, sha256_hex
 from m2hf.manifest import Caption, Manifest
+
+__all__ = ["EpochReport", "TrainSummary", "train"]
 
 CONFIG_NAME = "config.json"
 LOG_NAME = "metrics.jsonl"
@@ -41,24 +35,11 @@ _CALIBRATION_VIDEOS = 1024  # of the validation part; two numbers a level need n
 
 
 @dataclass(frozen=True)
-class EpochReport:
-    """One epoch: mean training losses of each level and of the fusion, validation loss, T2V R@1
-    in percent by level and of the fusion, and whether it is the best so far. Epoch 0 is the
-    model before any step, whose visual level is zero-shot; it has no training losses."""
-
-    epoch: int
-    epochs: int
-    loss: dict[str, float]
-    val_loss: float
-    val_recall: dict[str, float]
-    best: bool
-
-
-@dataclass(frozen=True)
 class TrainSummary:
     """What came of a run: val_recall is T2V R@1 in percent of the kept weights after
     calibration; left_out counts training videos without frames or without captions; flags are
-    those of the features, by role."""
+    those of the features, by role. An ensemble's `epochs` are those of all its stages, its
+    `best_epoch` the latest of them, and `stages` has (epochs, best epoch) of each."""
 
     checkpoint: Path
     epochs: int
@@ -69,6 +50,7 @@ class TrainSummary:
     left_out: int
     val_recall: dict[str, float]
     flags: dict[str, tuple[str, ...]]
+    stages: dict[str, tuple[int, int]]
 
 
 def train(
@@ -76,13 +58,15 @@ def train(
     store_root: Path,
     run_dir: Path,
     config: FusionConfig,
-    on_epoch: Callable[[EpochReport], None] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> TrainSummary:
     """Train on the train split of `manifest`; write checkpoint.safetensors, config.json (the
-    resolved config) and metrics.jsonl (one line an epoch) into `run_dir`.
+    resolved config) and metrics.jsonl (one line an epoch) into `run_dir`. A run in progress
+    there, last.safetensors, is gone on with.
 
     Raises UsageError where a stream or a split lacks what it needs, MismatchError for streams
-    that don't belong together.
+    that don't belong together or a run in progress with another config, and Diverged, after
+    writing the best weights so far, where the loss is no longer a number.
     """
     store = FeatureStore.open(store_root, manifest.card.name, config)
     train_rows, val_rows = train_and_val(manifest, config.train.val_fraction)
@@ -94,151 +78,136 @@ def train(
             "caption in the store, and training needs two; extract `clip` and `caption` first"
         )
     val = Gallery.of(val_rows, store, "val")
-    atomic_text(run_dir / CONFIG_NAME, config.model_dump_json(indent=2) + "\n")
     with repeatable(config) as device:
-        trainer = _Trainer(store, captions, val, config, device)
-        best_epoch, epochs = trainer.fit(run_dir / LOG_NAME, on_epoch)
-        trainer.calibrate()
-        recall = trainer.recall(trainer.validate())
-        header = checkpoint.CheckpointHeader(
-            config, store.info, manifest.card.name, manifest.digest, best_epoch
-        )
-        checkpoint.save(run_dir / checkpoint.FILE_NAME, trainer.model, header)
+        run = _Run(manifest, store, captions, val, config, device, run_dir)
+        atomic_text(run_dir / CONFIG_NAME, config.model_dump_json(indent=2) + "\n")
+        try:
+            run.fit(on_epoch)
+        except Diverged as error:
+            run.finish()
+            (run_dir / resume.FILE_NAME).unlink(missing_ok=True)  # it would diverge again
+            raise Diverged(f"{error}; kept epoch {run.best_epoch} in {run.path}") from error
+        recall = run.finish()
+        (run_dir / resume.FILE_NAME).unlink(missing_ok=True)
     return TrainSummary(
-        checkpoint=run_dir / checkpoint.FILE_NAME,
-        epochs=epochs,
-        best_epoch=best_epoch,
+        checkpoint=run.path,
+        epochs=sum(epochs for epochs, _ in run.stages.values()),
+        best_epoch=run.best_epoch,
         train_videos=len(videos),
         train_captions=len(captions),
         val_videos=len(val_rows),
         left_out=len(train_rows) - len(videos),
         val_recall=recall,
         flags={role: tuple(info.flags) for role, info in store.info.items() if info.flags},
+        stages=run.stages,
     )
 
 
-class _Trainer:
-    """The state of one run."""
+class _Run:
+    """All stages of a run: one end to end, or one a level."""
 
     def __init__(
         self,
+        manifest: Manifest,
         store: FeatureStore,
         captions: Sequence[Caption],
         val: Gallery,
         config: FusionConfig,
         device: torch.device,
+        folder: Path,
     ) -> None:
-        self.store, self.captions, self.val = store, captions, val
-        self.settings, self.completion, self.device = config.train, config.completion, device
-        widths = {role: info.width for role, info in store.info.items()}
-        self.model = M2HF(config, widths).to(device)
-        self.optimiser = adamw(self.model, self.settings)
-        steps = self.settings.epochs * math.ceil(len(captions) / self.settings.batch_size)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda step: warm_cosine(step, steps, self.settings.warmup)
+        self.manifest, self.store, self.captions, self.val = manifest, store, captions, val
+        self.config, self.device, self.folder = config, device, folder
+        self.path = folder / checkpoint.FILE_NAME
+        self.stages: dict[str, tuple[int, int]] = {}
+        self.weights: dict[str, Tensor] = {}  # of the finished stages, named as in the model
+        self.lines = ""
+        self.key = _key(manifest, store, config)
+        self.progress = Progress.load(folder / resume.FILE_NAME, self.key)
+
+    @property
+    def best_epoch(self) -> int:
+        """The latest best epoch of all stages."""
+        return max((best for _, best in self.stages.values()), default=0)
+
+    def fit(self, on_epoch: OnEpoch | None) -> None:
+        """Train each stage that is not done yet."""
+        progress = self.progress
+        if progress is not None:
+            self.weights = progress.under("done.")
+            self.lines = progress.facts["lines"]
+            self.stages = {n: (e, b) for n, (e, b) in progress.facts["stages"].items()}
+        alone = self.config.strategy == "ensemble"
+        for stage in self.config.active_levels if alone else [""]:
+            if stage in self.stages and (progress is None or progress.facts["stage"] != stage):
+                continue
+            torch.manual_seed(self.config.train.seed)  # a level is trained alike in any company
+            config = self.config.only(stage) if alone else self.config
+            trainer = Trainer(self.store, self.captions, self.val, config, self.device, stage)
+            if progress is not None and progress.facts["stage"] == stage:
+                trainer.restore(progress)
+                progress = None
+            self._fit(trainer, on_epoch)
+
+    def finish(self) -> dict[str, float]:
+        """Calibrate on the validation part and write the checkpoint; returns R@1 by level."""
+        widths = {role: info.width for role, info in self.store.info.items()}
+        model = build_model(self.config, widths).to(self.device)
+        model.load_state_dict(self.weights, strict=False)
+        self._calibrate(model)
+        scores = score_gallery(model, self.store, self.val, self.device)
+        header = checkpoint.CheckpointHeader(
+            self.config,
+            self.store.info,
+            self.manifest.card.name,
+            self.manifest.digest,
+            self.best_epoch,
         )
-        self.order = np.random.default_rng(self.settings.seed)
+        checkpoint.save(self.path, model, header)
+        return recall_by_level(model, scores, self.val)
 
-    def fit(self, log: Path, on_epoch: Callable[[EpochReport], None] | None) -> tuple[int, int]:
-        """Train until the epochs or the patience run out and go back to the best weights;
-        returns the best epoch and how many there were."""
-        start = self.validate()
-        self.model.late.standardise(*self._tensors(start.levels_LQV, start.valid_LV))
-        best, best_epoch, lines = (-math.inf, -math.inf), 0, ""
-        weights: dict[str, Tensor] = {}
-        for epoch in range(self.settings.epochs + 1):
-            losses = self._epoch() if epoch else {}
-            scores = self.validate()
-            recall, loss = self.recall(scores), self._loss(scores)
-            if (recall[LATE_FUSION], -loss) > best:
-                best, best_epoch = (recall[LATE_FUSION], -loss), epoch
-                weights = {name: value.clone() for name, value in self.model.state_dict().items()}
-            report = EpochReport(
-                epoch, self.settings.epochs, losses, loss, recall, epoch == best_epoch
-            )
-            lines += json.dumps(asdict(report)) + "\n"
-            atomic_text(log, lines)
-            if on_epoch is not None:
-                on_epoch(report)
-            if epoch - best_epoch >= self.settings.patience:
-                break
-        self.model.load_state_dict(weights)
-        return best_epoch, epoch
+    def _fit(self, trainer: Trainer, on_epoch: OnEpoch | None) -> None:
+        try:
+            while not trainer.done:
+                report = trainer.advance()
+                self.lines += report.line
+                self._keep(trainer)
+                atomic_text(self.folder / LOG_NAME, self.lines)
+                if on_epoch is not None:
+                    on_epoch(report)
+        finally:
+            self._take(trainer)
 
-    def calibrate(self) -> None:
+    def _take(self, trainer: Trainer) -> None:
+        prefix = f"members.{trainer.stage}." if trainer.stage else ""
+        self.weights |= prefixed(prefix, trainer.weights)
+        self.stages[trainer.stage] = (max(0, trainer.epoch), trainer.best_epoch)
+
+    def _keep(self, trainer: Trainer) -> None:
+        """Write what a killed run goes on from."""
+        now = trainer.progress()
+        facts = {**now.facts, "lines": self.lines, "stages": self.stages}
+        tensors = {**now.tensors, **prefixed("done.", self.weights)}
+        Progress(tensors, facts).save(self.folder / resume.FILE_NAME, self.key)
+
+    def _calibrate(self, model: Retriever) -> None:
         """Fit the late fusion on one caption of each validation video."""
-        scores = self.validate()
+        if isinstance(model, Ensemble):
+            model.mean_temperature()
+        scores = score_gallery(model, self.store, self.val, self.device)
         queries = self.val.one_query_each(scores.asked_Q)[:_CALIBRATION_VIDEOS]
         videos = self.val.video_of_query[queries]
-        levels, valid = self._tensors(
-            scores.levels_LQV[:, queries][:, :, videos], scores.valid_LV[:, videos]
-        )
+        levels = torch.from_numpy(scores.levels_LQV[:, queries][:, :, videos]).to(self.device)
+        valid = torch.from_numpy(scores.valid_LV[:, videos]).to(self.device)
         positives = torch.eye(len(videos), dtype=torch.bool, device=self.device)
-        self.model.late.calibrate(levels, valid, positives, self.model.contrast)
+        model.late.calibrate(levels, valid, positives, model.contrast)
 
-    def validate(self) -> GalleryScores:
-        """Scores of the validation part with the present weights."""
-        return score_gallery(self.model, self.store, self.val, self.device)
 
-    def recall(self, scores: GalleryScores) -> dict[str, float]:
-        """T2V R@1 in percent by level, and of the fusion."""
-        matrices = dict(zip(self.model.level_names, scores.levels_LQV, strict=True))
-        matrices[LATE_FUSION] = scores.fused_QV
-        answers = self.val.video_of_query
-        return {name: t2v_ranks(m, answers).recall(1).expected for name, m in matrices.items()}
-
-    def _epoch(self) -> dict[str, float]:
-        """Every caption once, in a new order; returns mean losses by level and of the fusion."""
-        self.model.train()
-        history = []
-        for batch in self._batches():
-            losses, regret = self._losses(batch)
-            history.append(losses.detach())
-            total = losses[-1] + self.settings.level_loss * losses[:-1].sum()
-            if regret is not None:
-                total = total + self.completion.weight * regret
-            self.optimiser.zero_grad()
-            torch.autograd.backward(total)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-            self.optimiser.step()
-            self.schedule.step()
-        means = torch.stack(history).mean(dim=0).tolist()
-        if not all(map(math.isfinite, means)):
-            raise M2hfError(
-                "training diverged: the loss is no longer a number; lower fuse.train.lr"
-            )
-        return dict(zip((*self.model.level_names, LATE_FUSION), means, strict=True))
-
-    def _batches(self) -> Iterator[list[Caption]]:
-        size = self.settings.batch_size
-        order = self.order.permutation(len(self.captions))
-        for start in range(0, len(order), size):
-            yield [self.captions[i] for i in order[start : start + size]]
-
-    def _losses(self, batch: Sequence[Caption]) -> tuple[Tensor, Tensor | None]:
-        """(L + 1,) losses of the levels and, last, of the fusion; and of completion."""
-        place = {video: i for i, video in enumerate(dict.fromkeys(c.video for c in batch))}
-        answers = np.array([place[caption.video] for caption in batch])
-        (positives_QB,) = self._tensors(answers[:, None] == np.arange(len(place)))
-        rows = self.model.scorer.query_rows
-        captions = caption_tokens(self.store, [c.id for c in batch], rows, self.device)
-        videos = self.model.encode_videos(video_tokens(self.store, list(place), self.device))
-        scores = self.model.score(self.model.encode_queries(captions), videos)
-        contrast = self.model.contrast
-        levels = [
-            contrast(level_QB, positives_QB, valid_B)
-            for level_QB, valid_B in zip(scores.levels, scores.valid, strict=True)
-        ]
-        fused = contrast(scores.fused, positives_QB, scores.valid.any(dim=0))
-        return torch.stack([*levels, fused]), completion_regret(videos.levels)
-
-    @torch.no_grad()
-    def _loss(self, scores: GalleryScores) -> float:
-        """Contrastive loss of the fusion over the validation part."""
-        asked = scores.asked_Q
-        known_V = np.any(scores.valid_LV, axis=0)
-        tensors = self._tensors(scores.fused_QV[asked], self.val.positives_QV[asked], known_V)
-        return float(self.model.contrast(*tensors))
-
-    def _tensors(self, *arrays: NDArray[Any]) -> tuple[Tensor, ...]:
-        return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
+def _key(manifest: Manifest, store: FeatureStore, config: FusionConfig) -> str:
+    """Digest of what makes two runs the same."""
+    about = {
+        "config": json.loads(config.model_dump_json()),
+        "manifest": manifest.digest,
+        "streams": {role: info.fingerprint for role, info in store.info.items()},
+    }
+    return sha256_hex(canonical_json(about).encode())

@@ -48,8 +48,14 @@ def train(
 
     def show(report: "EpochReport") -> None:
         progress.start()  # with the first epoch, so that an error before it stands alone
-        fused = report.val_recall[LATE_FUSION]
-        progress.update(bar, completed=report.epoch, now=f"val R@1 {fused:.1f}")
+        levels = " ".join(f"{name} {value:.1f}" for name, value in report.val_recall.items())
+        loss = f"loss {report.loss[LATE_FUSION]:.3f}  " if report.loss else ""
+        progress.update(
+            bar,
+            description=report.stage or "epochs",
+            completed=report.epoch,
+            now=f"{loss}val R@1 {levels}  {report.captions_per_s:.0f} captions/s",
+        )
 
     try:
         done = fit(loaded, store, run, recipe.fuse, on_epoch=show)

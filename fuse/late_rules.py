@@ -1,0 +1,120 @@
+"""Rules that make one score of several levels, on plain matrices. numpy only.
+
+A rule reads scores (L, Q, V), validity (L, V) and statistics that come from train or
+validation, never from what it ranks and never from the answers. Where no level knows a video
+its fused score means nothing.
+
+L levels, Q queries, V videos.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating]
+BoolArray = NDArray[np.bool_]
+
+FLAT = 1e-6  # a smaller deviation tells no video from another
+_RANK_OFFSET = 60.0  # of reciprocal rank fusion (Cormack et al., 2009)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Centre and deviation of each level over available videos; alpha > 0 and bias of the
+    affine rule, 1 and 0 where it was not fitted. All (L,)."""
+
+    centre_L: FloatArray
+    deviation_L: FloatArray
+    alpha_L: FloatArray
+    bias_L: FloatArray
+
+    @classmethod
+    def of(cls, scores_LQV: FloatArray, valid_LV: BoolArray) -> Self:
+        """Statistics of these scores; the affine rule unfitted."""
+        known = [s[:, v].astype(np.float64) for s, v in zip(scores_LQV, valid_LV, strict=True)]
+        centre = np.array([k.mean() if k.size else 0.0 for k in known])
+        spread = np.array([k.std() if k.size else 0.0 for k in known])
+        levels = len(scores_LQV)
+        return cls(centre, np.where(spread > FLAT, spread, 1.0), np.ones(levels), np.zeros(levels))
+
+    def standard(self, scores_LQV: FloatArray) -> FloatArray:
+        """(L, Q, V) standard scores."""
+        standard: FloatArray = (scores_LQV - self.centre_L[:, None, None]) / self.deviation_L[
+            :, None, None
+        ]
+        return standard
+
+
+Rule = Callable[[FloatArray, BoolArray, Calibration], FloatArray]
+
+
+def affine(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
+    """sum_l a_l(v) (alpha_l z_l + b_l): the default."""
+    terms_LQV = by.alpha_L[:, None, None] * by.standard(scores_LQV) + by.bias_L[:, None, None]
+    return _sum(terms_LQV, valid_LV)
+
+
+def z_sum(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
+    """Sum of standard scores; what is missing adds 0, which is the mean."""
+    return _sum(by.standard(scores_LQV), valid_LV)
+
+
+def z_mean(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
+    """Standard scores averaged over the levels that know the video: "renormalised"."""
+    mean_QV: FloatArray = z_sum(scores_LQV, valid_LV, by) / np.maximum(valid_LV.sum(axis=0), 1)
+    return mean_QV
+
+
+def plain_sum(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
+    """Sum of scores as they are."""
+    return _sum(scores_LQV, valid_LV)
+
+
+def reciprocal_rank(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
+    """Sum of 1 / (60 + rank) among the videos that each level knows."""
+    return _sum(1 / (_RANK_OFFSET + _ranks(scores_LQV, valid_LV)), valid_LV)
+
+
+def best_rank(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
+    """Less the best rank that any level gives the video, whatever the answer is."""
+    best_QV: FloatArray = -_ranks(scores_LQV, valid_LV).min(axis=0)
+    return best_QV
+
+
+def maximum(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
+    """Highest standard score of the levels that know the video."""
+    highest = np.where(valid_LV[:, None], by.standard(scores_LQV), -np.inf).max(axis=0)
+    known_QV: FloatArray = np.where(valid_LV.any(axis=0), highest, 0.0)
+    return known_QV
+
+
+LATE_RULES: dict[str, Rule] = {
+    "affine": affine,
+    "z_sum": z_sum,
+    "z_mean": z_mean,
+    "sum": plain_sum,
+    "reciprocal_rank": reciprocal_rank,
+    "best_rank": best_rank,
+    "max": maximum,
+}
+
+
+def _sum(terms_LQV: FloatArray, valid_LV: BoolArray) -> FloatArray:
+    total: FloatArray = np.where(valid_LV[:, None], terms_LQV, 0.0).sum(axis=0)
+    return total
+
+
+def _ranks(scores_LQV: FloatArray, valid_LV: BoolArray) -> FloatArray:
+    """(L, Q, V) expected rank, 1 + better + ties / 2, among the videos that a level knows; one
+    more than there are videos where it knows nothing."""
+    ranks = np.full(scores_LQV.shape, scores_LQV.shape[2] + 1.0)
+    for level, valid_V in enumerate(valid_LV):
+        for query, row_V in enumerate(scores_LQV[level]):
+            known = row_V[valid_V]
+            _, place, counts = np.unique(known, return_inverse=True, return_counts=True)
+            above = len(place) - np.cumsum(counts)
+            ranks[level, query, valid_V] = (1 + above + (counts - 1) / 2)[place]
+    return ranks
