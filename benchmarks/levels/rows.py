@@ -80,6 +80,7 @@ def form(name: str) -> tuple[str, ...]:
 
 
 HYBRID = "late_fusion"  # the default recipe, end to end
+ENSEMBLE = ("fuse.strategy=ensemble",)
 TWO = ("visual", "motion_visual")
 PAIR = alone("visual", "audio_visual")
 APART = (*PAIR, "fuse.levels.audio_visual.fusion=none", "fuse.train.level_loss=1.0")
@@ -90,6 +91,13 @@ ROWS: tuple[Row, ...] = (
     *(Row(level, SMALL_SET, alone(level), settings=(SMALL,)) for level in TWO),
     Row(HYBRID, SMALL_SET, alone(*TWO), settings=(SMALL,), against="visual"),
     Row(HYBRID, "end to end"),
+    Row("ensemble", "end to end", ENSEMBLE, against=HYBRID),
+    *(Row(f"balance {name}", "balance loss", (f"fuse.balance.form={name}",), against=HYBRID)
+      for name in ("contribution", "dwa", "uncertainty", "gradient")),
+    # One training each: a rule changes nothing but how its levels are scored.
+    *(Row(f"{name}, {rule}", "late fusion", how, (f"fuse.late.rule={rule}",), against=name)
+      for name, how in ((HYBRID, ()), ("ensemble", ENSEMBLE))
+      for rule in ("z_sum", "z_mean", "sum", "reciprocal_rank", "best_rank", "max")),
     # Frames and sound: what early fusion is worth against simpler ways to use both.
     *(
         Row(f"frames and sound, {name}", "early fusion", (*alone("audio_visual"), *form(name)),
