@@ -106,6 +106,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("frames and sound, scores averaged", "early fusion", APART,
         read=("visual", "audio_visual"), against="frames and sound, concat"),
+    Row("frames and sound, scores calibrated", "early fusion", APART,
+        against="frames and sound, concat"),
     *(Row(f"hybrid, {name}", "early fusion", form(name), against=HYBRID)
       for name in ("add", "concat")),
     Row("completion fallback", "completion", against=HYBRID),
