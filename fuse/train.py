@@ -14,7 +14,7 @@ from torch import Tensor
 
 from m2hf.atomic import atomic_text
 from m2hf.errors import UsageError
-from m2hf.fuse import checkpoint, resume
+from m2hf.fuse import checkpoint, curves, resume
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.devices import repeatable
 from m2hf.fuse.gallery import Gallery, score_gallery
@@ -61,8 +61,8 @@ def train(
     on_epoch: OnEpoch | None = None,
 ) -> TrainSummary:
     """Train on the train split of `manifest`; write checkpoint.safetensors, config.json (the
-    resolved config) and metrics.jsonl (one line an epoch) into `run_dir`. A run in progress
-    there, last.safetensors, is gone on with.
+    resolved config), metrics.jsonl (one line an epoch) and curves.png into `run_dir`. A run in
+    progress there, last.safetensors, is gone on with.
 
     Raises UsageError where a stream or a split lacks what it needs, MismatchError for streams
     that don't belong together or a run in progress with another config, and Diverged, after
@@ -88,6 +88,7 @@ def train(
             (run_dir / resume.FILE_NAME).unlink(missing_ok=True)  # it would diverge again
             raise Diverged(f"{error}; kept epoch {run.best_epoch} in {run.path}") from error
         recall = run.finish()
+        curves.draw(run.lines, run_dir / curves.FILE_NAME)
         (run_dir / resume.FILE_NAME).unlink(missing_ok=True)
     return TrainSummary(
         checkpoint=run.path,

@@ -39,7 +39,8 @@ def test_it_learns(corpus: Any, run: Any) -> None:
 
 def test_the_run_folder(run: Any, config: FusionConfig) -> None:
     names = {path.name for path in run.folder.iterdir()} - {"similarity.h5"}
-    assert names == {"checkpoint.safetensors", "config.json", "metrics.jsonl"}
+    assert names == {"checkpoint.safetensors", "config.json", "curves.png", "metrics.jsonl"}
+    assert (run.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     resolved = json.loads((run.folder / "config.json").read_text())
     assert parse(FusionConfig, resolved) == config
     log = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
