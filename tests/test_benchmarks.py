@@ -109,6 +109,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "| late_fusion |" in capsys.readouterr().out
     written = json.loads(out.read_text(encoding="utf-8"))
     assert len(written["rows"]["small/late_fusion"]["r1"]) == 1
+    assert written["rows"]["small/ridge_concatenated"]["r1"][0] > 0
+    assert written["rows"]["small/ridge_concatenated"]["levels"] == {}
     assert written["machine"]
     assert main(["--only", "nosuch"]) == 2
     assert "no such group" in capsys.readouterr().err

@@ -36,11 +36,12 @@ def as_json(rows: Sequence[Row], seeds: int, outcomes: Outcomes) -> dict[str, An
 
 
 def _entry(row: Row, found: Sequence[Outcome]) -> dict[str, Any]:
-    names = dict.fromkeys(name for outcome in found for name in outcome.matrices)
+    closed = row.reading.closed
+    names = {} if closed else dict.fromkeys(name for o in found for name in o.matrices)
     entry: dict[str, Any] = {
         "r1": [outcome.read.get(row.reading) for outcome in found],
-        "seconds": [round(outcome.seconds, 2) for outcome in found],
-        "epochs": [outcome.epochs for outcome in found],
+        "seconds": [round(o.closed_seconds if closed else o.seconds, 2) for o in found],
+        "epochs": [0 if closed else outcome.epochs for outcome in found],
         "levels": {name: [outcome.matrices.get(name) for outcome in found] for name in names},
     }
     failed = [outcome.failed for outcome in found if outcome.failed]

@@ -54,6 +54,11 @@ class Reading:
     score: tuple[str, ...] = ()
     read: tuple[str, ...] = (LATE_FUSION,)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it reads a baseline, which is not trained."""
+        return self.read[0] == "zero_shot" or self.read[0].startswith("ridge_")
+
 
 def alone(*levels: str) -> tuple[str, ...]:
     """What switches every other level off."""
@@ -82,6 +87,7 @@ def form(name: str) -> tuple[str, ...]:
 HYBRID = "late_fusion"  # the default recipe, end to end
 ENSEMBLE = ("fuse.strategy=ensemble",)
 TWO = ("visual", "motion_visual")
+CLOSED = ("zero_shot", "ridge_visual", "ridge_motion_visual", "ridge_concatenated")
 PAIR = alone("visual", "audio_visual")
 APART = (*PAIR, "fuse.levels.audio_visual.fusion=none", "fuse.train.level_loss=1.0")
 
@@ -89,7 +95,10 @@ ROWS: tuple[Row, ...] = (
     *(Row(level, ALONE, alone(level)) for level in DEFAULT_LEVELS),
     # A few hundred clips, two experts, one caption each: where people judge first.
     *(Row(level, SMALL_SET, alone(level), settings=(SMALL,)) for level in TWO),
-    Row(HYBRID, SMALL_SET, alone(*TWO), settings=(SMALL,), against="visual"),
+    Row(HYBRID, SMALL_SET, alone(*TWO), settings=(SMALL,), against="ridge_concatenated"),
+    *(Row(name, SMALL_SET, alone(*TWO), read=(name,), settings=(SMALL,), against=HYBRID)
+      for name in CLOSED),
+    *(Row(name, "baselines", read=(name,), against=HYBRID) for name in CLOSED),
     Row(HYBRID, "end to end"),
     Row("ensemble", "end to end", ENSEMBLE, against=HYBRID),
     *(Row(f"balance {name}", "balance loss", (f"fuse.balance.form={name}",), against=HYBRID)
