@@ -33,7 +33,7 @@ from m2hf.fuse.store import FeatureStore
 from m2hf.fuse.tokens import caption_tokens, video_tokens
 from m2hf.manifest import Caption
 
-_TINY_LOSS = (-math.inf, -math.inf)
+_WORST = (-math.inf, -math.inf)
 
 
 class Diverged(M2hfError):
@@ -102,7 +102,7 @@ class Trainer:
         self.steps = self.settings.epochs * math.ceil(len(captions) / self.settings.batch_size)
         self.order = np.random.default_rng(self.settings.seed)
         self.epoch, self.step = -1, 0
-        self.best, self.best_epoch = _TINY_LOSS, 0
+        self.best, self.best_epoch = _WORST, 0
         self.weights: dict[str, Tensor] = {}
 
     @property
