@@ -10,7 +10,7 @@ from m2hf.ledger import LedgerView, LedgerWriter
 from m2hf.pipelines.bucket import Receipt
 from m2hf.pipelines.executors import Executor
 from m2hf.pipelines.job import Job
-from m2hf.pipelines.plan import Standing, Survey, survey, tasks
+from m2hf.pipelines.plan import Survey, survey, tasks
 from m2hf.shard import Shard
 
 
@@ -23,11 +23,6 @@ class Status:
     remarks: list[dict[str, str]]
     seconds: dict[str, tuple[int, float]]
     damaged: list[str] = field(default_factory=list)
-
-    @property
-    def complete(self) -> bool:
-        """Every item has features, or is EMPTY for a reason."""
-        return all(c[k] == 0 for c in self.counts.values() for k in Standing.COUNTS[2:])
 
     def as_json(self) -> dict[str, Any]:
         """What `status --json` prints."""
@@ -64,7 +59,7 @@ def status(job: Job) -> Status:
         for bucket in range(job.buckets)
         for item in job.items(name, bucket)
     }
-    settled = _settled(job)
+    settled = found.reasons
     failures = [
         {"id": f.id, "extractor": streams[f.stream], "stage": f.stage, "class": f.error}
         | {"message": f.message, "attempt": f.attempt}
@@ -119,17 +114,3 @@ def verify(layout: StoreLayout, only: tuple[str, ...]) -> Iterator[tuple[str, in
                 yield name, 0, str(error)
             else:
                 yield name, len(shard), ""
-
-
-def _settled(job: Job) -> dict[tuple[str, str], str]:
-    """(item, stream) -> reason, of everything in the job's shards."""
-    settled: dict[tuple[str, str], str] = {}
-    for name in job.names:
-        for path in job.layout.shards(job.stream(name)):
-            try:
-                shard = Shard.open(path)
-            except ShardError:
-                continue
-            stream = job.stream(name)
-            settled |= {(i, stream): r for i, r in zip(shard.ids, shard.reasons, strict=True)}
-    return settled

@@ -41,21 +41,15 @@ class Task:
 
 @dataclass
 class Survey:
-    """The standing of a whole job. damaged: shards that can't be read and will be done again."""
+    """The standing of a whole job. damaged: shards that can't be read and will be done again;
+    reasons: of every item in a shard, "" where there is nothing to say.
+    """
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     todo: dict[int, tuple[str, ...]] = field(default_factory=dict)
     failed: dict[int, tuple[Key, ...]] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
-
-    @property
-    def failures(self) -> int:
-        """Items that were tried and gave nothing."""
-        return sum(c["failed"] + c["quarantined"] for c in self.counts.values())
-
-    @property
-    def missing(self) -> int:
-        return sum(c["missing"] for c in self.counts.values())
+    reasons: dict[Key, str] = field(default_factory=dict)
 
 
 def survey(job: Job, ledger: LedgerView) -> Survey:
@@ -70,6 +64,11 @@ def survey(job: Job, ledger: LedgerView) -> Survey:
                 shard = read_shard(job, name, bucket)
             except ShardError as error:
                 result.damaged.append(str(error))
+            if shard is not None:
+                stream = job.stream(name)
+                result.reasons |= {
+                    (i, stream): r for i, r in zip(shard.ids, shard.reasons, strict=True)
+                }
             now = standing(job, name, bucket, shard, ledger.failures, ledger.quarantined)
             for count in Standing.COUNTS:
                 result.counts[name][count] += len(getattr(now, count))
