@@ -75,6 +75,8 @@ class _BucketRun:
         self._job = job
         self._task = task
         self._ledger = ledger
+        # Asked in each attempt: what killed the last one twice is now in quarantine.
+        self._quarantined = LedgerView.read_quarantine(job.layout.ledger)
         self._rows = job.by_bucket.get(task.bucket, [])
         self._done: dict[str, list[ShardItem]] = {name: [] for name in task.names}
 
@@ -200,11 +202,11 @@ class _BucketRun:
         return _session(self._job.extractor(name), self._job.device)
 
     def _missing(self, name: str) -> frozenset[str]:
-        # Asked again in each attempt: what killed the last one twice is now in quarantine.
-        quarantined = LedgerView.read_quarantine(self._job.layout.ledger)
         failed = dict.fromkeys(self._task.failed, "")
         shard = self._old(name)
-        return standing(self._job, name, self._task.bucket, shard, failed, quarantined).missing
+        return standing(
+            self._job, name, self._task.bucket, shard, failed, self._quarantined
+        ).missing
 
     def _old(self, name: str) -> Shard | None:
         try:

@@ -22,7 +22,6 @@ from m2hf.fuse.train import EpochReport, train
 from m2hf.manifest import Card, Manifest, Row
 
 BATCH, FRAMES, WORDS, WIDTH = 128, 12, 32, 512
-LIMIT = 0.05
 
 _STREAMS = {"clip": (FRAMES, WIDTH), "audio": (10, 768), "motion": (8, WIDTH), "text": (4, WIDTH)}
 _BATCHES, _EPOCHS = 4, 3
