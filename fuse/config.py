@@ -42,8 +42,8 @@ DEFAULT_STREAMS = {
 }
 DEFAULT_LEVELS = {
     "visual": Level(stream=FRAMES),
-    "audio_visual": Level(stream="audio", fusion="append"),
-    "motion_visual": Level(stream="motion", fusion="append"),
+    "audio_visual": Level(stream="audio", fusion="add"),
+    "motion_visual": Level(stream="motion", fusion="add"),
     "text": Level(stream="text"),
 }
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # benchmarks are run from the checkout, and are not installed
 
-from benchmarks.levels import corpus, report, rows, run  # noqa: E402
+from benchmarks.levels import corpus, matrices, report, rows, run  # noqa: E402
 from benchmarks.levels.__main__ import main  # noqa: E402
 
 from m2hf.fuse.config import FusionConfig  # noqa: E402
@@ -118,9 +118,24 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_benchmarks_use_what_a_user_has_and_stay_small() -> None:
     public = {"train", "evaluate", "metrics", "similarity", "config", "baselines", "store"}
+    public |= {"late", "late_rules"}
     for path in (ROOT / "benchmarks").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert len(text.splitlines()) <= 300, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("m2hf.fuse"):
                 assert (node.module or "").removeprefix("m2hf.fuse.") in public, path
+
+
+def test_matrices_are_fused_by_what_never_saw_the_question(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, noise in zip(matrices.FILES, (0.5, 1.0), strict=True):
+        made = np.eye(60) + noise * rng.normal(size=(60, 60))
+        np.save(tmp_path / name, made.astype(np.float32))
+    found = matrices.measure(tmp_path, seeds=2, workers=1)
+    assert list(found) == ["0%", "20%", "40%", "60%", "80%", "100%"]
+    for rule in ("affine", "sum", "max"):  # nothing is left but the whole level
+        assert found["100%"][rule] == found["100%"][matrices.WHOLE]
+    assert found["0%"]["affine"] != found["0%"][matrices.WHOLE]
+    np.testing.assert_allclose(*found["0%"]["sum"])  # a seed changes halves, not the data
+    assert "| affine |" in matrices.markdown(found)

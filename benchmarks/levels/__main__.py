@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks.levels.loading import measure
+from benchmarks.levels import loading, matrices
 from benchmarks.levels.report import as_json, markdown
 from benchmarks.levels.rows import LOADING, chosen
 from benchmarks.levels.run import Outcomes, run, tasks
@@ -23,7 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    loading = measure(given.workers) if not given.only or LOADING in given.only else None
+    more: dict[str, Any] = {}
+    if not given.only or LOADING in given.only:
+        more["loading"] = loading.measure(given.workers)
+    if given.matrices is not None:
+        more["matrices"] = matrices.measure(given.matrices, given.seeds, given.workers)
     todo = tasks(rows, given.seeds)
     trainings = sum(len(task.trainings) for task in todo)
     print(f"{trainings} trainings on {len(todo)} data sets", file=sys.stderr)
@@ -39,8 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"seed {task.data.seed}{what and ', ' + what}",
             file=sys.stderr,
         )
-    results = as_json(rows, given.seeds, outcomes) | ({"loading": loading} if loading else {})
+    results = as_json(rows, given.seeds, outcomes) | more
     print(markdown(rows, results), end="")
+    if given.matrices is not None:
+        print(matrices.markdown(more["matrices"]), end="")
     if given.json is not None:
         atomic_text(given.json, json.dumps(results, indent=1) + "\n")
     failed = {outcome.failed for outcome in outcomes.values() if outcome.failed}
@@ -54,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=5, help="data sets and trainings a row")
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--only", default="", help="groups of rows, comma-separated")
+    parser.add_argument(
+        "--matrices", type=Path, metavar="DIR", help=f"also fuse {' and '.join(matrices.FILES)}"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
         "--scale", type=float, default=1.0, help="share of the videos: a quick look"

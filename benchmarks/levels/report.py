@@ -87,13 +87,13 @@ def _line(row: Row, setting: str, entries: Mapping[str, Any], best: str) -> str:
     other = row_name(Row(against, ""), setting)
     difference = _NONE
     if other in entries and other != name:
-        difference = f"{_paired(entry['r1'], entries[other]['r1'])} to {against}"
+        difference = f"{paired(entry['r1'], entries[other]['r1'])} to {against}"
     levels = {k: _mean(v) for k, v in entry["levels"].items() if k != LATE_FUSION}
     weakest = _NONE
     if len(levels) > 1:
         worst = min(levels, key=lambda level: levels[level])
-        weakest = f"{worst} {_spread(entry['levels'][worst])}"
-    cells = [row.name, _spread(entry["r1"]), difference, weakest, f"{_mean(entry['seconds']):.1f}"]
+        weakest = f"{worst} {spread(entry['levels'][worst])}"
+    cells = [row.name, spread(entry["r1"]), difference, weakest, f"{_mean(entry['seconds']):.1f}"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -106,16 +106,18 @@ def _mean(values: Sequence[float | None]) -> float:
     return statistics.fmean(known) if known else math.nan
 
 
-def _spread(values: Sequence[float | None]) -> str:
+def spread(values: Sequence[float | None]) -> str:
+    """Mean ± deviation over seeds."""
     known = _known(values)
     if not known:
         return "failed"
-    spread = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
+    deviation = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
     failed = f" ({len(values) - len(known)} failed)" if len(known) < len(values) else ""
-    return f"{statistics.fmean(known):.1f}{spread}{failed}"
+    return f"{statistics.fmean(known):.1f}{deviation}{failed}"
 
 
-def _paired(ours: Sequence[float | None], theirs: Sequence[float | None]) -> str:
+def paired(ours: Sequence[float | None], theirs: Sequence[float | None]) -> str:
+    """Mean difference by seed ± its standard error."""
     both = zip(ours, theirs, strict=True)
     pairs = [a - b for a, b in both if a is not None and b is not None]
     if not pairs:
