@@ -3,17 +3,11 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
+from m2hf.data_manifests.media_folder import media_files
 from m2hf.errors import ManifestError, UsageError
 from m2hf.keys import bucket_of
-from m2hf.manifest import Card, Manifest, Protocol, Row, Split
-
-_VIDEO = {
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv",
-    ".ogv", ".3gp", ".gif", ".mp3", ".wav", ".m4a", ".ogg", ".flac",
-}  # fmt: skip
-_SPLITS: tuple[Split, ...] = get_args(Split)
+from m2hf.manifest import SPLITS, Card, Manifest, Protocol, Row, Split
 
 
 @dataclass(frozen=True)
@@ -38,13 +32,11 @@ def from_folder(videos: Path, captions: Path, name: str) -> FolderManifest:
     if not videos.is_dir():
         raise UsageError(f"{videos}: no such folder of videos")
     files: dict[str, Path] = {}
-    for path in sorted(videos.rglob("*")):
-        if path.suffix.lower() not in _VIDEO or path.name.startswith("."):
-            continue
+    for path in media_files(videos):
         if path.stem in files:
             raise ManifestError(
-                f"id {path.stem!r} is the name of two files: {files[path.stem].relative_to(videos)}"
-                f" and {path.relative_to(videos)}; ids must be unique, rename one"
+                f"id {path.stem!r} is the name of two files: {files[path.stem]} and {path}; "
+                "ids must be unique, rename one"
             )
         files[path.stem] = path
     if not files:
@@ -53,7 +45,7 @@ def from_folder(videos: Path, captions: Path, name: str) -> FolderManifest:
     rows = [
         Row(
             id=video,
-            path=path.relative_to(videos).as_posix(),
+            path=path.as_posix(),
             split=splits.get(video, "test") if splits else _by_hash(video),
             captions=tuple(texts.get(video, ())),
         )
@@ -107,10 +99,10 @@ def _read_captions(
 
 
 def _split(text: str | None, where: str) -> Split:
-    for split in _SPLITS:
+    for split in SPLITS:
         if (text or "").strip() == split:
             return split
-    raise ManifestError(f"{where}: split {text!r}; expected {', '.join(_SPLITS)}")
+    raise ManifestError(f"{where}: split {text!r}; expected {', '.join(SPLITS)}")
 
 
 def _by_hash(video: str) -> Split:

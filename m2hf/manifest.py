@@ -1,17 +1,25 @@
 """A dataset as m2hf sees it: a card (TOML) and rows (JSONL) in one folder.
 
-MANIFEST/card.toml     name, version, source, licence, protocol, declared counts
+MANIFEST/card.toml     name, version, source, licence, protocol, declared counts, flags
 MANIFEST/rows.jsonl    one video a line: id, path, split, captions, start, end, sha256
+
+A protocol is data. The rows already hold the queries, so that evaluation asks every caption of
+a split against every video of it, whichever the protocol is, and `check` holds a manifest to:
+
+one_caption     a test video has one caption; a training video may have more
+multi_caption   every caption of a test video is a query; the other way round a video's best
+                own caption counts (m2hf.fuse.metrics)
+paragraph       a video has one caption: its sentences in time order, joined by a space
 """
 
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import tomli_w
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -23,6 +31,12 @@ from m2hf.keys import canonical_json, sha256_hex
 
 Protocol = Literal["one_caption", "multi_caption", "paragraph"]
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+_ONE_CAPTION_IN: dict[Protocol, tuple[Split, ...]] = {
+    "one_caption": ("test",),
+    "multi_caption": (),
+    "paragraph": SPLITS,
+}
 
 
 class SplitCount(Section):
@@ -35,8 +49,9 @@ class SplitCount(Section):
 class Card(Section):
     """What a dataset declares about itself.
 
-    protocol: how captions become queries; splits: declared counts, which `check` compares.
-    benchmark: the name of the paper's column that this set stands for, where it is one.
+    protocol: how captions become queries; splits: declared counts, which `check` compares;
+    benchmark: the name of the paper's column that this set stands for, where it is one;
+    flags: by extractor, what everything made of its features of this set must repeat.
     """
 
     name: str = Field(min_length=1)
@@ -45,6 +60,7 @@ class Card(Section):
     source: str = ""
     licence: str = ""
     benchmark: str = ""
+    flags: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     splits: dict[Split, SplitCount] = Field(default_factory=dict)
 
 
@@ -123,12 +139,13 @@ class Manifest:
         """What there is, in the form in which the card declares it."""
         return {
             name: SplitCount(videos=len(rows), captions=sum(len(r.captions) for r in rows))
-            for name in ("train", "val", "test")
+            for name in SPLITS
             if (rows := self.split(name))
         }
 
     def check(self, media: Path | None = None) -> list[str]:
-        """Every way in which the rows differ from the card, and files missing under `media`."""
+        """Every way in which the rows differ from the card, its counts and its protocol, and
+        files missing under `media`."""
         found: list[str] = []
         have = self.counts()
         none = SplitCount(videos=0, captions=0)
@@ -139,11 +156,21 @@ class Manifest:
                     f"split {name}: card declares {declared.videos} videos and "
                     f"{declared.captions} captions, rows have {actual.videos} and {actual.captions}"
                 )
+        found += self._check_protocol()
         if media is not None:
             found += [
                 f"{r.id}: no file {r.path}" for r in self.rows if not (media / r.path).exists()
             ]
         return found
+
+    def _check_protocol(self) -> list[str]:
+        protocol = self.card.protocol
+        bound = _ONE_CAPTION_IN[protocol]
+        several = [row.id for row in self.rows if len(row.captions) > 1 and row.split in bound]
+        if not several:
+            return []
+        what = f"protocol {protocol}: {len(several)} {' or '.join(bound)} videos have"
+        return [f"{what} more than one caption: {shortened(several)}"]
 
     def save(self, folder: Path) -> None:
         """Write card.toml and rows.jsonl into `folder`, each atomically; the card comes last."""
@@ -168,6 +195,11 @@ class Manifest:
         card = parse(Card, data, str(card_path))
         with rows_path.open(encoding="utf-8") as lines:
             return cls(card, tuple(_read_rows(rows_path, lines)))
+
+
+def shortened(ids: Sequence[str], most: int = 10) -> str:
+    """The first ids, for a line that a person reads."""
+    return ", ".join(ids[:most]) + (", ..." if len(ids) > most else "")
 
 
 def captions_of(rows: Iterable[Row]) -> Iterator[Caption]:

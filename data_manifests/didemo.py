@@ -1,0 +1,60 @@
+"""DiDeMo: Flickr videos with a few descriptions of moments each; together they are the query.
+
+train_list.txt, val_list.txt, test_list.txt      a file name a line: which videos the field uses
+train_data.json, val_data.json, test_data.json   descriptions, each with the times that several
+                                                 annotators gave it
+
+A time is a pair of chunks of 5 s, the first and the last of the moment. Annotators saw the
+first 30 s of a video (the owners' README), so these are the clip, however long the file is.
+An id is the file name without its ending, since endings change with whoever stored the file.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Annotated
+
+from pydantic import Field
+
+from m2hf.data_manifests.annotations import Annotations, Remark, Video, sentence
+from m2hf.manifest import SPLITS, Split
+
+CLIP_S = 30.0
+
+
+@dataclass(frozen=True)
+class _Moment:
+    video: str
+    description: str
+    times: Annotated[list[tuple[int, int]], Field(min_length=1)]
+    annotation_id: int
+
+    @property
+    def order(self) -> tuple[float, float, int]:
+        """Median start, then median end, of the annotators; then the moment's own number. The
+        median is our reading: one annotator in four often marks another moment."""
+        starts, ends = zip(*self.times, strict=True)
+        return median(starts), median(ends), self.annotation_id
+
+
+def read(files: Annotations, splits: Collection[Split]) -> Iterator[Video | Remark]:
+    """Videos of the lists, each with one paragraph: its descriptions in time order."""
+    for split in (split for split in SPLITS if split in splits):
+        name = f"{split}_data.json"
+        moments: dict[str, list[_Moment]] = {}
+        for index, moment in enumerate(files.json(name, list[_Moment])):
+            sentence(moment.description, f"{name}: [{index}]")
+            moments.setdefault(moment.video, []).append(moment)
+        list_name = f"{split}_list.txt"
+        listed = set()
+        for where, line in files.lines(list_name):
+            video = line.strip()
+            listed.add(video)
+            ordered = sorted(moments.get(video, ()), key=lambda moment: moment.order)
+            paragraph = " ".join(moment.description.strip() for moment in ordered)
+            captions = (paragraph,) if ordered else ()
+            stem = video.rpartition(".")[0] or video
+            yield Video(split, stem, video, captions, where, start=0.0, end=CLIP_S)
+        left = tuple(video for video in moments if video not in listed)
+        if left:
+            yield Remark(f"{len(left)} videos of {name} are not in {list_name}: left out", left)
