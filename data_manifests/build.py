@@ -57,6 +57,18 @@ class BuiltManifest:
     remarks: tuple[Remark, ...]
     missing: tuple[Row, ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """All of it but the rows, for a script to read."""
+        counts = self.manifest.counts()
+        return {
+            "counts": {split: count.model_dump() for split, count in counts.items()},
+            "left_out": self.left_out,
+            "differences": self.differences,
+            "remarks": [{"text": remark.text, "ids": remark.ids} for remark in self.remarks],
+            "missing": [row.id for row in self.missing],
+            "digest": self.manifest.digest,
+        }
+
     def save(self, folder: Path) -> None:
         """Write the manifest, and the list of missing files where there are any."""
         self.manifest.save(folder)

@@ -140,6 +140,7 @@ class _Survey:
 
     def write(self, manifest: Manifest, layout: StoreLayout, buckets: int) -> ImportedStream:
         """Write the shards, a bucket at a time."""
+        flags = (*self.flags, *manifest.card.flags.get(self.name, ()))
         header = ShardHeader(
             dataset=manifest.card.name,
             extractor=self.name,
@@ -151,7 +152,7 @@ class _Survey:
             config=self.declared,
             weights={},
             environment={"m2hf": __version__},
-            flags=self.flags,
+            flags=flags,
         )
         inside: dict[int, list[str]] = {}
         for item in self.digests:
@@ -171,7 +172,7 @@ class _Survey:
             missing=tuple(item for item in self.owners if item not in self.digests),
             width=self.width,
             dtype=self.dtype,
-            flags=self.flags,
+            flags=flags,
             shards=len(inside),
             others=tuple(
                 other

@@ -186,7 +186,8 @@ class Manifest:
             if not path.is_file():
                 raise ManifestError(
                     f"--manifest {folder}: no {path.name} there; make one with "
-                    "`m2hf manifest from-folder VIDEOS --captions FILE.csv --out MANIFEST`"
+                    "`m2hf manifest from-folder VIDEOS --captions FILE.csv --out MANIFEST`, or "
+                    "a benchmark's with `m2hf manifest build`"
                 )
         try:
             data = tomllib.loads(card_path.read_text(encoding="utf-8"))

@@ -242,7 +242,7 @@ class _BucketRun:
             weights=dict(extractor.weights()),
             environment=extractor.environment(),
             columns=extractor.columns,
-            flags=extractor.flags(),
+            flags=job.flags(name),
         )
         write_shard(job.shard(name, bucket), header, [*old, *new], extractor.dtype, extractor.width)
 

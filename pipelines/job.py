@@ -94,6 +94,10 @@ class Job:
     def extractor(self, name: str) -> Extractor:
         return self.config.extractor(name)
 
+    def flags(self, name: str) -> tuple[str, ...]:
+        """What everything made of these features must repeat: the extractor's, the data set's."""
+        return (*self.extractor(name).flags(), *self.manifest.card.flags.get(name, ()))
+
     def stream(self, name: str) -> str:
         """`extractor@fingerprint8`, as folders and the ledger have it."""
         return f"{name}@{self.fingerprints[name][:SHORT]}"

@@ -204,7 +204,7 @@ def _counts_table(job: "Job", counts: dict[str, dict[str, int]]) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("features")
     for name, row in counts.items():
-        flags = job.extractor(name).flags()
+        flags = job.flags(name)
         label = job.stream(name) + (f" ({', '.join(flags)})" if flags else "")
         table.add_row(name, *(str(n) for n in row.values()), label)
     return table

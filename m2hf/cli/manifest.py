@@ -1,12 +1,15 @@
 """`m2hf manifest ...`: make and check manifests."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from m2hf.cli import options
 from m2hf.errors import EXIT_FAILURES
+
+if TYPE_CHECKING:
+    from m2hf.data_manifests.build import BuiltManifest
 
 app = typer.Typer(help="Make and check manifests.", no_args_is_help=True)
 
@@ -41,6 +44,58 @@ def from_folder(
 
 
 @app.command()
+def build(
+    name: Annotated[str, typer.Argument(help="A benchmark; see `m2hf manifest list`.")],
+    annotations: Annotated[
+        Path, typer.Option("--annotations", help="Folder of its official annotation files.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Manifest folder to write.")],
+    media: Annotated[
+        Path | None, typer.Option("--media", help="Find each video below this folder, by name.")
+    ] = None,
+    splits: Annotated[
+        str, typer.Option("--splits", help="Splits to build, comma-separated; default: all.")
+    ] = "",
+    json: options.Json = False,
+) -> None:
+    """Make a benchmark's manifest from its official files, as they come or as .gz.
+
+    Exit code 3 where it differs from the benchmark's card or videos are missing: they are named,
+    the manifest is written, and missing videos stay in it.
+    """
+    from m2hf.data_manifests.build import build as make
+    from m2hf.keys import canonical_json
+
+    only = [split.strip() for split in splits.split(",") if split.strip()]
+    built = make(name, annotations, media, only)
+    built.save(out)
+    if json:
+        typer.echo(canonical_json(built.as_json()))
+    else:
+        _say(built, media, out)
+    if built.differences or built.missing:
+        raise typer.Exit(EXIT_FAILURES)
+
+
+@app.command("list")
+def list_(json: options.Json = False) -> None:
+    """Print the benchmarks that `build` knows, with what their cards declare."""
+    from m2hf.data_manifests.build import READERS, card
+    from m2hf.keys import canonical_json
+
+    cards = [card(name) for name in READERS]
+    if json:
+        typer.echo(canonical_json({card.name: card.model_dump() for card in cards}))
+        return
+    for entry in cards:
+        counts = ", ".join(
+            f"{split} {count.videos} ({count.captions} captions)"
+            for split, count in entry.splits.items()
+        )
+        typer.echo(f"{entry.name}: {entry.protocol}; {counts}")
+
+
+@app.command()
 def check(
     manifest: Annotated[Path, typer.Argument(help="Manifest folder.")],
     media: Annotated[
@@ -65,3 +120,31 @@ def check(
         typer.echo(f"{loaded.card.name}: {len(loaded.rows)} videos, {len(differences)} differences")
     if differences:
         raise typer.Exit(EXIT_FAILURES)
+
+
+def _say(built: "BuiltManifest", media: Path | None, out: Path) -> None:
+    from m2hf.data_manifests.build import MISSING
+    from m2hf.manifest import shortened
+
+    declared = built.manifest.card.splits
+    for split, count in built.manifest.counts().items():
+        typer.echo(f"{split}: {count.videos} videos, {count.captions} captions")
+    for split in built.left_out:
+        count = declared[split]
+        typer.echo(
+            f"{split}: left out; the card declares {count.videos} videos, {count.captions} captions"
+        )
+    built_splits = ", ".join(split for split in declared if split not in built.left_out)
+    for line in built.differences or [f"{built_splits}: as the card declares"]:
+        typer.echo(line)
+    for remark in built.remarks:
+        typer.echo(f"{remark.text}: {shortened(remark.ids)}")
+    for extractor, flags in built.manifest.card.flags.items():
+        typer.echo(f"{extractor} is flagged, and every table will say so: {'; '.join(flags)}")
+    if built.missing:
+        ids = shortened([row.id for row in built.missing])
+        typer.echo(
+            f"{len(built.missing)} of {len(built.manifest.rows)} videos have no file under "
+            f"{media}, and stay in the manifest: {ids} (all: {out / MISSING})"
+        )
+    typer.echo(f"wrote {out} ({built.manifest.digest[:8]})")
