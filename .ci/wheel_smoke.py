@@ -22,6 +22,8 @@ import m2hf.fuse.metrics, m2hf.fuse.tables, m2hf.fuse.similarity
 from importlib.resources import files
 from pathlib import Path
 from m2hf.cli.recipe import load_recipe
+from m2hf.data_manifests.build import READERS, card
+assert all(card(name).splits for name in READERS)
 assert importlib.util.find_spec("torch") is None
 assert (files("m2hf.extract") / "m2hf-tiny.json").is_file()
 assert load_recipe(Path("demo"), [])[0].extract.encoder.model == "m2hf-tiny"

@@ -7,6 +7,8 @@ train_data.json, val_data.json, test_data.json   descriptions, each with the tim
 A time is a pair of chunks of 5 s, the first and the last of the moment. Annotators saw the
 first 30 s of a video (the owners' README), so these are the clip, however long the file is.
 An id is the file name without its ending, since endings change with whoever stored the file.
+A few videos have descriptions under two endings, one of which is listed: those under the other
+are left out, as the field does, and named.
 """
 
 from collections.abc import Collection, Iterator
@@ -53,8 +55,20 @@ def read(files: Annotations, splits: Collection[Split]) -> Iterator[Video | Rema
             ordered = sorted(moments.get(video, ()), key=lambda moment: moment.order)
             paragraph = " ".join(moment.description.strip() for moment in ordered)
             captions = (paragraph,) if ordered else ()
-            stem = video.rpartition(".")[0] or video
-            yield Video(split, stem, video, captions, where, start=0.0, end=CLIP_S)
-        left = tuple(video for video in moments if video not in listed)
-        if left:
-            yield Remark(f"{len(left)} videos of {name} are not in {list_name}: left out", left)
+            yield Video(split, _stem(video), video, captions, where, start=0.0, end=CLIP_S)
+        yield from _left_out(name, [video for video in moments if video not in listed], listed)
+
+
+def _left_out(name: str, videos: list[str], listed: set[str]) -> Iterator[Remark]:
+    stems = {_stem(video) for video in listed}
+    renamed = tuple(video for video in videos if _stem(video) in stems)
+    unknown = tuple(video for video in videos if _stem(video) not in stems)
+    if renamed:
+        what = f"{len(renamed)} videos of {name} are listed with another ending"
+        yield Remark(f"{what}: the descriptions under this one are left out", renamed)
+    if unknown:
+        yield Remark(f"{len(unknown)} videos of {name} are in no list: left out", unknown)
+
+
+def _stem(video: str) -> str:
+    return video.rpartition(".")[0] or video

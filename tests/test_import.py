@@ -402,3 +402,16 @@ def test_command_line_mistakes(m2hf: Any, manifest: Manifest, tmp_path: Path) ->
         assert ended.returncode == 2
         assert message in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_flag_of_the_data_set_is_repeated_by_its_streams(
+    manifest: Manifest, arrays: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    flags = {"asr": ("captions come partly from scripts",)}
+    flagged = Manifest(manifest.card.model_copy(update={"flags": flags}), manifest.rows)
+    source = save_folder(tmp_path / "arrays", arrays)
+    heard = take(flagged, tmp_path / "store", source, "asr")
+    assert heard.flags == (UNTIMED, *flags["asr"])
+    assert take(flagged, tmp_path / "store", source, "depth").flags == (UNTIMED,)
+    shards = StoreLayout(tmp_path / "store", "mine").shards(heard.stream)
+    assert {tuple(Shard.open(path).header.flags) for path in shards} == {heard.flags}

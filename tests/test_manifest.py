@@ -76,6 +76,7 @@ def test_check_names_every_difference(tmp_path: Path) -> None:
     found = Manifest(card, (row("a", captions=("x", "y")),)).check(tmp_path)
     assert found == [
         "split train: card declares 1 videos and 1 captions, rows have 0 and 0",
+        "protocol one_caption: 1 test videos have more than one caption: a",
         "a: no file a.mp4",
     ]
 

@@ -20,6 +20,7 @@ from m2hf.errors import UsageError
 from m2hf.manifest import Card, Manifest, Row
 from m2hf.pipelines.executors import Array
 from m2hf.pipelines.plan import Task
+from m2hf.shard import Shard
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 M2HF = str(Path(sys.executable).parent / "m2hf")
@@ -36,7 +37,8 @@ class Corpus:
             for name, path in files.items()
         )
         self.media = next(iter(files.values())).parent
-        Manifest(Card(name="corpus", protocol="multi_caption"), rows).save(folder / "manifest")
+        card = Card(name="corpus", protocol="multi_caption", flags={"audio": ("a flag",)})
+        Manifest(card, rows).save(folder / "manifest")
 
     def options(self, store: str, only: str = "clip,caption,audio,motion") -> list[str]:
         paths = ["--manifest", self.folder / "manifest", "--media", self.media]
@@ -76,6 +78,15 @@ def serial(corpus: Corpus, m2hf: Command) -> dict[str, bytes]:
     shards = corpus.shards("serial")
     assert len(shards) == 4 * 4 + 1
     return shards
+
+
+def test_a_flag_of_the_data_set_is_in_the_shards_it_names(
+    corpus: Corpus, serial: dict[str, bytes]
+) -> None:
+    root = corpus.folder / "serial"
+    for path in (path for path in serial if path.endswith(".h5")):
+        flags = set(Shard.open(root / path).header.flags)
+        assert ("a flag" in flags) == Path(path).parent.name.startswith("audio@")
 
 
 def test_dask_with_two_workers_gives_the_same_bytes(
