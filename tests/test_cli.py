@@ -78,7 +78,7 @@ def test_paths_that_are_not_there(set_up: Path, m2hf: Command, tiny: tuple[str, 
     assert "no card.toml there; make one with" in refused(
         m2hf("extract", *paths(set_up, manifest=none), *tiny)
     )
-    assert "no such file, and no recipe of that name; shipped: demo, offline" in refused(
+    assert "no such file, and no recipe of that name; shipped: activitynet, demo" in refused(
         m2hf("extract", *paths(set_up), "--config", "demoo")
     )
     assert "the store has nothing yet" in refused(
