@@ -8,6 +8,7 @@ import torch
 
 from m2hf.errors import UsageError
 from m2hf.fuse.config import FusionConfig
+from m2hf.fuse.world import ALONE, World
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -28,11 +29,30 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+def _own(device: torch.device, world: World) -> torch.device:
+    """The one of its kind that this process works on."""
+    if world.size == 1 or device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise UsageError(
+            f"fuse.device={device.type}: several processes train on cuda or cpu; "
+            "start one process, or --set fuse.device=cpu"
+        )
+    if world.local >= torch.cuda.device_count():
+        raise UsageError(
+            f"process {world.local} of this machine finds {torch.cuda.device_count()} GPUs; "
+            "start as many processes as there are GPUs, or --set fuse.device=cpu"
+        )
+    own = torch.device("cuda", world.local)
+    torch.cuda.set_device(own)
+    return own
+
+
 @contextmanager
-def repeatable(config: FusionConfig) -> Iterator[torch.device]:
+def repeatable(config: FusionConfig, world: World = ALONE) -> Iterator[torch.device]:
     """Inside, the same seed on the same kind of device gives the same bits; torch's threads,
     random state and switches are as before afterwards."""
-    device = choose_device(config.device)
+    device = _own(choose_device(config.device), world)
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     if device.type == "cuda":  # without a fixed workspace cuBLAS may add in another order
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -9,6 +9,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from m2hf.fuse.config import CAPTIONS
 from m2hf.fuse.store import FeatureStore, Rows
@@ -34,6 +35,12 @@ class Tokens:
     def of(cls, rows: Rows, device: torch.device) -> Self:
         """The same rows as tensors on `device`."""
         return cls(*(torch.from_numpy(array).to(device) for array in rows))
+
+    def widened(self, rows: int) -> Self:
+        """The same with padding up to `rows` rows, of which there are not more."""
+        more = rows - self.mask.shape[1]
+        values = pad(self.values, (0, 0, 0, more))
+        return type(self)(values, pad(self.mask, (0, more)), pad(self.time_s, (0, more)))
 
 
 def masked_mean(tokens: Tokens) -> Tensor:

@@ -6,7 +6,7 @@ from its last epoch and ends with the same weights (same device, same seed).
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from m2hf.fuse.resume import Progress, prefixed
 from m2hf.fuse.splits import train_and_val, usable_captions
 from m2hf.fuse.store import FeatureStore
 from m2hf.fuse.trainer import Diverged, EpochReport, OnEpoch, Trainer, recall_by_level
+from m2hf.fuse.world import ALONE, World
 from m2hf.keys import canonical_json, sha256_hex
 from m2hf.manifest import Caption, Manifest
 
@@ -59,10 +60,12 @@ def train(
     run_dir: Path,
     config: FusionConfig,
     on_epoch: OnEpoch | None = None,
+    world: World = ALONE,
 ) -> TrainSummary:
     """Train on the train split of `manifest`; write checkpoint.safetensors, config.json (the
     resolved config), metrics.jsonl (one line an epoch) and curves.png into `run_dir`. A run in
-    progress there, last.safetensors, is gone on with.
+    progress there, last.safetensors, is gone on with. Of the processes of `world` all return the
+    same, and the first writes.
 
     Raises UsageError where a stream or a split lacks what it needs, MismatchError for streams
     that don't belong together or a run in progress with another config, and Diverged, after
@@ -78,18 +81,14 @@ def train(
             "caption in the store, and training needs two; extract `clip` and `caption` first"
         )
     val = Gallery.of(val_rows, store, "val")
-    with repeatable(config) as device:
-        run = _Run(manifest, store, captions, val, config, device, run_dir)
-        atomic_text(run_dir / CONFIG_NAME, config.model_dump_json(indent=2) + "\n")
+    with repeatable(config, world) as device:
+        run = _Run(manifest, store, captions, val, config, replace(world, device=device), run_dir)
         try:
             run.fit(on_epoch)
         except Diverged as error:
             run.finish()
-            (run_dir / resume.FILE_NAME).unlink(missing_ok=True)  # it would diverge again
             raise Diverged(f"{error}; kept epoch {run.best_epoch} in {run.path}") from error
         recall = run.finish()
-        curves.draw(run.lines, run_dir / curves.FILE_NAME)
-        (run_dir / resume.FILE_NAME).unlink(missing_ok=True)
     return TrainSummary(
         checkpoint=run.path,
         epochs=sum(epochs for epochs, _ in run.stages.values()),
@@ -114,17 +113,19 @@ class _Run:
         captions: Sequence[Caption],
         val: Gallery,
         config: FusionConfig,
-        device: torch.device,
+        world: World,
         folder: Path,
     ) -> None:
         self.manifest, self.store, self.captions, self.val = manifest, store, captions, val
-        self.config, self.device, self.folder = config, device, folder
+        self.config, self.world, self.device, self.folder = config, world, world.device, folder
         self.path = folder / checkpoint.FILE_NAME
         self.stages: dict[str, tuple[int, int]] = {}
         self.weights: dict[str, Tensor] = {}  # of the finished stages, named as in the model
         self.lines = ""
         self.key = _key(manifest, store, config)
         self.progress = Progress.load(folder / resume.FILE_NAME, self.key)
+        facts = self.progress.facts if self.progress else None
+        world.check_alike([self.key, facts, [c.id for c in captions], val.query_ids, val.video_ids])
 
     @property
     def best_epoch(self) -> int:
@@ -133,6 +134,9 @@ class _Run:
 
     def fit(self, on_epoch: OnEpoch | None) -> None:
         """Train each stage that is not done yet."""
+        if self.world.leads:
+            text = self.config.model_dump_json(indent=2) + "\n"
+            atomic_text(self.folder / CONFIG_NAME, text)
         progress = self.progress
         if progress is not None:
             self.weights = progress.under("done.")
@@ -144,19 +148,26 @@ class _Run:
                 continue
             torch.manual_seed(self.config.train.seed)  # a level is trained alike in any company
             config = self.config.only(stage) if alone else self.config
-            trainer = Trainer(self.store, self.captions, self.val, config, self.device, stage)
+            trainer = Trainer(self.store, self.captions, self.val, config, self.world, stage)
             if progress is not None and progress.facts["stage"] == stage:
                 trainer.restore(progress)
                 progress = None
             self._fit(trainer, on_epoch)
 
     def finish(self) -> dict[str, float]:
-        """Calibrate on the validation part and write the checkpoint; returns R@1 by level."""
+        """Calibrate on the validation part and write what came of the run, which is then no
+        longer in progress; returns R@1 by level."""
         widths = {role: info.width for role, info in self.store.info.items()}
         model = build_model(self.config, widths).to(self.device)
         model.load_state_dict(self.weights, strict=False)
         self._calibrate(model)
         scores = score_gallery(model, self.store, self.val, self.device)
+        if self.world.leads:
+            self._write(model)
+        self.world.wait()  # an end, such as by Diverged, would end the one that writes
+        return recall_by_level(model, scores, self.val)
+
+    def _write(self, model: Retriever) -> None:
         header = checkpoint.CheckpointHeader(
             self.config,
             self.store.info,
@@ -165,15 +176,17 @@ class _Run:
             self.best_epoch,
         )
         checkpoint.save(self.path, model, header)
-        return recall_by_level(model, scores, self.val)
+        curves.draw(self.lines, self.folder / curves.FILE_NAME)
+        (self.folder / resume.FILE_NAME).unlink(missing_ok=True)
 
     def _fit(self, trainer: Trainer, on_epoch: OnEpoch | None) -> None:
         try:
             while not trainer.done:
                 report = trainer.advance()
                 self.lines += report.line
-                self._keep(trainer)
-                atomic_text(self.folder / LOG_NAME, self.lines)
+                if self.world.leads:
+                    self._keep(trainer)
+                    atomic_text(self.folder / LOG_NAME, self.lines)
                 if on_epoch is not None:
                     on_epoch(report)
         finally:

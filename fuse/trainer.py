@@ -1,4 +1,4 @@
-"""Training of one model on one device, epoch by epoch, from the start or from where it was cut.
+"""Training of one model, epoch by epoch, from the start or from where it was cut.
 
 loss = NCE(fused) + lambda sum_l NCE(level l), balanced, plus completion; a level alone has its
 own NCE only (design 6; our reading). The best epoch is chosen on a validation part.
@@ -21,16 +21,16 @@ from torch import Tensor
 from m2hf.errors import M2hfError
 from m2hf.fuse import resume
 from m2hf.fuse.balance import Balance, contributions, scale_gradients
+from m2hf.fuse.batch import ScoredBatch
 from m2hf.fuse.config import LATE_FUSION, FusionConfig
 from m2hf.fuse.gallery import Gallery, GalleryScores, score_gallery
 from m2hf.fuse.late_rules import Calibration
-from m2hf.fuse.levels import completion_regret
 from m2hf.fuse.metrics import t2v_ranks
 from m2hf.fuse.model import M2HF, Retriever
 from m2hf.fuse.optimiser import adamw, warm_cosine
 from m2hf.fuse.resume import Progress, prefixed
 from m2hf.fuse.store import FeatureStore
-from m2hf.fuse.tokens import caption_tokens, video_tokens
+from m2hf.fuse.world import World
 from m2hf.manifest import Caption
 
 _WORST = (-math.inf, -math.inf)
@@ -87,15 +87,17 @@ class Trainer:
         captions: Sequence[Caption],
         val: Gallery,
         config: FusionConfig,
-        device: torch.device,
+        world: World,
         stage: str = "",
     ) -> None:
         """stage: the level that is trained alone; "" for all levels end to end."""
         self.store, self.captions, self.val = store, captions, val
-        self.config, self.settings, self.device, self.stage = config, config.train, device, stage
-        self.model = M2HF(config, {r: info.width for r, info in store.info.items()}).to(device)
+        self.config, self.settings, self.stage = config, config.train, stage
+        self.world, self.device = world, world.device
+        widths = {role: info.width for role, info in store.info.items()}
+        self.model = M2HF(config, widths).to(self.device)
         names = self.model.level_names
-        self.balance = Balance(len(names), config.balance).to(device)
+        self.balance = Balance(len(names), config.balance).to(self.device)
         self.optimiser = adamw(self.model, self.settings, self.balance.parameters())
         for group in self.optimiser.param_groups:
             group["full_lr"] = group["lr"]
@@ -116,12 +118,16 @@ class Trainer:
         if self.epoch < 0:
             start = self.validate()
             self.model.late.standardise(*self._tensors(start.levels_LQV, start.valid_LV))
+        self.world.take_first(self.model.state_dict().values())
         began, steps = time.perf_counter(), self._epoch() if self.epoch >= 0 else []
         seconds = time.perf_counter() - began
         self.epoch += 1
         scores = self.validate()
         self._check(torch.from_numpy(scores.levels_LQV).sum(dim=(1, 2)))
-        recall, loss = recall_by_level(self.model, scores, self.val), self._loss(scores)
+        recall = recall_by_level(self.model, scores, self.val)
+        # One process says when to stop: rounding elsewhere must not part them.
+        *found, loss = self.world.first_says([*recall.values(), self._loss(scores)])
+        recall = dict(zip(recall, found, strict=True))
         if (recall[LATE_FUSION], -loss) > self.best:
             self.best, self.best_epoch = (recall[LATE_FUSION], -loss), self.epoch
             self.weights = {n: value.clone() for n, value in self.model.state_dict().items()}
@@ -177,6 +183,7 @@ class Trainer:
     def _epoch(self) -> list[_Step]:
         """Every caption once, in a new order."""
         self.model.train()
+        self.world.seed(self.settings.seed, self.epoch)
         steps = [self._train(batch) for batch in self._batches()]
         losses, seen = (torch.stack([getattr(s, n) for s in steps]) for n in ("losses", "seen"))
         self.balance.end_epoch(losses[:, :-1].sum(dim=0) / seen.sum(dim=0).clamp(min=1))
@@ -190,13 +197,8 @@ class Trainer:
 
     def _train(self, batch: Sequence[Caption]) -> _Step:
         """One step of the optimiser."""
-        place = {video: i for i, video in enumerate(dict.fromkeys(c.video for c in batch))}
-        answers = np.array([place[caption.video] for caption in batch])
-        (positives_QB,) = self._tensors(answers[:, None] == np.arange(len(place)))
-        rows = self.model.query_rows
-        captions = caption_tokens(self.store, [c.id for c in batch], rows, self.device)
-        videos = self.model.encode_videos(video_tokens(self.store, list(place), self.device))
-        scores = self.model.score(self.model.encode_queries(captions), videos)
+        scored = ScoredBatch.of(self.model, self.store, batch, self.world)
+        scores, positives_QB = scored.scores, scored.positives
         scores.levels.retain_grad()
         contrast, known_B = self.model.contrast, scores.valid.any(dim=0)
         losses_L = torch.stack(
@@ -218,14 +220,14 @@ class Trainer:
             if self.stage
             else fused + self.balance(losses_L, seen_L, given, self.settings.level_loss)
         )
-        regret = completion_regret(videos.levels)
-        if regret is not None:
-            total = total + self.config.completion.weight * regret
+        if scored.regret is not None:
+            total = total + self.config.completion.weight * scored.regret
         self.optimiser.zero_grad()
         torch.autograd.backward(total)
         if self.config.balance.form == "gradient":
             scales_L = self.balance.gradient_scales(given)
             scale_gradients(self.model, self.config.active_levels, scales_L)
+        self.world.average(p for group in self.optimiser.param_groups for p in group["params"])
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         share = warm_cosine(self.step - 1, self.steps, self.settings.warmup)
         for group in self.optimiser.param_groups:

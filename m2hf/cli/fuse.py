@@ -10,6 +10,7 @@ from m2hf.manifest import Split
 
 if TYPE_CHECKING:
     from m2hf.fuse.train import EpochReport
+    from m2hf.fuse.world import World
 
 
 def train(
@@ -20,6 +21,20 @@ def train(
     set_: options.Set = None,
 ) -> None:
     """Train the fusion on cached features; writes RUN/checkpoint.safetensors."""
+    from m2hf.fuse.world import joined
+
+    with joined() as world:
+        _train(manifest, store, run, config, set_, world)
+
+
+def _train(
+    manifest: Path,
+    store: Path,
+    run: Path,
+    config: Path | None,
+    set_: list[str] | None,
+    world: "World",
+) -> None:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -58,10 +73,12 @@ def train(
         )
 
     try:
-        done = fit(loaded, store, run, recipe.fuse, on_epoch=show)
+        done = fit(loaded, store, run, recipe.fuse, show if world.leads else None, world)
     finally:
         if progress.live.is_started:
             progress.stop()
+    if not world.leads:
+        return
     typer.echo(
         f"trained on {done.train_captions} captions of {done.train_videos} videos, "
         f"kept epoch {done.best_epoch} of {done.epochs}, "
