@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 
-from m2hf.errors import UsageError
+from m2hf.errors import MismatchError, UsageError
 from m2hf.fuse import curves
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.devices import repeatable
@@ -99,7 +101,9 @@ def killed(corpus: Any, config: FusionConfig, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("several")
     job = {"name": "killed", "config": drawing(config), "apart": False, "kill": 1}
     give(folder, corpus, job)
-    return folder, start(sys.executable, "-W", "error", SCRIPT, folder)
+    ended = start(sys.executable, "-W", "error", SCRIPT, folder)
+    shutil.copytree(folder / "first" / "killed", folder / "left")
+    return folder, ended
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +167,26 @@ def test_a_run_whose_process_was_killed_ends_with_the_same_bytes(done: Path) -> 
         assert killed == whole
 
 
+def test_one_process_goes_on_with_a_run_of_two(
+    corpus: Any, config: FusionConfig, killed: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(killed[0] / "left", tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    train(corpus.manifest, corpus.store, tmp_path / "run", drawing(config))
+    after = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert after.startswith(before)
+    assert len(after.splitlines()) == 3
+
+
+def test_processes_that_read_other_data_are_refused() -> None:
+    class Second(World):
+        def first_says(self, numbers: Sequence[float]) -> list[float]:
+            return [number + 1 for number in numbers]
+
+    with pytest.raises(MismatchError, match="process 1 of 2 reads another config, manifest"):
+        Second(rank=1, size=2).check_alike(["train000#0"])
+
+
 @pytest.mark.parametrize("n", [7, 1])
 def test_gathered_rows_carry_the_gradients_of_every_process(done: Path, n: int) -> None:
     for rank in (0, 1):
@@ -190,6 +214,7 @@ def test_torchrun_starts_the_command_and_it_prints_once(
 ) -> None:
     corpus.manifest.save(tmp_path / "manifest")
     small = ["fuse.device=cpu", "fuse.train.epochs=1", "fuse.model.width=32"]
+    small += [f"fuse.levels.{level}.enabled=false" for level in ("motion_visual", "text")]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     torchrun += ["--nproc-per-node", "2", "--no-python", "--"]
     places = [tmp_path / "manifest", corpus.store, tmp_path / "run"]
