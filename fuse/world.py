@@ -177,11 +177,17 @@ def joined() -> Iterator[World]:
             "start the processes with torchrun, or unset WORLD_SIZE"
         )
     cuda = torch.cuda.is_available() and dist.is_nccl_available()
-    with _peers():
+    try:
         store, rank, size = next(rendezvous("env://"))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size
         )
+    except (RuntimeError, ValueError) as error:
+        rank, host, port = (os.environ[x] for x in ("RANK", "MASTER_ADDR", "MASTER_PORT"))
+        raise PeerLost(
+            f"process {rank} of {size} can't join the others at {host}:{port} "
+            f"({str(error).splitlines()[0]}); start them with torchrun, on hosts that reach it"
+        ) from error
     try:
         yield World(rank, size, int(os.environ["LOCAL_RANK"]))
     except (M2hfError, KeyboardInterrupt) as error:

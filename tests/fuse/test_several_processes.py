@@ -20,7 +20,7 @@ from m2hf.fuse import curves
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.devices import repeatable
 from m2hf.fuse.train import train
-from m2hf.fuse.world import ALONE, World, joined
+from m2hf.fuse.world import ALONE, PeerLost, World, joined
 
 SCRIPT = Path(__file__).with_name("one_of_several.py")
 M2HF = Path(sys.executable).with_name("m2hf")
@@ -259,6 +259,14 @@ def test_half_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UsageError, match=r"WORLD_SIZE=2 without RANK.*torchrun"), joined():
+        pass
+
+
+def test_processes_that_cannot_meet_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"RANK": "one", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in {**about, "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(PeerLost, match=r"process one of 2 can't join .* 127\.0\.0\.1:1"), joined():
         pass
 
 
