@@ -61,6 +61,9 @@ class Stream:
             flags=tuple(sorted({flag for shard in shards for flag in shard.header.flags})),
         )
         self._shards = shards
+        # Plain views of the maps, and each row's centre once: a batch is many small slices.
+        self._values = [np.asarray(shard.values) for shard in shards]
+        self._centre_s = [(s.start_s + s.end_s).astype(np.float32) / 2 for s in shards]
         self._where: dict[str, tuple[int, int]] = {}  # id -> (shard, item in it)
         for number, shard in enumerate(shards):
             if shard.header.fingerprint != header.fingerprint:
@@ -107,11 +110,10 @@ class Stream:
             np.zeros((len(ids), n), dtype=np.bool_),
             np.zeros((len(ids), n), dtype=np.float32),
         )
+        rows.mask_BN[:] = np.arange(n) < np.array(counts, dtype=np.int64)[:, None]
         for i, ((number, start, _), count) in enumerate(zip(found, counts, strict=True)):
-            shard, part = self._shards[number], slice(start, start + count)
-            rows.values_BND[i, :count] = shard.values[part]
-            rows.mask_BN[i, :count] = True
-            rows.time_s_BN[i, :count] = (shard.start_s[part] + shard.end_s[part]) / 2
+            rows.values_BND[i, :count] = self._values[number][start : start + count]
+            rows.time_s_BN[i, :count] = self._centre_s[number][start : start + count]
         if not np.isfinite(rows.values_BND).all():
             # Later a projection would spread it over the whole batch.
             bad = ids[int(np.argmin(np.isfinite(rows.values_BND).all(axis=(1, 2))))]
