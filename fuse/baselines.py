@@ -114,7 +114,8 @@ def baselines(
     manifest: Manifest, store_root: Path, config: FusionConfig, split: Split = "test"
 ) -> dict[str, Baseline]:
     """`zero_shot`, `ridge_<level>` and `ridge_concatenated` on the gallery of `split`: its
-    captions as queries against all its videos, in the order of the similarity file.
+    captions as queries against all its videos, in the order of the similarity file. There is no
+    `zero_shot` where frames or captions are projected: nothing compares them untrained.
 
     Raises UsageError where training has no video with frames and a caption.
     """
@@ -127,7 +128,8 @@ def baselines(
     val, test = (
         _Part.of(rows, list(captions_of(rows)), store) for rows in (val_rows, manifest.split(split))
     )
-    found = {"zero_shot": _zero_shot(val, test)}
+    comparable = not {FRAMES, CAPTIONS} & set(config.project)
+    found = {"zero_shot": _zero_shot(val, test)} if comparable else {}
     roles = {"concatenated": store.video_roles}
     roles = {name: _streams(config, name) for name in config.active_levels} | roles
     for name, read in roles.items():

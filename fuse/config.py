@@ -5,11 +5,12 @@ only what it changes, adds a level with a section of its own, and drops one with
 `enabled = false`.
 """
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from m2hf.config import Section
 
@@ -24,8 +25,9 @@ class Level(Section):
     """One level of M2HF: what the caption query meets.
 
     stream: a role of the `streams` table. fusion "none": the stream alone, which must lie in
-    the captions' space; the other forms fuse frames early with the stream: "append" puts what
-    frames find in it beside them, "add" adds it to them, "concat" is the plain baseline.
+    the captions' space or be projected (`project`); the other forms fuse frames early with the
+    stream: "append" puts what frames find in it beside them, "add" adds it to them, "concat" is
+    the plain baseline.
     """
 
     stream: str
@@ -49,8 +51,13 @@ DEFAULT_LEVELS = {
 
 
 class ModelConfig(Section):
-    """Sizes of the trained parts: width of adapters and of attention, heads, dropout."""
+    """Sizes of the trained parts: width of adapters and of attention, heads, dropout.
 
+    joint: D, where every role that meets the captions is projected, so that no stream gives it;
+    0: the captions' width.
+    """
+
+    joint: int = Field(default=0, ge=0)
     width: int = Field(default=256, ge=2)
     heads: int = Field(default=8, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -119,14 +126,17 @@ class FusionConfig(Section):
     """A fusion run.
 
     streams: roles to extractors in the store, such as "clip" or, where the store has more than
-    one, "clip@1234abcd"; scoring "mean": cosine of pooled rows; "wti": weighted token-wise
-    interaction of words and rows; strategy "end_to_end": all levels in one model; "ensemble":
-    each level trained and stopped on its own, then late fused; precision "bf16": encoding by
-    autocast, scores and losses in fp32.
+    one, "clip@1234abcd"; project: those of `joint_roles` that lie in a space of their own, and
+    are projected into the joint space by weights learned from scratch: equal widths don't make
+    one space, so it is said here and never guessed; scoring "mean": cosine of pooled rows;
+    "wti": weighted token-wise interaction of words and rows; strategy "end_to_end": all levels
+    in one model; "ensemble": each level trained and stopped on its own, then late fused;
+    precision "bf16": encoding by autocast, scores and losses in fp32.
     """
 
     streams: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_STREAMS))
     levels: dict[str, Level] = Field(default_factory=lambda: dict(DEFAULT_LEVELS))
+    project: tuple[str, ...] = ()
     model: ModelConfig = ModelConfig()
     scoring: Literal["mean", "wti"] = "mean"
     completion: CompletionConfig = CompletionConfig()
@@ -153,12 +163,24 @@ class FusionConfig(Section):
         merged.update((name, given[name]) for name in sorted(set(given) - set(merged)))
         return merged
 
+    @field_validator("project")
+    @classmethod
+    def _sound_project(cls, given: tuple[str, ...], before: ValidationInfo) -> tuple[str, ...]:
+        if "levels" in before.data:
+            _check_project(given, _joint_roles(before.data["levels"]))
+        return tuple(sorted(set(given)))
+
     @model_validator(mode="after")
     def _sound(self) -> Self:
         for name, level in self.levels.items():
             _check_level(name, level, self.streams)
         if not self.active_levels:
             raise ValueError("every level is disabled; enable at least one")
+        if self.model.joint and self.shared_roles:
+            raise ValueError(
+                f"model.joint = {self.model.joint}, but {', '.join(self.shared_roles)} give the "
+                "joint space its width; leave model.joint out, or project them too"
+            )
         return self
 
     @property
@@ -174,9 +196,13 @@ class FusionConfig(Section):
 
     @property
     def joint_roles(self) -> tuple[str, ...]:
-        """Roles that must lie in the captions' space: they meet the query without projection."""
-        alone = [v.stream for v in self.active_levels.values() if v.fusion == "none"]
-        return tuple(dict.fromkeys([FRAMES, CAPTIONS, *alone]))
+        """Roles whose rows meet the query: they lie in the joint space, or are projected."""
+        return _joint_roles(self.levels)
+
+    @property
+    def shared_roles(self) -> tuple[str, ...]:
+        """Joint roles that are not projected: they are of one space, the joint one."""
+        return tuple(role for role in self.joint_roles if role not in self.project)
 
     def only(self, name: str) -> Self:
         """The same with one level."""
@@ -192,6 +218,19 @@ def _merge(default: dict[str, Any], given: Any) -> Any:
     if given is None:
         return default
     return {**default, **given} if isinstance(given, Mapping) else given
+
+
+def _joint_roles(levels: Mapping[str, Level]) -> tuple[str, ...]:
+    alone = [v.stream for v in levels.values() if v.enabled and v.fusion == "none"]
+    return tuple(dict.fromkeys([FRAMES, CAPTIONS, *alone]))
+
+
+def _check_project(given: Sequence[str], joint: Sequence[str]) -> None:
+    for role in given:
+        if role not in joint:
+            near = difflib.get_close_matches(role, joint, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"those that do: {', '.join(joint)}"
+            raise ValueError(f"{role!r} is no stream that meets the captions by itself; {hint}")
 
 
 def _check_level(name: str, level: Level, streams: Mapping[str, str]) -> None:

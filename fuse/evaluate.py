@@ -13,7 +13,8 @@ from m2hf.fuse.store import FeatureStore
 from m2hf.keys import sha256_file
 from m2hf.manifest import Manifest, Split
 
-_BUILT = ("model", "scoring", "completion", "strategy")  # what a checkpoint's weights depend on
+# What a checkpoint's weights depend on, beside its levels.
+_BUILT = ("project", "model", "scoring", "completion", "strategy")
 
 
 def evaluate(
@@ -27,7 +28,7 @@ def evaluate(
     returns the path of the similarity file, run_dir/similarity.h5.
 
     config: what it sets of streams, late, device and threads holds for this run; what the
-    weights depend on (levels, model, scoring, completion, strategy) must be as trained.
+    weights depend on (levels, project, model, scoring, completion, strategy) must be as trained.
     Raises MismatchError where checkpoint, config and store don't belong together, UsageError
     where the split lacks videos or caption features.
     """

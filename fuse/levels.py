@@ -36,7 +36,7 @@ class Levels(nn.Module):
     """All enabled levels; the early fusions are trained."""
 
     def __init__(self, config: FusionConfig, widths: Mapping[str, int]) -> None:
-        """widths: D or M by role."""
+        """widths: by role, D of what lies in the joint space by now, M of what does not."""
         super().__init__()
         self.table = config.active_levels
         self.early, self.completion = nn.ModuleDict(), nn.ModuleDict()

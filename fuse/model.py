@@ -2,7 +2,7 @@
 
 End to end, one model holds all levels; as an ensemble, each level is a model of its own.
 
-B videos, Q queries, N rows, D joint width, L levels.
+B videos, Q queries, N rows, M width of a stream, D joint width, L levels.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from m2hf.fuse.adapters import ResidualAdapter
+from m2hf.fuse.adapters import adapters, joint_width
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.late import AffineCalibration
 from m2hf.fuse.levels import Levels, LevelTokens, level_scores
@@ -52,7 +52,7 @@ class Retriever(nn.Module):
         self.late = AffineCalibration(len(self.level_names))
 
     def encode_queries(self, captions: Tokens) -> Any:
-        """Captions (Q, W, D), ready to be scored: row 0 the sentence, further rows its tokens."""
+        """Captions (Q, W, M), ready to be scored: row 0 the sentence, further rows its tokens."""
         raise NotImplementedError
 
     def encode_videos(self, streams: Mapping[str, Tokens]) -> Any:
@@ -74,19 +74,15 @@ class M2HF(Retriever):
     def __init__(self, config: FusionConfig, widths: Mapping[str, int]) -> None:
         """widths: columns of each role's stream in the store."""
         super().__init__(config)
-        self.adapters = nn.ModuleDict(
-            {
-                role: ResidualAdapter(widths[role], config.model.width, config.model.dropout)
-                for role in config.joint_roles
-            }
-        )
-        self.levels = Levels(config, widths)
-        self.scorer = SCORERS[config.scoring](widths[CAPTIONS], config.model)
+        joint = joint_width(config, widths)
+        self.adapters = adapters(config, widths)
+        self.levels = Levels(config, {**widths, **dict.fromkeys(config.joint_roles, joint)})
+        self.scorer = SCORERS[config.scoring](joint, config.model)
         self.bf16 = config.precision == "bf16"
         self.contrast = ContrastiveLoss()
 
     def encode_queries(self, captions: Tokens) -> Tokens:
-        """Adapt captions (Q, W, D): row 0 is the sentence, further rows its tokens."""
+        """Adapt captions (Q, W, M): row 0 is the sentence, further rows its tokens."""
         with self._autocast(captions):
             return _full(self._adapt(CAPTIONS, captions))
 

@@ -6,6 +6,7 @@ both are missing.
 B items of a batch, N rows of the longest item, D width of a stream.
 """
 
+import json
 import resource
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -152,7 +153,7 @@ class FeatureStore:
         """Open what `config` reads of `dataset` in the store at `root`.
 
         Raises UsageError for a stream that the store hasn't, MismatchError for one that should
-        lie in the captions' space and has another width.
+        lie in the joint space and has another width.
         """
         layout = StoreLayout(root, dataset)
         streams = {}
@@ -161,13 +162,15 @@ class FeatureStore:
                 streams[role] = Stream.open(layout, config.streams[role])
             except UsageError as error:
                 raise UsageError(f"{error}{_without(role, config)}") from error
-        captions = streams[CAPTIONS].info
-        for role in config.joint_roles:
-            info = streams[role].info
-            if info.width != captions.width:
+        shared = sorted(config.shared_roles, key=lambda role: role != CAPTIONS)
+        for role in shared[1:]:
+            one, other = streams[role].info, streams[shared[0]].info
+            if one.width != other.width:
+                projected = json.dumps(sorted({*config.project, role}))
                 raise MismatchError(
-                    f"{layout.folder}: {role} are {info} and {CAPTIONS} are {captions}, but they "
-                    "must share one space; extract both with the same CLIP model"
+                    f"{layout.folder}: {role} are {one} and {shared[0]} are {other}, but they must "
+                    "share one space; extract both with the same CLIP model, or have a "
+                    f"projection learned: --set 'fuse.project={projected}'"
                 )
         return cls(streams)
 

@@ -44,7 +44,8 @@ class Diverged(M2hfError):
 class EpochReport:
     """One epoch: mean training losses of each level and of the fusion, validation loss, T2V R@1
     in percent by level and of the fusion, and whether it is the best so far. Epoch 0 is the
-    model before any step, whose visual level is zero-shot; it has no training losses.
+    model before any step, whose visual level is zero-shot (or chance, where frames or captions
+    are projected); it has no training losses.
 
     stage: the level that an ensemble trains, "" end to end; share: of each level in the
     positive's score; gradient: norm of the loss's gradient in each level's scores;

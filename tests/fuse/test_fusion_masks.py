@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from m2hf.fuse.completion import COMPLETIONS
 from m2hf.fuse.config import FusionConfig, ModelConfig
 from m2hf.fuse.early import EARLY_FORMS, AppendFusion
+from m2hf.fuse.late import AffineCalibration
 from m2hf.fuse.model import M2HF
 from m2hf.fuse.scoring import SCORERS, mean_score, unit
 from m2hf.fuse.store import FeatureStore
@@ -48,8 +50,10 @@ def tokens(items: Sequence[int], width: int, seed: int, pad: int = 0) -> Tokens:
     return Tokens(values, mask, torch.arange(n).float().repeat(len(items), 1) + 0.5)
 
 
-def streams(counts: Mapping[str, Sequence[int]]) -> dict[str, Tokens]:
-    return {role: tokens(n, WIDTHS[role], seed) for seed, (role, n) in enumerate(counts.items())}
+def streams(
+    counts: Mapping[str, Sequence[int]], widths: Mapping[str, int] = WIDTHS
+) -> dict[str, Tokens]:
+    return {role: tokens(n, widths[role], seed) for seed, (role, n) in enumerate(counts.items())}
 
 
 def padded(item: Tokens, extra: int) -> Tokens:
@@ -91,31 +95,50 @@ def test_a_missing_modality_gives_the_visual_score_exactly(model: M2HF) -> None:
     assert torch.equal(motion_visual, visual)
 
 
+def one_of(item: Tokens, place: int) -> Tokens:
+    """A batch of one."""
+    part = slice(place, place + 1)
+    return Tokens(item.values[part], item.mask[part], item.time_s[part])
+
+
 @settings(max_examples=60, deadline=None, database=None, derandomize=True)
 @given(
     st.lists(st.integers(0, 4), min_size=20, max_size=20),
     st.lists(st.integers(0, 4), min_size=3, max_size=3),
     st.integers(1, 5),
-    st.sampled_from(list(EARLY_FORMS)),
-    st.sampled_from(list(COMPLETIONS)),
-    st.sampled_from(list(SCORERS)),
+    st.tuples(
+        st.sampled_from(list(EARLY_FORMS)),
+        st.sampled_from(list(COMPLETIONS)),
+        st.sampled_from(list(SCORERS)),
+        st.sampled_from([(), ("frames",), ("text",), ("captions", "frames", "text")]),
+    ),
+    st.booleans(),
     st.randoms(),
 )
+@example([0] * 20, [1, 0, 2], 1, ("append", "fallback", "mean", ()), False, Random(0))
+@example([0] * 20, [0] * 3, 2, ("concat", "predict", "wti", ("frames",)), False, Random(0))
 @torch.no_grad()
-def test_padding_and_order_never_change_a_score(
-    counts: list[int], words: list[int], extra: int, form: Any, mode: Any, scoring: Any, random: Any
+def test_padding_order_and_company_never_change_a_score(
+    counts: list[int], words: list[int], extra: int, how: Any, constant: bool, random: Any
 ) -> None:
     torch.manual_seed(1)
+    form, mode, scoring, project = how
     config = FusionConfig(
         model=ModelConfig(width=16, heads=2, dropout=0.0),
         levels={name: {"fusion": form} for name in FUSED},
         completion={"mode": mode},
         scoring=scoring,
+        project=project,
     )
-    model = shaken(M2HF(config, WIDTHS))
+    # A projected role may be of any width; what shares the joint space is of one.
+    widths = {**WIDTHS, **{role: 9 + place for place, role in enumerate(project)}}
+    model = shaken(M2HF(config, widths))
     roles = ("frames", "audio", "motion", "text")
-    batch = streams({role: counts[5 * i : 5 * i + 5] for i, role in enumerate(roles)})
-    queries = tokens(words, 16, 9)
+    batch = streams({role: counts[5 * i : 5 * i + 5] for i, role in enumerate(roles)}, widths)
+    if constant:  # rows without any spread, of length zero among them
+        for i, item in enumerate(batch.values()):
+            item.values.fill_(float(i))
+    queries = tokens(words, widths["captions"], 9)
     scores = model(queries, batch)
     assert scores.levels.isfinite().all()
     assert scores.fused.isfinite().all()
@@ -129,31 +152,37 @@ def test_padding_and_order_never_change_a_score(
     assert torch.equal(again.valid, scores.valid[:, order])
     torch.testing.assert_close(again.levels, scores.levels[:, :, order], rtol=0, atol=2e-6)
     torch.testing.assert_close(again.fused, scores.fused[:, order], rtol=0, atol=2e-5)
+    place = order[0]
+    alone = model(one_of(queries, 0), {role: one_of(t, place) for role, t in batch.items()})
+    expected = scores.levels[:, :1, place : place + 1]
+    torch.testing.assert_close(alone.levels, expected, rtol=0, atol=2e-6)
 
 
-def test_all_missing_gives_numbers_and_gradients(model: M2HF) -> None:
+@settings(max_examples=30, deadline=None, database=None, derandomize=True)
+@given(st.lists(st.booleans(), min_size=12, max_size=12), st.integers(0, 999))
+@torch.no_grad()
+def test_a_masked_level_never_changes_the_fused_score(known: list[bool], seed: int) -> None:
+    torch.manual_seed(seed)
+    late = AffineCalibration(3)
+    for numbers in (late.slope_L, late.bias_L, late.centre_L):
+        numbers.normal_()
+    valid, levels = torch.tensor(known).view(3, 4), torch.randn(3, 2, 4)
+    fused = late(levels, valid)
+    for nonsense in (1e30, math.nan, math.inf):
+        assert torch.equal(late(levels.masked_fill(~valid[:, None], nonsense), valid), fused)
+    late.standardise(levels.masked_fill(~valid[:, None], math.nan), valid)
+    assert late(levels, valid).isfinite().all()
+
+
+@pytest.mark.parametrize("project", [(), ("captions", "frames", "text")])
+def test_all_missing_gives_numbers_and_gradients(config: FusionConfig, project: Any) -> None:
+    model = shaken(M2HF(config.model_copy(update={"project": project}), WIDTHS))
     scores = model(tokens([0], 16, 9), streams({role: [0] for role in COUNTS}))
     torch.autograd.backward(scores.levels.sum() + scores.fused.sum())
     assert not scores.valid.any()
     assert scores.levels.isfinite().all()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert all(gradient.isfinite().all() for gradient in gradients)
-
-
-@torch.no_grad()
-def test_a_batch_of_one_scores_like_a_batch_of_many(model: M2HF) -> None:
-    batch = streams(COUNTS)
-    queries = tokens([1, 1], 16, 9)
-    together = model(queries, batch)
-    for i in range(4):
-        one = {
-            role: Tokens(t.values[i : i + 1], t.mask[i : i + 1], t.time_s[i : i + 1])
-            for role, t in batch.items()
-        }
-        alone = model(queries, one)
-        torch.testing.assert_close(
-            alone.levels, together.levels[:, :, i : i + 1], rtol=0, atol=2e-6
-        )
 
 
 @torch.no_grad()
