@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.metrics import text_to_video
-from m2hf.fuse.splits import train_and_val, usable_captions
+from m2hf.fuse.splits import TrainingSet, train_and_val
 from m2hf.fuse.store import FeatureStore
 from m2hf.manifest import Caption, Manifest, Row, Split, captions_of
 
@@ -121,7 +121,7 @@ def baselines(
     """
     store = FeatureStore.open(store_root, manifest.card.name, config)
     train_rows, val_rows = train_and_val(manifest, config.train.val_fraction)
-    captions = usable_captions(train_rows, store)
+    captions = TrainingSet.of(train_rows, store, config).captions
     if not captions:
         raise UsageError("split train: no video has frames and a caption in the store")
     train = _Part.of(train_rows, captions, store)

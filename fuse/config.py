@@ -107,6 +107,10 @@ class TrainConfig(Section):
     warmup: share of all steps; clip: largest gradient norm; patience: epochs without a better
     validation result before stopping; level_loss: lambda, the weight of each level's own loss;
     val_fraction: share of train held out where the manifest has no val split.
+
+    videos: of those with frames and a caption, "all" train, and one that a stream has no entry
+    for (its extraction failed or never ran, or it wasn't imported) lacks the modality like one
+    that is EMPTY there; with "intersection" only those train that every stream has an entry for.
     """
 
     epochs: int = Field(default=20, ge=1)
@@ -120,6 +124,7 @@ class TrainConfig(Section):
     seed: int = Field(default=0, ge=0)
     level_loss: float = Field(default=0.1, ge=0)
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    videos: Literal["all", "intersection"] = "all"
 
 
 class FusionConfig(Section):

@@ -1,7 +1,7 @@
 """Cached features by id: ragged rows over memory-mapped shards, gathered into padded batches.
 
-numpy only. A video that is EMPTY in a stream and one that was never extracted are alike here:
-both are missing.
+numpy only. A video that is EMPTY in a stream and one that has no entry there are alike to a
+model, missing both; `Stream.holds` tells them apart.
 
 B items of a batch, N rows of the longest item, D width of a stream.
 """
@@ -93,6 +93,10 @@ class Stream:
         spans = (self._rows(item_id) for item_id in ids)
         return np.array([end - start for _, start, end in spans], dtype=np.int64)
 
+    def holds(self, ids: Sequence[str]) -> NDArray[np.bool_]:
+        """(B,) whether each id has an entry, be it EMPTY."""
+        return np.array([item_id in self._where for item_id in ids], dtype=np.bool_)
+
     def present(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """(B,) whether each id has rows."""
         return self.lengths(ids) > 0
@@ -161,7 +165,7 @@ class FeatureStore:
             try:
                 streams[role] = Stream.open(layout, config.streams[role])
             except UsageError as error:
-                raise UsageError(f"{error}{_without(role, config)}") from error
+                raise UsageError(f"{error}{without(role, config)}") from error
         shared = sorted(config.shared_roles, key=lambda role: role != CAPTIONS)
         for role in shared[1:]:
             one, other = streams[role].info, streams[shared[0]].info
@@ -188,7 +192,8 @@ class FeatureStore:
         return tuple(role for role in self._streams if role != CAPTIONS)
 
 
-def _without(role: str, config: FusionConfig) -> str:
+def without(role: str, config: FusionConfig) -> str:
+    """The end of a message that `role` can't be read: how to go without it, where one can."""
     levels = [name for name, level in config.active_levels.items() if level.stream == role]
     if role in config.joint_roles[:2] or not levels:
         return ""

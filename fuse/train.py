@@ -20,7 +20,7 @@ from m2hf.fuse.devices import repeatable
 from m2hf.fuse.gallery import Gallery, score_gallery
 from m2hf.fuse.model import Ensemble, Retriever, build_model
 from m2hf.fuse.resume import Progress, prefixed
-from m2hf.fuse.splits import train_and_val, usable_captions
+from m2hf.fuse.splits import TrainingSet, absent_videos, train_and_val
 from m2hf.fuse.store import FeatureStore
 from m2hf.fuse.trainer import Diverged, EpochReport, OnEpoch, Trainer, recall_by_level
 from m2hf.fuse.world import ALONE, World
@@ -38,9 +38,11 @@ _CALIBRATION_VIDEOS = 1024  # of the validation part; two numbers a level need n
 @dataclass(frozen=True)
 class TrainSummary:
     """What came of a run: val_recall is T2V R@1 in percent of the kept weights after
-    calibration; left_out counts training videos without frames or without captions; flags are
-    those of the features, by role. An ensemble's `epochs` are those of all its stages, its
-    `best_epoch` the latest of them, and `stages` has (epochs, best epoch) of each."""
+    calibration; left_out counts training videos without frames or without captions; absent:
+    videos of train and val that a stream has no entry for, by role; lost: how many of train were
+    left out for that; flags are those of the features, by role. An ensemble's `epochs` are those
+    of all its stages, its `best_epoch` the latest of them, and `stages` has (epochs, best epoch)
+    of each."""
 
     checkpoint: Path
     epochs: int
@@ -49,6 +51,8 @@ class TrainSummary:
     train_captions: int
     val_videos: int
     left_out: int
+    absent: dict[str, tuple[str, ...]]
+    lost: int
     val_recall: dict[str, float]
     flags: dict[str, tuple[str, ...]]
     stages: dict[str, tuple[int, int]]
@@ -73,7 +77,8 @@ def train(
     """
     store = FeatureStore.open(store_root, manifest.card.name, config)
     train_rows, val_rows = train_and_val(manifest, config.train.val_fraction)
-    captions = usable_captions(train_rows, store)
+    chosen = TrainingSet.of(train_rows, store, config)
+    captions = chosen.captions
     videos = {caption.video for caption in captions}
     if len(videos) < 2:
         raise UsageError(
@@ -96,7 +101,9 @@ def train(
         train_videos=len(videos),
         train_captions=len(captions),
         val_videos=len(val_rows),
-        left_out=len(train_rows) - len(videos),
+        left_out=len(train_rows) - len(videos) - chosen.lost,
+        absent=absent_videos([row.id for row in (*train_rows, *val_rows)], store),
+        lost=chosen.lost,
         val_recall=recall,
         flags={role: tuple(info.flags) for role, info in store.info.items() if info.flags},
         stages=run.stages,

@@ -1,5 +1,6 @@
 """`m2hf train | eval | tables`: from shards to a table."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ from m2hf.manifest import Split
 if TYPE_CHECKING:
     from m2hf.fuse.train import EpochReport
     from m2hf.fuse.world import World
+
+_SHOWN = 3  # ids of videos that a stream has no entry for
 
 
 def train(
@@ -88,7 +91,21 @@ def _train(
         typer.echo(f"{role}: {', '.join(flags)}")
     if done.left_out:
         typer.echo(f"{done.left_out} training videos left out: no frames or no captions")
+    videos = done.train_videos + done.lost + done.left_out + done.val_videos
+    for role, missing in done.absent.items():
+        typer.echo(
+            f"{role}: no entry for {len(missing)} of {videos} training and validation videos "
+            f"(not extracted, failed, or not imported): {_first(missing)}"
+        )
+    if done.lost:
+        typer.echo(f"{done.lost} training videos left out, which are not in every stream")
+    elif done.absent:
+        typer.echo("these lack the modality; fuse.train.videos=intersection trains without them")
     typer.echo(f"wrote {done.checkpoint}")
+
+
+def _first(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
 
 
 def evaluate(
