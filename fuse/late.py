@@ -66,7 +66,8 @@ class AffineCalibration(nn.Module):
             self.deviation_L[level] = spread if spread > FLAT else 1.0
         known_L = valid_LV.any(dim=1)
         typical = float(self.deviation_L[known_L].mean()) if known_L.any() else 1.0
-        self.slope_L.fill_(math.log(math.expm1(typical / len(self.slope_L))))
+        # Levels that nobody has don't count, so that the rest is fitted as if they were not there.
+        self.slope_L.fill_(math.log(math.expm1(typical / max(1, int(known_L.sum())))))
         self.bias_L.zero_()
 
     def calibrate(
@@ -76,13 +77,16 @@ class AffineCalibration(nn.Module):
         temperature; everything else stays as it is."""
         self.standardise(scores_LQV, valid_LV)
         known_V = valid_LV.any(dim=0)
+        # What all have or nobody has tells nothing of what having it is worth: the loss doesn't
+        # see that bias, its gradient is rounding, and Adam would make large steps of it.
+        varies_L = valid_LV.any(dim=1) & ~valid_LV[:, known_V].all(dim=1)
         fitted = [self.slope_L, self.bias_L]
         optimiser = torch.optim.Adam(fitted, lr=_STEP_SIZE)
         for _ in range(_STEPS):
             value = loss(self(scores_LQV, valid_LV), positives_QV, known_V)
             gradients = torch.autograd.grad(value, fitted)
-            for parameter, gradient in zip(fitted, gradients, strict=True):
-                parameter.grad = gradient
+            self.slope_L.grad = gradients[0]
+            self.bias_L.grad = torch.where(varies_L, gradients[1], 0.0)
             optimiser.step()
         optimiser.zero_grad()
         with torch.no_grad():  # a level without a video here has nothing to speak for it

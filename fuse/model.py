@@ -138,10 +138,12 @@ class Ensemble(Retriever):
         return Scores(levels_LQB, valid_LB, self.late(levels_LQB, valid_LB))
 
     @torch.no_grad()
-    def mean_temperature(self) -> None:
-        """Take the members' mean temperature, for calibration."""
-        scales = torch.stack([member.contrast.log_scale for member in self._members()])
-        self.contrast.log_scale.copy_(scales.mean())
+    def mean_temperature(self, known_L: Tensor) -> None:
+        """Take, for calibration, the mean temperature of the members whose level (L,) somebody
+        has: the others had nothing to learn theirs from."""
+        scales_L = torch.stack([member.contrast.log_scale for member in self._members()])
+        if known_L.any():
+            self.contrast.log_scale.copy_(scales_L[known_L.to(scales_L.device)].mean())
 
     def _members(self) -> list[M2HF]:
         return [member for member in self.members.values() if isinstance(member, M2HF)]

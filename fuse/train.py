@@ -213,9 +213,9 @@ class _Run:
 
     def _calibrate(self, model: Retriever) -> None:
         """Fit the late fusion on one caption of each validation video."""
-        if isinstance(model, Ensemble):
-            model.mean_temperature()
         scores = score_gallery(model, self.store, self.val, self.device)
+        if isinstance(model, Ensemble):
+            model.mean_temperature(torch.from_numpy(scores.valid_LV.any(axis=1)))
         queries = self.val.one_query_each(scores.asked_Q)[:_CALIBRATION_VIDEOS]
         videos = self.val.video_of_query[queries]
         levels = torch.from_numpy(scores.levels_LQV[:, queries][:, :, videos]).to(self.device)

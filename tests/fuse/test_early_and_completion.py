@@ -2,19 +2,15 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from m2hf.fuse.completion import COMPLETIONS, Completed
 from m2hf.fuse.config import CompletionConfig, FusionConfig, ModelConfig
 from m2hf.fuse.early import EARLY_FORMS, AddFusion, ConcatFusion
-from m2hf.fuse.evaluate import evaluate
 from m2hf.fuse.levels import completion_regret
 from m2hf.fuse.model import M2HF
-from m2hf.fuse.similarity import SimilarityFile
 from m2hf.fuse.tokens import Tokens
-from m2hf.fuse.train import train
 
 MODEL = ModelConfig(width=16, heads=2, dropout=0.0)
 WIDTHS = {"frames": 8, "captions": 8, "audio": 6, "motion": 6, "text": 8}
@@ -133,21 +129,3 @@ def test_regret_of_a_modality_that_is_missing_everywhere_is_zero() -> None:
     assert regret is not None
     assert float(regret.detach()) == 0.0
     assert completion_regret({"visual": levels["visual"]}) is None
-
-
-@pytest.mark.parametrize("mode", list(COMPLETIONS))
-@pytest.mark.parametrize("scoring", ["mean", "wti"])
-def test_it_trains_without_any_audio_and_without_any_text(
-    silent: Any, short: FusionConfig, tmp_path: Any, mode: str, scoring: str
-) -> None:
-    config = FusionConfig(
-        **short.model_dump(exclude={"completion", "scoring"}),
-        completion={"mode": mode},
-        scoring=scoring,
-    )
-    train(silent.manifest, silent.store, tmp_path, config)
-    file = SimilarityFile.read(evaluate(silent.manifest, silent.store, tmp_path))
-    assert all(np.isfinite(matrix).all() for matrix in file.scores.values())
-    assert not file.masks["text"].any()
-    same = np.array_equal(file.scores["audio_visual"], file.scores["visual"])
-    assert same == (mode == "fallback")

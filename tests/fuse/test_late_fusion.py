@@ -68,3 +68,25 @@ def test_one_level_keeps_its_order() -> None:
     valid = torch.ones(1, 6, dtype=torch.bool)
     late.calibrate(scores, valid, torch.eye(6, dtype=torch.bool), ContrastiveLoss())
     assert torch.equal(late(scores, valid).argsort(), scores[0].argsort())
+
+
+def test_what_a_level_is_worth_is_learned_only_where_some_lack_it() -> None:
+    """Else the loss is blind to the bias, which must not wander, or a video that lacks the
+    level elsewhere would be ranked by rounding errors."""
+    for missing, flat in ((0.0, [True, True]), (0.5, [True, False]), (1.0, [True, True])):
+        late = AffineCalibration(2)
+        scores, valid = levels(np.random.default_rng(1), 80, missing)
+        late.calibrate(scores, valid, torch.eye(80, dtype=torch.bool), ContrastiveLoss())
+        assert (late.bias_L == 0).tolist() == flat
+
+
+def test_a_level_that_nobody_has_changes_nothing_of_the_fit() -> None:
+    scores, valid = levels(np.random.default_rng(2), 80, 0.3)
+    positives, loss = torch.eye(80, dtype=torch.bool), ContrastiveLoss()
+    two, three = AffineCalibration(2), AffineCalibration(3)
+    two.calibrate(scores, valid, positives, loss)
+    nobody = torch.zeros(1, 80, dtype=torch.bool)
+    more = torch.cat([scores, -torch.ones(1, 80, 80)])
+    three.calibrate(more, torch.cat([valid, nobody]), positives, loss)
+    torch.testing.assert_close(three.slope_L[:2], two.slope_L, rtol=0, atol=1e-5)
+    torch.testing.assert_close(three.bias_L[:2], two.bias_L, rtol=0, atol=1e-5)
