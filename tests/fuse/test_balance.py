@@ -91,6 +91,81 @@ def test_gradcheck_of_the_contribution_loss() -> None:
     assert torch.autograd.gradcheck(loss, values.clone().requires_grad_())
 
 
+def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Scores (3, 4, 5), validity (3, 5) and positives (4, 5), the last level known nowhere."""
+    torch.manual_seed(seed)
+    valid = torch.rand(3, 5) > 0.3
+    valid[2] = False
+    positives = torch.tensor([0, 0, 2, 4])[:, None] == torch.arange(5)
+    return torch.randn(3, 4, 5, dtype=torch.float64), valid, positives
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_contributions_in_loops(seed: int) -> None:
+    scores, valid, positives = drawn(seed)
+    late = AffineCalibration(3).double()
+    with torch.no_grad():
+        late.slope_L.normal_()
+    late.deviation_L.uniform_(0.5, 2.0)
+    given = contributions(scores, valid, positives, late, torch.tensor(7.0))
+    shares = [0.0] * 3
+    pairs = positives.nonzero().tolist()
+    for pair, (q, v) in enumerate(pairs):
+        raw = []
+        for level in range(3):
+            slope = 7 * softplus(float(late.slope_L[level].detach())) / late.deviation_L[level]
+            known = [float(scores[level, q, b]) for b in range(5) if valid[level, b]]
+            mean = sum(known) / max(1, len(known))
+            expected = float(slope) * (float(scores[level, q, v]) - mean)
+            assert float(given.values[level, pair]) == pytest.approx(expected, abs=1e-9)
+            assert bool(given.known[level, pair]) == bool(valid[level, v])
+            raw.append(softplus(expected) if valid[level, v] else 0.0)
+        for level in range(3):
+            shares[level] += raw[level] / (sum(raw) or 1.0)
+    counts = [sum(bool(valid[level, v]) for _, v in pairs) for level in range(3)]
+    means = [share / max(1, count) for share, count in zip(shares, counts, strict=True)]
+    assert given.mean_share.tolist() == pytest.approx(means)
+    scales = Balance(3, BalanceConfig(form="gradient", gamma=0.7)).gradient_scales(given)
+    seen = sum(count > 0 for count in counts)
+    for level in range(3):
+        others = (sum(means) - means[level]) / max(1, seen - 1)
+        ahead = max(0.0, means[level] / max(others, 1e-6) - 1) if seen > 1 else 0.0
+        assert float(scales[level]) == pytest.approx(1 - math.tanh(0.7 * ahead))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_each_form_adds_in_loops_and_its_gradients(form: Any) -> None:
+    torch.manual_seed(1)
+    balance = Balance(3, BalanceConfig(form=form, gamma=0.7)).double()
+    for epoch in ([4.0, 2.0, 3.0], [1.0, 1.9, 0.0]):
+        balance.end_epoch(torch.tensor(epoch))
+    losses = torch.tensor([3.0, 5.0, 2.0], dtype=torch.float64, requires_grad=True)
+    seen = torch.tensor([True, True, False])
+    values = torch.randn(3, 4, dtype=torch.float64)
+    known = torch.tensor([[True] * 4, [True, False, True, True], [False] * 4])
+    spread = torch.tensor([0.5, -0.2, 7.0], dtype=torch.float64, requires_grad=True)
+
+    def added(x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        given = {"log_variance_L": s} if form == "uncertainty" else {}
+        inputs = (x, seen, Contributions(values, known), 0.1)
+        found: torch.Tensor = torch.func.functional_call(balance, given, inputs)
+        return found
+
+    expected = 0.0
+    fall = [math.exp(1 / 4 / 2), math.exp(1.9 / 2 / 2)]
+    for level in range(2):
+        loss, s = float(losses[level].detach()), float(spread[level].detach())
+        expected += 0.1 * loss
+        if form == "dwa":
+            expected += 0.1 * 0.7 * (2 * fall[level] / sum(fall) - 1) * loss
+        if form == "uncertainty":
+            expected += 0.1 * 0.7 * ((math.exp(-s) - 1) * loss + s)
+    if form == "contribution":
+        expected += 0.7 * float(contribution_loss(Contributions(values, known)))
+    assert float(added(losses, spread).detach()) == pytest.approx(expected)
+    assert torch.autograd.gradcheck(added, (losses, spread))
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_gamma_zero_is_no_balance(form: Any) -> None:
     losses, seen = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([True, True, False])

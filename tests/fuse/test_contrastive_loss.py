@@ -61,3 +61,22 @@ def test_temperature_starts_at_a_twentieth_and_is_bounded() -> None:
     with torch.no_grad():
         loss.log_scale.fill_(50.0)
     assert loss.scale.item() == pytest.approx(100.0)
+
+
+def test_gradients_in_scores_and_temperature() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    positives = torch.tensor([0, 0, 1, 2, 3])[:, None] == torch.arange(4)
+    valid = torch.tensor([True, True, True, False])
+    loss = ContrastiveLoss().double()
+    for scale in (1.5, 1000.0):  # free, and at its bound
+        start = torch.tensor(math.log(scale), dtype=torch.float64, requires_grad=True)
+
+        def value(x: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
+            given = {"log_scale": log_scale}
+            found: torch.Tensor = torch.func.functional_call(loss, given, (x, positives, valid))
+            return found
+
+        assert torch.autograd.gradcheck(value, (scores, start))
+        expected = by_definition(min(scale, 100) * scores.detach()[:, :3], positives[:, :3])
+        assert float(value(scores, start).detach()) == pytest.approx(expected)

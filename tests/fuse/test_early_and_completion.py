@@ -8,7 +8,7 @@ import torch
 from m2hf.fuse.completion import COMPLETIONS, Completed
 from m2hf.fuse.config import CompletionConfig, FusionConfig, ModelConfig
 from m2hf.fuse.early import EARLY_FORMS, AddFusion, ConcatFusion
-from m2hf.fuse.levels import completion_regret
+from m2hf.fuse.levels import LevelTokens, completion_regret
 from m2hf.fuse.model import M2HF
 from m2hf.fuse.tokens import Tokens
 
@@ -129,3 +129,23 @@ def test_regret_of_a_modality_that_is_missing_everywhere_is_zero() -> None:
     assert regret is not None
     assert float(regret.detach()) == 0.0
     assert completion_regret({"visual": levels["visual"]}) is None
+
+
+def test_the_regret_of_all_levels_in_loops_and_its_gradients() -> None:
+    torch.manual_seed(0)
+    one, other = (torch.rand(4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    known = [torch.tensor([True, False, True, True]), torch.tensor([False] * 4)]
+    item = tokens([1] * 4, 2)
+
+    def regret(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        levels = {
+            name: LevelTokens(item, item.present, item.present, value, where)
+            for name, value, where in zip("ab", (a, b), known, strict=True)
+        }
+        found = completion_regret({**levels, "plain": LevelTokens(item, item.present)})
+        assert found is not None
+        return found
+
+    expected = sum(float(one[i].detach()) for i in (0, 2, 3)) / 3
+    assert float(regret(one, other).detach()) == pytest.approx(expected)
+    assert torch.autograd.gradcheck(regret, (one, other))

@@ -4,9 +4,10 @@ Text is a level of its own: where no video has it, the fused score is the late f
 remaining levels, by every rule, and an ensemble is the ensemble without that level.
 
 Audio is fused into frames: under `fallback` the level of a model trained end to end is the visual
-one to the bit, so that the fused score is a function of the remaining levels. By the affine rule the two speak as one whose
-slope and bias are the sums; `max` and `best_rank` don't hear the second; the sums count visual
-twice. `token` and `predict` put something learned in its place, and promise no such thing.
+one to the bit, so that the fused score is a function of the remaining levels. By the affine rule
+the two speak as one whose slope and bias are the sums; `max` and `best_rank` don't hear the
+second; the sums count visual twice. `token` and `predict` put something learned in its place,
+and promise no such thing.
 """
 
 from dataclasses import fields
