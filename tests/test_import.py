@@ -305,11 +305,12 @@ def test_names_of_streams(manifest: Manifest, tmp_path: Path) -> None:
             import_streams(manifest, tmp_path / "store", {name: tmp_path}, None)
 
 
-SEEN, DEPTH, LATENT = 24, 9, 6
+SEEN, SAID, DEPTH, LATENT = 20, 12, 9, 6
 
 
 def foreign(root: Path) -> Path:
-    """What a user brings: a manifest, frames and captions of width 24, audio and depth of 9."""
+    """What a user brings: a manifest, frames of width 20, captions with tokens of width 12,
+    audio and depth of width 9."""
     rng = np.random.default_rng(3)
     splits: dict[Split, int] = {"train": 40, "val": 10, "test": 12}
     rows = tuple(
@@ -319,7 +320,7 @@ def foreign(root: Path) -> Path:
     )
     manifest = Manifest(Card(name="mine", protocol="one_caption"), rows)
     manifest.save(root / "manifest")
-    look, far = rng.normal(size=(LATENT, SEEN)), rng.normal(size=(LATENT, DEPTH))
+    look, say, far = (rng.normal(size=(LATENT, width)) for width in (SEEN, SAID, DEPTH))
     latent = rng.normal(size=(len(rows), LATENT))
     ids = [row.id for row in rows]
     frames = {i: z @ look + rng.normal(size=(3, SEEN)) for i, z in zip(ids, latent, strict=True)}
@@ -331,12 +332,18 @@ def foreign(root: Path) -> Path:
         root / "captions.npz",
         ids=np.array([f"{i}#0" for i in ids]),
         texts=np.array(["words"] * len(ids)),
-        sentence=latent @ look,
+        sentence=latent @ say,
+        tokens=np.repeat(latent @ say, 2, axis=0) + rng.normal(size=(2 * len(ids), SAID)),
+        token_offset=2 * np.arange(len(ids) + 1),
     )
     return root
 
 
 LEVELS = """
+[fuse]
+project = ["frames", "depth"]
+scoring = "wti"
+
 [fuse.streams]
 frames = "vit"
 depth = "depth"
@@ -345,6 +352,9 @@ audio = "sound"
 [fuse.levels.depth_visual]
 stream = "depth"
 fusion = "append"
+
+[fuse.levels.depth]
+stream = "depth"
 
 [fuse.levels.motion_visual]
 enabled = false
@@ -363,7 +373,8 @@ batch_size = 16
 
 
 def test_import_train_eval(m2hf: Any, tmp_path: Path) -> None:
-    """Foreign features train without our extraction: a level more, two fewer, by config alone."""
+    """Foreign features, of widths and spaces of their own, train without our extraction: two
+    levels more and two fewer, by config alone."""
     foreign(tmp_path)
     (tmp_path / "recipe.toml").write_text(LEVELS, encoding="utf-8")
     paths = ("--manifest", "manifest", "--store", "store")
@@ -380,12 +391,20 @@ def test_import_train_eval(m2hf: Any, tmp_path: Path) -> None:
     verified = m2hf("verify", *paths, "--json", cwd=tmp_path)
     assert json.loads(verified.stdout)["items"] == 62 * 3 + 31
     run = ("--run", "run", "--config", "recipe.toml")
+    refused = m2hf("train", *paths, *run, "--set", 'fuse.project=["depth"]', cwd=tmp_path)
+    assert refused.returncode == 2
+    assert f"of width {SEEN} and captions are" in refused.stderr
+    assert """--set 'fuse.project=["depth", "frames"]'""" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
     trained = m2hf("train", *paths, *run, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
+    assert "audio: no entry for 25 of 50 training and validation videos" in trained.stdout
+    assert "fuse.train.videos=intersection trains without them" in trained.stdout
     scored = m2hf("eval", *paths, "--run", "run", cwd=tmp_path)
     assert scored.returncode == 0, scored.stderr
     table = m2hf("tables", "run/similarity.h5", cwd=tmp_path).stdout
-    assert "depth_visual" in table
+    assert "| depth_visual |" in table
+    assert "| depth |" in table
     assert "motion_visual" not in table
     assert UNTIMED in table
 

@@ -1,12 +1,14 @@
 """Streams that know other videos than the manifest: named, left out when asked, refused if none."""
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from m2hf.cli.fuse import train as command
 from m2hf.errors import UsageError
 from m2hf.features import Features
 from m2hf.fuse.baselines import baselines
@@ -53,6 +55,15 @@ def asked(short: FusionConfig, videos: str) -> FusionConfig:
     )
 
 
+def flat(section: dict[str, Any], under: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys as after --set, with their values."""
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{under}{key}.")
+        else:
+            yield f"{under}{key}", value
+
+
 def test_all_videos_train_and_what_lacks_an_entry_is_named(
     with_depth: Any, short: FusionConfig, tmp_path: Path
 ) -> None:
@@ -67,12 +78,17 @@ def test_all_videos_train_and_what_lacks_an_entry_is_named(
 
 
 def test_the_intersection_only_when_asked(
-    with_depth: Any, short: FusionConfig, tmp_path: Path
+    with_depth: Any, short: FusionConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus = with_depth(KNOWN)
-    done = train(corpus.manifest, corpus.store, tmp_path / "run", asked(short, "intersection"))
-    assert (done.train_videos, done.lost, done.left_out) == (30, 30, 0)
-    assert (done.train_captions, done.val_videos) == (60, 12)
+    corpus.manifest.save(tmp_path / "manifest")
+    settings = asked(short, "intersection").model_dump(mode="json")
+    overrides = [f"fuse.{key}={json.dumps(value)}" for key, value in flat(settings)]
+    command(tmp_path / "manifest", corpus.store, tmp_path / "run", set_=overrides)
+    said = capsys.readouterr().out
+    assert "trained on 60 captions of 30 videos" in said
+    assert "depth: no entry for 42 of 72 training and validation videos" in said
+    assert "train001, train003, train005, ...\n30 training videos left out" in said
     store = FeatureStore.open(corpus.store, "synthetic", asked(short, "all"))
     rows = corpus.manifest.split("train")
     chosen = TrainingSet.of(rows, store, asked(short, "intersection"))
