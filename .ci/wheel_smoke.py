@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFTOVERS = [".*", "build", "dist", "demo", "*.egg-info", "__pycache__"]
-LIGHT = ["h5py", "numpy", "pydantic", "rich", "tomli-w", "typer"]
+LIGHT = ["h5py", "jinja2", "numpy", "pydantic", "rich", "tomli-w", "typer"]
 SMOKE = """
 import importlib.util
 import m2hf.shard, m2hf.manifest, m2hf.ledger, m2hf.cli.app, m2hf.cli.recipe
@@ -28,6 +28,9 @@ assert importlib.util.find_spec("torch") is None
 assert (files("m2hf.extract") / "m2hf-tiny.json").is_file()
 assert load_recipe(Path("demo"), [])[0].extract.encoder.model == "m2hf-tiny"
 assert "site-packages" in m2hf.shard.__file__, m2hf.shard.__file__
+import m2hf.fuse.formats, m2hf.fuse.matrix_table
+from m2hf.fuse.table import Table
+assert m2hf.fuse.formats.render(Table(()), ".html").startswith("<!doctype html>")
 """
 
 

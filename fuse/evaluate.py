@@ -1,9 +1,11 @@
 """Score a split with a trained checkpoint and write the similarity file."""
 
 from pathlib import Path
+from typing import Any
 
 from m2hf.errors import MismatchError
 from m2hf.fuse import checkpoint
+from m2hf.fuse.chain import shards_sha256
 from m2hf.fuse.checkpoint import CheckpointHeader
 from m2hf.fuse.config import CAPTIONS, LATE_FUSION, FusionConfig
 from m2hf.fuse.devices import repeatable
@@ -11,7 +13,9 @@ from m2hf.fuse.gallery import Gallery, score_gallery
 from m2hf.fuse.similarity import FILE_NAME, SimilarityFile
 from m2hf.fuse.store import FeatureStore
 from m2hf.keys import sha256_file
+from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, Split
+from m2hf.shard import Shard
 
 # What a checkpoint's weights depend on, beside its levels.
 _BUILT = ("project", "model", "scoring", "completion", "strategy")
@@ -41,6 +45,7 @@ def evaluate(
     with repeatable(config) as device:
         scores = score_gallery(model.to(device), store, gallery, device)
     names = model.level_names
+    declared = manifest.card.splits.get(split)
     SimilarityFile(
         dataset=manifest.card.name,
         benchmark=manifest.card.benchmark,
@@ -48,15 +53,17 @@ def evaluate(
         manifest=manifest.digest,
         checkpoint=sha256_file(path),
         trained_on=header.dataset,
-        streams=_streams(store, gallery),
+        streams=_streams(store, gallery, StoreLayout(store_root, manifest.card.name)),
         config=config.model_dump(mode="json"),
         flags=_flags(store, header),
         missing=gallery.missing(store),
+        declared=declared.model_dump() if declared else {},
         query_ids=gallery.query_ids,
         video_ids=gallery.video_ids,
         video_of_query=gallery.video_of_query,
         scores=dict(zip(names, scores.levels_LQV, strict=True)) | {LATE_FUSION: scores.fused_QV},
         masks=dict(zip(names, scores.valid_LV, strict=True)),
+        present={role: store[role].present(gallery.video_ids) for role in store.video_roles},
     ).write(run_dir / FILE_NAME)
     return run_dir / FILE_NAME
 
@@ -81,14 +88,22 @@ def _resolve(path: Path, header: CheckpointHeader, given: FusionConfig | None) -
     return trained.model_copy(update={name: getattr(given, name) for name in run})
 
 
-def _streams(store: FeatureStore, gallery: Gallery) -> dict[str, dict[str, str]]:
+def _streams(
+    store: FeatureStore, gallery: Gallery, layout: StoreLayout
+) -> dict[str, dict[str, Any]]:
     used = {}
     for role, info in store.info.items():
         ids = gallery.query_ids if role == CAPTIONS else gallery.video_ids
+        header = Shard.open(next(layout.shards(info.name))).header
         used[role] = {
             "stream": info.name,
             "fingerprint": info.fingerprint,
             "digest": store[role].digest(ids),
+            "shards": shards_sha256(layout, info.name),
+            "extractor": header.extractor,
+            "revision": header.revision,
+            "config": dict(header.config),
+            "weights": dict(header.weights),
         }
     return used
 

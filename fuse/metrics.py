@@ -5,25 +5,45 @@ expectation over that order, with the best and the worst order beside it, and a 
 expectation too: 1 + better + ties / 2. A constant row, which is what a missing modality gives,
 is then worth what guessing is worth. Every query counts, and NaN is an error (design 7).
 
-Q queries (captions), V videos (the gallery).
+Scores are read a few rows at a time, so a mapped file, or rows that are made when they are
+asked for, are never in memory as a whole.
+
+Q queries (captions), V videos (the gallery), N queries of one direction.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 KS = (1, 5, 10, 50)
 SUM_KS = (1, 5, 10)  # the three terms of RSum
+DIRECTIONS = ("t2v", "v2t")
+
+_CHUNK = 1 << 20  # scores at a time
+_ROWS = 255  # and rows at a time, so that a column's count fits a byte
+
+
+class Scores(Protocol):
+    """A matrix (Q, V) that is read by slices of rows: an array, mapped, or made on demand."""
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """(Q, V)."""
+
+    def __getitem__(self, rows: slice, /) -> FloatArray:
+        """(rows, V)."""
 
 
 @dataclass(frozen=True)
-class Recall:
-    """R@K in percent: expected over random order of ties, and with the worst and best order."""
+class Spread:
+    """A number under ties: expected over their random order, and with the worst and best order."""
 
     expected: float
     worst: float
@@ -40,25 +60,32 @@ class Ranks:
     """Where the right answer of each of N queries lies.
 
     better: candidates above it; ties: other candidates level with it; own: right answers that
-    share its score, 1 unless a query has several right answers. All (N,) integers.
+    share its score, 1 unless a query has several right answers; video: the video that the query
+    belongs to (T2V) or is (V2T). All (N,) integers.
     """
 
     better: IntArray
     ties: IntArray
     own: IntArray
+    video: IntArray
 
     @property
     def expected(self) -> FloatArray:
         """(N,) mean rank over random order: the first of `own` among `ties` others."""
         return 1 + self.better + self.ties / (self.own + 1)
 
-    def recall(self, k: int) -> Recall:
-        """R@k over all N queries."""
+    def of_videos(self, chosen_V: BoolArray) -> "Ranks":
+        """The queries whose video is chosen; the candidates stay what they were."""
+        keep = chosen_V[self.video]
+        return Ranks(self.better[keep], self.ties[keep], self.own[keep], self.video[keep])
+
+    def recall(self, k: int) -> Spread:
+        """R@k in percent over all N queries."""
         worst = self.better + self.ties < k
         best = self.better < k
-        return Recall(*(100 * float(np.mean(x)) for x in (self._hit_share(k), worst, best)))
+        return Spread(*(100 * float(np.mean(x)) for x in (self.hit_share(k), worst, best)))
 
-    def _hit_share(self, k: int) -> FloatArray:
+    def hit_share(self, k: int) -> FloatArray:
         """(N,) probability that the best right answer is among the first k.
 
         It is not exactly if all of the k - better places left go to others:
@@ -78,9 +105,19 @@ class RetrievalMetrics:
 
     queries: int
     candidates: int
-    recall: dict[int, Recall]
-    median_rank: float
-    mean_rank: float
+    recall: dict[int, Spread]
+    median: Spread
+    mean: Spread
+
+    @property
+    def median_rank(self) -> float:
+        """MdR, of expected ranks."""
+        return self.median.expected
+
+    @property
+    def mean_rank(self) -> float:
+        """MnR, of expected ranks."""
+        return self.mean.expected
 
     @property
     def recall_sum(self) -> float:
@@ -92,74 +129,115 @@ class RetrievalMetrics:
         """Summarise; raises ValueError where there is no query."""
         if not len(ranks.better):
             raise ValueError("no queries: a metric over nothing is undefined")
+        orders = (ranks.expected, 1 + ranks.better + ranks.ties, 1 + ranks.better)
         return cls(
             queries=len(ranks.better),
             candidates=candidates,
             recall={k: ranks.recall(k) for k in KS},
-            median_rank=float(np.median(ranks.expected)),
-            mean_rank=float(np.mean(ranks.expected)),
+            median=Spread(*(float(np.median(order)) for order in orders)),
+            mean=Spread(*(float(np.mean(order)) for order in orders)),
         )
 
 
-def t2v_ranks(scores_QV: FloatArray, video_of_query: IntArray) -> Ranks:
+def t2v_ranks(scores_QV: Scores, video_of_query: IntArray) -> Ranks:
     """Rank of each query's video among all V videos; several queries may share a video.
 
     Raises ValueError for NaN and for an index or a shape that doesn't fit.
     """
-    _check(scores_QV, video_of_query)
-    own_Q1 = np.take_along_axis(scores_QV, video_of_query[:, None], axis=1)
-    better = (scores_QV > own_Q1).sum(axis=1)
-    ties = (scores_QV == own_Q1).sum(axis=1) - 1
-    return Ranks(better, ties, np.ones_like(better))
+    check_answers(scores_QV.shape, video_of_query)
+    better, ties = np.empty((2, len(video_of_query)), dtype=np.int64)
+    for part, rows_QV in row_chunks(scores_QV):
+        own_Q1 = _own(rows_QV, video_of_query[part])[:, None]
+        better[part] = _count(rows_QV > own_Q1, axis=1)
+        ties[part] = _count(rows_QV == own_Q1, axis=1) - 1
+    return Ranks(better, ties, np.ones_like(better), video_of_query)
 
 
-def v2t_ranks(scores_QV: FloatArray, video_of_query: IntArray) -> Ranks:
-    """Rank of each captioned video's best own caption among the captions of other videos.
+def v2t_ranks(scores_QV: Scores, video_of_query: IntArray) -> Ranks:
+    """Rank of each captioned video's best own caption among the captions of other videos, in
+    the order of the videos.
 
     A video's other captions are right answers, not competitors, so they take no place. Where
     m own captions share the best score with t captions of other videos, the first own one comes
     after t / (m + 1) of them on average. Videos without a caption are not queries here.
     Raises ValueError for NaN and for an index or a shape that doesn't fit.
     """
-    _check(scores_QV, video_of_query)
-    counts = [_best_own(scores_QV[:, v], own) for v, own in _captions(video_of_query)]
-    better, ties, own = np.array(counts, dtype=np.int64).reshape(-1, 3).T
-    return Ranks(better, ties, own)
+    check_answers(scores_QV.shape, video_of_query)
+    videos, group_Q = np.unique(video_of_query, return_inverse=True)
+    chunks = row_chunks(scores_QV)
+    own_Q = np.concatenate(
+        [np.empty(0), *(_own(rows_QV, video_of_query[part]) for part, rows_QV in chunks)]
+    )
+    best_N = np.full(len(videos), -np.inf)
+    np.maximum.at(best_N, group_Q, own_Q)
+    own = np.bincount(group_Q[own_Q == best_N[group_Q]], minlength=len(videos))
+    better, level = np.zeros((2, len(videos)), dtype=np.int64)
+    everyone = len(videos) == scores_QV.shape[1]
+    for _, rows_QV in row_chunks(scores_QV):
+        rows_QN = rows_QV if everyone else rows_QV[:, videos]
+        best = best_N.astype(rows_QN.dtype)  # exact: it is one of these scores
+        better += _count(rows_QN > best, axis=0)
+        level += _count(rows_QN == best, axis=0)
+    return Ranks(better, level - own, own, videos)
 
 
-def text_to_video(scores_QV: FloatArray, video_of_query: IntArray) -> RetrievalMetrics:
+def v2t_group_ranks(scores_QV: Scores, video_of_query: IntArray) -> Ranks:
+    """The other rule for several captions: a video ranks the videos by their best caption, as
+    CLIP4Clip's code does for MSVD, so that a candidate is a group of captions and not one.
+
+    With one caption a video it is `v2t_ranks`. Raises as `v2t_ranks`.
+    """
+    check_answers(scores_QV.shape, video_of_query)
+    videos, group_Q = np.unique(video_of_query, return_inverse=True)
+    groups_NV = np.full((len(videos), scores_QV.shape[1]), -np.inf)
+    for part, rows_QV in row_chunks(scores_QV):
+        order = np.argsort(group_Q[part], kind="stable")
+        groups, starts = np.unique(group_Q[part][order], return_index=True)
+        highest = np.maximum.reduceat(rows_QV[order], starts, axis=0)
+        groups_NV[groups] = np.maximum(groups_NV[groups], highest)
+    return v2t_ranks(groups_NV, videos)
+
+
+def text_to_video(scores_QV: Scores, video_of_query: IntArray) -> RetrievalMetrics:
     """T2V: every query ranks the V videos."""
     return RetrievalMetrics.of(t2v_ranks(scores_QV, video_of_query), scores_QV.shape[1])
 
 
-def video_to_text(scores_QV: FloatArray, video_of_query: IntArray) -> RetrievalMetrics:
+def video_to_text(scores_QV: Scores, video_of_query: IntArray) -> RetrievalMetrics:
     """V2T: every captioned video ranks the Q captions; see `v2t_ranks` for the rule."""
     return RetrievalMetrics.of(v2t_ranks(scores_QV, video_of_query), scores_QV.shape[0])
 
 
-def _captions(video_of_query: IntArray) -> Iterator[tuple[int, IntArray]]:
-    """Each captioned video with the indices of its captions."""
-    order = np.argsort(video_of_query, kind="stable")
-    videos, starts = np.unique(video_of_query[order], return_index=True)
-    yield from zip(videos.tolist(), np.split(order, starts)[1:], strict=True)
+def row_chunks(scores_QV: Scores) -> Iterator[tuple[slice, FloatArray]]:
+    """Some rows at a time, with where they lie; raises ValueError at the first NaN."""
+    queries, videos = scores_QV.shape
+    rows = min(max(_CHUNK // max(videos, 1), 1), _ROWS)
+    for start in range(0, queries, rows):
+        part = slice(start, min(start + rows, queries))
+        rows_QV = scores_QV[part]
+        if np.isnan(rows_QV).any():
+            row, column = np.argwhere(np.isnan(rows_QV))[0]
+            raise ValueError(f"row {start + row}, column {column} is NaN, which has no rank")
+        yield part, rows_QV
 
 
-def _best_own(scores_Q: FloatArray, own: IntArray) -> tuple[int, int, int]:
-    best = scores_Q[own].max()
-    tied_own = int((scores_Q[own] == best).sum())
-    better = int((scores_Q > best).sum())
-    ties = int((scores_Q == best).sum()) - tied_own
-    return better, ties, tied_own
-
-
-def _check(scores_QV: FloatArray, video_of_query: IntArray) -> None:
-    if scores_QV.ndim != 2 or video_of_query.shape != (len(scores_QV),):
+def check_answers(shape: tuple[int, ...], video_of_query: IntArray) -> None:
+    """Raises ValueError unless scores of this shape have a video for each query."""
+    if len(shape) != 2 or video_of_query.shape != (shape[0],):
         raise ValueError(
-            f"expected scores (Q, V) and an index (Q,), "
-            f"got {scores_QV.shape} and {video_of_query.shape}"
+            f"expected scores (Q, V) and an index (Q,), got {shape} and {video_of_query.shape}"
         )
-    videos = scores_QV.shape[1]
-    if len(video_of_query) and not (0 <= video_of_query.min() <= video_of_query.max() < videos):
-        raise ValueError(f"a query names a video outside 0..{videos - 1}")
-    if np.isnan(scores_QV).any():
-        raise ValueError(f"{int(np.isnan(scores_QV).sum())} scores are NaN; a NaN has no rank")
+    if len(video_of_query) and not (0 <= video_of_query.min() <= video_of_query.max() < shape[1]):
+        raise ValueError(f"a query names a video outside 0..{shape[1] - 1}")
+
+
+def _own(rows_QV: FloatArray, video_of_query: IntArray) -> FloatArray:
+    own: FloatArray = rows_QV[np.arange(len(rows_QV)), video_of_query]
+    return own
+
+
+def _count(flags: BoolArray, axis: int) -> IntArray:
+    """How many are True along `axis`. numpy adds bytes much faster than it widens booleans."""
+    narrow = np.min_scalar_type(flags.shape[axis])
+    count: IntArray = np.add.reduce(flags.view(np.uint8), axis=axis, dtype=narrow).astype(np.int64)
+    return count

@@ -7,14 +7,20 @@ It is all that tables read. Equal inputs give equal bytes: no clocks, no hosts, 
     scores/<level> (Q, V)             float32; -1 where a video is out of the level
     scores/late_fusion (Q, V)         float32; videos that no level knows lie below all others
     masks/<level> (V,)                bool: whether the level says anything of the video
+    present/<role> (V,)               bool: whether the video has features of this stream
+    bank/<level or late_fusion> (B, V)   float32, optional: a querybank, training queries against
+                                      these videos
 
 Root attributes: schema, version, dataset, benchmark, split, manifest, checkpoint, trained_on
-as text; levels, streams, config, flags, missing as JSON.
+as text; levels, roles, streams, config, flags, missing, declared as JSON.
+
+What is in the file follows from the shards, the captions and the config, and it holds their
+digests; so the sha256 of the file is the digest of all that its numbers were made from.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,25 +31,29 @@ from numpy.typing import NDArray
 from m2hf.atomic import atomic_write
 from m2hf.errors import UsageError
 from m2hf.fuse.config import LATE_FUSION
-from m2hf.hdf5 import check_schema, fixed_strings, read_strings
+from m2hf.hdf5 import check_schema, fixed_strings, map_dataset, read_strings
 from m2hf.keys import canonical_json
 
 SCHEMA = "m2hf.similarity"
-VERSION = 1
+VERSION = 2
 FILE_NAME = "similarity.h5"
 
 _TEXT = ("dataset", "benchmark", "split", "manifest", "checkpoint", "trained_on")
-_JSON = ("streams", "config", "flags", "missing")
+_JSON = ("streams", "config", "flags", "missing", "declared")
+_ROWS = 256  # of a matrix, checked at a time
 
 
 @dataclass(frozen=True, eq=False)
 class SimilarityFile:
     """What the file holds.
 
-    scores: by level in the order of the table, then late_fusion; masks: by level;
+    scores: by level in the order of the table, then late_fusion; masks: by level; present: by
+    role of a stream of videos; bank: by level, where there is a querybank.
     manifest, checkpoint: sha256; trained_on: name of the training dataset; streams: by role
-    {stream, fingerprint, digest of the items used}; config: the resolved fusion config;
-    flags: by role; missing: by role, how many videos (or queries) have no features.
+    {stream, fingerprint, digest of the items used, shards: sha256 of all files of the stream,
+    extractor, config, weights: name -> sha256}; config: the resolved fusion config; flags: by
+    role; missing: by role, how many videos (or queries) have no features; declared: how many
+    videos and captions the dataset's card says the split has, or nothing.
 
     Raises ValueError for arrays that don't fit together and for a score that is NaN.
     """
@@ -54,15 +64,18 @@ class SimilarityFile:
     manifest: str
     checkpoint: str
     trained_on: str
-    streams: Mapping[str, Mapping[str, str]]
+    streams: Mapping[str, Mapping[str, Any]]
     config: Mapping[str, Any]
     flags: Mapping[str, Sequence[str]]
     missing: Mapping[str, int]
+    declared: Mapping[str, int]
     query_ids: tuple[str, ...]
     video_ids: tuple[str, ...]
     video_of_query: NDArray[np.int64]
     scores: Mapping[str, NDArray[np.float32]]
     masks: Mapping[str, NDArray[np.bool_]]
+    present: Mapping[str, NDArray[np.bool_]]
+    bank: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         q, v = len(self.query_ids), len(self.video_ids)
@@ -75,11 +88,17 @@ class SimilarityFile:
         for name, matrix in self.scores.items():
             if matrix.shape != (q, v):
                 raise ValueError(f"scores/{name}: expected ({q}, {v}), got {matrix.shape}")
-            if np.isnan(matrix).any():
-                raise ValueError(f"scores/{name}: {int(np.isnan(matrix).sum())} are NaN")
-        for name, mask in self.masks.items():
-            if mask.shape != (v,):
-                raise ValueError(f"masks/{name}: expected ({v},), got {mask.shape}")
+            _check_no_nan(f"scores/{name}", matrix)
+        for group, masks in (("masks", self.masks), ("present", self.present)):
+            for name, mask in masks.items():
+                if mask.shape != (v,):
+                    raise ValueError(f"{group}/{name}: expected ({v},), got {mask.shape}")
+        for name, matrix in self.bank.items():
+            if name not in self.scores:
+                raise ValueError(f"bank/{name}: a bank for scores that are not there")
+            if matrix.ndim != 2 or matrix.shape[1] != v:
+                raise ValueError(f"bank/{name}: expected (B, {v}), got {matrix.shape}")
+            _check_no_nan(f"bank/{name}", matrix)
 
     def write(self, path: Path) -> None:
         """Write atomically; the file counts only after it was read back."""
@@ -94,24 +113,30 @@ class SimilarityFile:
             for name in _JSON:
                 file.attrs[name] = canonical_json(getattr(self, name))
             file.attrs["levels"] = canonical_json(list(self.masks))
+            file.attrs["roles"] = canonical_json(list(self.present))
             file["query_id"] = fixed_strings(self.query_ids)
             file["video_id"] = fixed_strings(self.video_ids)
             file["video_of_query"] = self.video_of_query.astype("<i8")
             for name, matrix in self.scores.items():
-                file[f"scores/{name}"] = matrix.astype("<f4")
+                file[f"scores/{name}"] = np.asarray(matrix, dtype="<f4")
             for name, mask in self.masks.items():
                 file[f"masks/{name}"] = mask
+            for name, mask in self.present.items():
+                file[f"present/{name}"] = mask
+            for name, matrix in self.bank.items():
+                file[f"bank/{name}"] = np.asarray(matrix, dtype="<f4")
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Raises UsageError for a file that is missing or damaged, SchemaError for one that is
-        no similarity file or of another version."""
+        """Matrices are mapped, not loaded. Raises UsageError for a file that is missing or
+        damaged, SchemaError for one that is no similarity file or of another version."""
         if not path.is_file():
             raise UsageError(f"{path}: no such file; `m2hf eval` writes RUN/{FILE_NAME}")
         try:
             with h5py.File(path, "r") as file:
                 check_schema(path, file, SCHEMA, VERSION, "run `m2hf eval` again")
-                levels = json.loads(file.attrs["levels"])
+                levels, roles = (json.loads(file.attrs[name]) for name in ("levels", "roles"))
+                banks = [name for name in [*levels, LATE_FUSION] if f"bank/{name}" in file]
                 about: dict[str, Any] = {name: str(file.attrs[name]) for name in _TEXT}
                 about |= {name: json.loads(file.attrs[name]) for name in _JSON}
                 return cls(
@@ -119,13 +144,26 @@ class SimilarityFile:
                     query_ids=read_strings(file["query_id"]),
                     video_ids=read_strings(file["video_id"]),
                     video_of_query=file["video_of_query"][:],
-                    scores={name: file[f"scores/{name}"][:] for name in [*levels, LATE_FUSION]},
+                    scores={
+                        name: map_dataset(path, file[f"scores/{name}"])
+                        for name in [*levels, LATE_FUSION]
+                    },
                     masks={name: file[f"masks/{name}"][:] for name in levels},
+                    present={name: file[f"present/{name}"][:] for name in roles},
+                    bank={name: map_dataset(path, file[f"bank/{name}"]) for name in banks},
                 )
         except (OSError, KeyError, ValueError) as error:
             raise UsageError(
                 f"{path}: damaged similarity file ({error}); run `m2hf eval` again"
             ) from error
+
+
+def _check_no_nan(name: str, matrix: NDArray[np.float32]) -> None:
+    for start in range(0, len(matrix), _ROWS):
+        nan = np.isnan(matrix[start : start + _ROWS])
+        if nan.any():
+            row, column = np.argwhere(nan)[0]
+            raise ValueError(f"{name}: row {start + row}, column {column} is NaN")
 
 
 def _verify(path: Path) -> None:

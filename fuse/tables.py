@@ -1,192 +1,220 @@
-"""Tables of retrieval metrics from similarity files, in Markdown and CSV. numpy only.
+"""The table of similarity files: levels and late fusion, subsets, seeds, and the paper's number.
 
-Equal files give equal bytes. A row is a level, the late fusion, or the paper's number; each
-file brings its notes: what it is made of, what is missing, what to be wary of.
+numpy only. Files of one data set and split make one part. In it, runs that differ in the seed
+alone make one block, whose numbers are means; other runs stand one after the other, each under
+what tells it from the others. Equal files give equal tables, wherever and whenever.
 """
 
-import csv
-import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from m2hf.errors import UsageError
-from m2hf.fuse.metrics import Recall, RetrievalMetrics, text_to_video, video_to_text
-from m2hf.fuse.paper import RESULTS, SOURCE, PaperResult, paper_result
+from m2hf.fuse.chain import chain_of
+from m2hf.fuse.config import CAPTIONS, FRAMES, LATE_FUSION
+from m2hf.fuse.metrics import BoolArray
+from m2hf.fuse.paper import RESULTS, PaperResult, paper_result
 from m2hf.fuse.similarity import SimilarityFile
-from m2hf.keys import SHORT, sha256_file
+from m2hf.fuse.table import Block, Flag, Part, Row, Table
+from m2hf.fuse.ways import APART, PostProcessing, RankedWay, Ranking, Way
+from m2hf.keys import SHORT, canonical_json, sha256_file, sha256_hex
 
-KS = (1, 5, 10)
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """One line: `name` is a level, the fusion or the paper; the paper has R@1 alone."""
-
-    name: str
-    t2v: RetrievalMetrics | None = None
-    v2t: RetrievalMetrics | None = None
-    paper: PaperResult | None = None
+SMALLER = "gallery smaller than the protocol's"
+FEWER = "fewer queries than the protocol's"
 
 
 @dataclass(frozen=True)
-class TablePart:
-    """The rows of one similarity file, and the notes that belong to all of them."""
+class SimilarityTable:
+    """How similarity files become a table."""
 
-    title: str
-    rows: tuple[TableRow, ...]
-    notes: tuple[str, ...]
+    post: PostProcessing = field(default_factory=PostProcessing)
+    ranking: Ranking = field(default_factory=Ranking)
 
+    def build(self, paths: Sequence[Path]) -> Table:
+        """Compute every metric; raises UsageError where one is no similarity file, or is given
+        twice."""
+        runs = [_Run.open(path) for path in paths]
+        for place, run in enumerate(runs):
+            if run.digest in [other.digest for other in runs[:place]]:
+                raise UsageError(f"{run.path}: the same file is given twice; each run counts once")
+        parts: dict[str, list[_Run]] = {}
+        for run in runs:
+            parts.setdefault(run.part_key, []).append(run)
+        return Table(tuple(self._part(of) for of in parts.values()))
 
-@dataclass(frozen=True)
-class Table:
-    """One part a file, in the order given."""
-
-    parts: tuple[TablePart, ...]
-
-
-def build(files: Sequence[Path]) -> Table:
-    """Compute every metric of `files`; raises UsageError where one is not a similarity file."""
-    return Table(tuple(_part(path) for path in files))
-
-
-def render(table: Table, suffix: str) -> str:
-    """The table as text of the kind that files with `suffix` hold; raises UsageError for others."""
-    if suffix not in RENDERERS:
-        raise UsageError(f"no table format {suffix!r}; there is {', '.join(RENDERERS)}")
-    return RENDERERS[suffix](table)
-
-
-def _part(path: Path) -> TablePart:
-    file = SimilarityFile.read(path)
-    rows = [
-        TableRow(
-            name,
-            text_to_video(matrix, file.video_of_query),
-            video_to_text(matrix, file.video_of_query),
+    def _part(self, runs: Sequence["_Run"]) -> Part:
+        models: dict[str, list[_Run]] = {}
+        for run in runs:
+            models.setdefault(run.model_key, []).append(run)
+        groups = [sorted(of, key=lambda run: (run.seed, run.digest)) for of in models.values()]
+        labels = _labels([of[0].file.config for of in groups])
+        blocks = [
+            block
+            for of, label in zip(groups, labels, strict=True)
+            for block in self._blocks(of, label)
+        ]
+        notes = [note for run in runs for note in _notes(run)]
+        first = runs[0].file
+        return Part(
+            f"{first.dataset} {first.split}",
+            tuple(blocks),
+            tuple(dict.fromkeys(notes)),
+            _reference(first),
         )
-        for name, matrix in file.scores.items()
-    ]
-    reference, comparable = _reference(file)
-    label = f"M2HF (paper, {reference.benchmark}{'' if comparable else '; not comparable'})"
-    return TablePart(
-        title=f"{file.dataset} {file.split}",
-        rows=(*rows, TableRow(label, paper=reference)),
-        notes=tuple(_notes(path, file, rows, reference, comparable)),
-    )
+
+    def _blocks(self, runs: Sequence["_Run"], label: str) -> Iterator[Block]:
+        """The scores as they are, and apart from them what post-processing makes of them."""
+        file = runs[0].file
+        digests = [run.digest for run in runs]
+        digest = digests[0] if len(runs) == 1 else sha256_hex(canonical_json(digests).encode())
+        chain = {"runs": [chain_of(run.path, run.file) for run in runs]}
+        reference, comparable = _reference(file)
+        ways = [run.ways() for run in runs]
+        ranked = [self.ranking.rank(of, file.video_of_query) for of in zip(*ways, strict=True)]
+        rows = [
+            way.row(reference if comparable and way.name == LATE_FUSION else None) for way in ranked
+        ]
+        rows += _subsets(ranked, file.present)
+        yield Block(label, tuple(rows), digest, chain)
+        made = [list(run.processed(self.post)) for run in runs]
+        apart = [self.ranking.rank(of, file.video_of_query).row() for of in zip(*made, strict=True)]
+        if apart:
+            yield Block(f"{label}; {APART}" if label else APART, tuple(apart), digest, chain)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A similarity file and what decides where it stands."""
+
+    path: Path
+    file: SimilarityFile
+    digest: str
+
+    @classmethod
+    def open(cls, path: Path) -> "_Run":
+        return cls(path, SimilarityFile.read(path), sha256_file(path))
+
+    @property
+    def part_key(self) -> str:
+        file = self.file
+        queries = sha256_hex(canonical_json([file.query_ids, file.video_ids]).encode())
+        return canonical_json([file.dataset, file.split, file.manifest, queries])
+
+    @property
+    def model_key(self) -> str:
+        """Equal for runs that differ in the seed alone."""
+        file = self.file
+        config = _without_seed(file.config)
+        return canonical_json([config, file.streams, file.trained_on, sorted(file.bank)])
+
+    @property
+    def seed(self) -> int:
+        return int(self.file.config.get("train", {}).get("seed", 0))
+
+    def ways(self) -> list[Way]:
+        return [Way.raw(n, matrix, self._flags(n)) for n, matrix in self.file.scores.items()]
+
+    def processed(self, post: PostProcessing) -> Iterator[Way]:
+        for way in self.ways():
+            yield from post.ways(way, self.file.bank.get(way.name))
+
+    def _flags(self, name: str) -> Iterator[Flag]:
+        """What the streams that this row reads say of themselves, and a gallery that shrank."""
+        file = self.file
+        reads = _roles(file.config, name)
+        said: dict[str, list[str]] = {}
+        for role, flags in file.flags.items():
+            for flag in flags if reads is None or role in reads else ():
+                said.setdefault(flag, []).append(role)
+        for flag, roles in said.items():
+            yield Flag(flag, f"says the extractor of stream {', '.join(roles)}")
+        for key, have, flag in (
+            ("videos", len(file.video_ids), SMALLER),
+            ("captions", len(file.query_ids), FEWER),
+        ):
+            if have < file.declared.get(key, 0):
+                yield Flag(flag, f"{have} of {file.declared[key]} {key} that the card declares")
+
+
+def _roles(config: Mapping[str, Any], name: str) -> set[str] | None:
+    """Streams that a level reads; None for all of them."""
+    level = config.get("levels", {}).get(name)
+    if level is None:
+        return None
+    return {CAPTIONS, level["stream"], *([] if level["fusion"] == "none" else [FRAMES])}
+
+
+def _subsets(ranked: Sequence[RankedWay], present: Mapping[str, BoolArray]) -> Iterator[Row]:
+    """Rows of the queries whose video has a stream, and of those whose video lacks it."""
+    for role, present_V in present.items():
+        if present_V.all():
+            continue
+        for name, chosen_V in ((f"with {role}", present_V), (f"without {role}", ~present_V)):
+            rows = [way.subset(name, chosen_V) for way in ranked]
+            yield from (row for row in rows if row is not None)
+
+
+def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
+    train = {key: value for key, value in config.get("train", {}).items() if key != "seed"}
+    return {**config, "train": train}
+
+
+def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each run is, and every key in which it differs from another of them."""
+    flat = [dict(_flat(_without_seed(config))) for config in configs]
+    keys = sorted({key for config in flat for key in config})
+    main = ("strategy", "late.rule", "balance.form")
+    differing = [k for k in keys if k not in main and len({str(c.get(k)) for c in flat}) > 1]
+    labels = []
+    for config in flat:
+        parts = [str(config[key]) for key in ("strategy",) if key in config]
+        parts += [f"late {config['late.rule']}"] if "late.rule" in config else []
+        balance = config.get("balance.form", "none")
+        parts += [f"balance {balance}"] if balance != "none" else []
+        parts += [f"{key} {config.get(key)}" for key in differing]
+        labels.append(", ".join(parts))
+    return labels
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _reference(file: SimilarityFile) -> tuple[PaperResult, bool]:
     """The paper's number to show, and whether it was measured on the same data."""
     result = paper_result(file.benchmark)
-    return (RESULTS[0], False) if result is None else (result, file.split == "test")
+    if result is None:
+        return RESULTS[0], False
+    whole = len(file.video_ids) >= file.declared.get("videos", 0)
+    return result, file.split == "test" and whole
 
 
-def _notes(
-    path: Path,
-    file: SimilarityFile,
-    rows: Sequence[TableRow],
-    reference: PaperResult,
-    comparable: bool,
-) -> list[str]:
-    videos = len(file.video_ids)
-    notes = [
-        f"{len(file.query_ids)} queries, {videos} videos in the gallery; "
-        f"similarity sha256 {sha256_file(path)}, checkpoint {file.checkpoint[:SHORT]}, "
-        f"manifest {file.manifest[:SHORT]}"
-    ]
-    notes += [
-        f"stream {role}: {', '.join(flags)}, says its extractor"
-        for role, flags in file.flags.items()
-    ]
+def _notes(run: _Run) -> Iterator[str]:
+    file, videos = run.file, len(run.file.video_ids)
+    queries = len(file.query_ids)
+    yield f"{queries} queries, {videos} videos in the gallery; manifest {file.manifest[:SHORT]}"
+    yield from _flag_notes(file)
     if file.trained_on != file.dataset:
-        notes.append(f"trained on {file.trained_on}")
+        yield f"trained on {file.trained_on}"
     for role, count in file.missing.items():
         if count:
-            of = f"{len(file.query_ids)} queries" if role == "captions" else f"{videos} videos"
-            notes.append(f"stream {role}: missing for {count} of {of}")
+            of = f"{queries} queries" if role == CAPTIONS else f"{videos} videos"
+            yield f"stream {role}: missing for {count} of {of}"
     for name, mask in file.masks.items():
         if not mask.all():
-            notes.append(
+            yield (
                 f"level {name}: no score for {videos - int(mask.sum())} of {videos} videos, "
                 "which rank last and tied"
             )
-    if any(_tied(row) for row in rows):
-        notes.append("R@K under ties: expectation over their random order [worst, best]")
-    where = "" if comparable else "; other data than ours, so the numbers are not comparable"
-    notes.append(
-        f"paper: T2V R@1 printed in {SOURCE}, journal version {reference.journal:.1f}{where}"
-    )
-    return notes
+    seed = f"seed {run.seed}, " if "train" in file.config else ""
+    yield f"similarity sha256 {run.digest} ({seed}checkpoint {file.checkpoint[:SHORT]})"
 
 
-def _tied(row: TableRow) -> bool:
-    return any(m is not None and any(m.recall[k].tied for k in KS) for m in (row.t2v, row.v2t))
-
-
-def _markdown(table: Table) -> str:
-    directions = [f"{way} {what}" for way in ("T2V", "V2T") for what in _columns()]
-    lines = []
-    for part in table.parts:
-        lines += [f"### {_escape(part.title)}", ""]
-        lines += ["| | " + " | ".join(directions) + " | queries | gallery |"]
-        lines += ["|---|" + "---:|" * (len(directions) + 2)]
-        for row in part.rows:
-            cells = [_escape(row.name), *_cells(row)]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines += ["", *(f"- {_escape(note)}" for note in part.notes), ""]
-    return "\n".join(lines)
-
-
-def _columns() -> list[str]:
-    return [*(f"R@{k}" for k in KS), "MdR", "MnR"]
-
-
-def _cells(row: TableRow) -> list[str]:
-    if row.t2v is None or row.v2t is None:
-        recall = "" if row.paper is None else f"{row.paper.recall:.1f}"
-        return [recall, *[""] * (2 * len(_columns()) + 1)]
-    cells = []
-    for metrics in (row.t2v, row.v2t):
-        cells += [_recall(metrics.recall[k]) for k in KS]
-        cells += [f"{metrics.median_rank:.1f}", f"{metrics.mean_rank:.2f}"]
-    return [*cells, str(row.t2v.queries), str(row.t2v.candidates)]
-
-
-def _recall(recall: Recall) -> str:
-    tie = f" [{recall.worst:.1f}, {recall.best:.1f}]" if recall.tied else ""
-    return f"{recall.expected:.1f}{tie}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|")
-
-
-def _csv(table: Table) -> str:
-    stem = [f"r{k}{end}" for k in KS for end in ("", "_worst", "_best")] + ["mdr", "mnr"]
-    numbers = [f"{way}_{name}" for way in ("t2v", "v2t") for name in stem]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["data", "row", *numbers, "queries", "gallery", "notes"])
-    for part in table.parts:
-        for row in part.rows:
-            writer.writerow(
-                [part.title, row.name, *_numbers(row, len(stem)), "; ".join(part.notes)]
-            )
-    return text.getvalue()
-
-
-def _numbers(row: TableRow, width: int) -> list[str]:
-    if row.t2v is None or row.v2t is None:
-        recall = "" if row.paper is None else f"{row.paper.recall:.4f}"
-        return [recall, *[""] * (2 * width + 1)]
-    values: list[float] = []
-    for metrics in (row.t2v, row.v2t):
-        for k in KS:
-            recall_at = metrics.recall[k]
-            values += [recall_at.expected, recall_at.worst, recall_at.best]
-        values += [metrics.median_rank, metrics.mean_rank]
-    return [*(f"{value:.4f}" for value in values), str(row.t2v.queries), str(row.t2v.candidates)]
-
-
-RENDERERS: dict[str, Callable[[Table], str]] = {".md": _markdown, ".csv": _csv}
+def _flag_notes(file: SimilarityFile) -> Iterator[str]:
+    for role, flags in file.flags.items():
+        yield f"stream {role}: {', '.join(flags)}, says its extractor"

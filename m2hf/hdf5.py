@@ -1,7 +1,8 @@
-"""Strings and schema versions in HDF5 files, written so that equal data gives equal bytes."""
+"""Strings, mapped arrays and schema versions in HDF5 files; equal data gives equal bytes."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,6 +20,20 @@ def fixed_strings(strings: Sequence[str]) -> NDArray[np.bytes_]:
 def read_strings(dataset: h5py.Dataset) -> tuple[str, ...]:
     """What `fixed_strings` made."""
     return tuple(text.decode() for text in dataset[:])
+
+
+def map_dataset(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
+    """The dataset mapped from `path`, which stays readable after the HDF5 file is closed; raises
+    ValueError where it isn't contiguous, or lies beyond the end of the file."""
+    if dataset.chunks is not None or dataset.compression is not None:
+        raise ValueError(f"{dataset.name} is not contiguous")
+    offset = dataset.id.get_offset()
+    if offset is None:  # HDF5 gives no room to a dataset without rows
+        return np.zeros(dataset.shape, dataset.dtype)
+    end = offset + dataset.size * dataset.dtype.itemsize
+    if path.stat().st_size < end:
+        raise ValueError(f"file is shorter than {dataset.name}")
+    return np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
 
 
 def check_schema(path: Path, file: h5py.File, schema: str, version: int, again: str) -> None:

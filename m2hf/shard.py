@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from m2hf.atomic import atomic_write
 from m2hf.errors import ShardError
 from m2hf.features import Features, FloatArray, Status
-from m2hf.hdf5 import check_schema, fixed_strings, read_strings
+from m2hf.hdf5 import check_schema, fixed_strings, map_dataset, read_strings
 from m2hf.keys import canonical_json
 
 SCHEMA = "m2hf.shard"
@@ -152,7 +152,7 @@ class Shard:
         try:
             with h5py.File(path, "r") as file:
                 header = _read_header(path, file)
-                values = _mapped(path, file["values"])
+                values = map_dataset(path, file["values"])
                 has_text = "text" in file
                 shard = cls(
                     path=path,
@@ -249,15 +249,3 @@ def _joined(
 ) -> FloatArray:
     shape = (0,) if width is None else (0, width)
     return np.concatenate([np.zeros(shape, dtype), *parts], dtype=dtype, casting="same_kind")
-
-
-def _mapped(path: Path, dataset: h5py.Dataset) -> FloatArray:
-    if dataset.chunks is not None or dataset.compression is not None:
-        raise ValueError("values are not contiguous")
-    offset = dataset.id.get_offset()
-    if offset is None:  # HDF5 gives no room to a dataset without rows
-        return np.zeros(dataset.shape, dataset.dtype)
-    end = offset + dataset.size * dataset.dtype.itemsize
-    if path.stat().st_size < end:
-        raise ValueError("file is shorter than its values")
-    return np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)

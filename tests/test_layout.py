@@ -143,7 +143,8 @@ def test_flags_are_frozen() -> None:
         "plan: --config --json --manifest --media --only --set --store",
         "retry: --array --config --manifest --media --only --scheduler --set --store --workers",
         "status: --config --json --manifest --media --only --set --store",
-        "tables: --out files",
+        "tables: --dsl --fuse --group-maximum --json --matrix --out --qb --qb-scale --queries "
+        "--query-ids --tune-on-test --val-matrix --val-queries --video-ids --weights files",
         "train: --config --manifest --run --set --store",
         "verify: --json --manifest --only --store",
     ]

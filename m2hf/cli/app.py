@@ -7,7 +7,7 @@ from types import FrameType
 import typer
 
 from m2hf import __version__
-from m2hf.cli import demo, extract, fuse, imported, manifest
+from m2hf.cli import demo, extract, fuse, imported, manifest, tables
 from m2hf.errors import EXIT_INTERRUPTED, EXIT_OK, M2hfError
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ for verb in (
     extract.retry,
     extract.verify,
     fuse.train,
-    fuse.tables,
+    tables.tables,
     demo.demo,
 ):
     app.command()(verb)

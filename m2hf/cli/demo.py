@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from m2hf.cli import extract, fuse, manifest, options
+from m2hf.cli import extract, fuse, manifest, options, tables
 from m2hf.errors import EXIT_FAILURES
 
 RECIPE = Path("demo")  # pipelines/recipes/demo.toml
@@ -25,7 +25,7 @@ def demo(
 
     began = time.monotonic()
     videos, captions = out / "videos", out / "captions.csv"
-    shards, run, table = out / "store", out / "run", out / "table.md"
+    shards, run = out / "store", out / "run"
     rows = out / "manifest"
     _say(f"generating {clips} clips with captions in {out}")
     generate(out, clips, seed)
@@ -45,10 +45,11 @@ def demo(
     fuse.train(rows, shards, run, config=RECIPE)
     _command(f"eval {trained}")
     fuse.evaluate(rows, shards, run)
-    _command(f"tables {_quoted(run / 'similarity.h5')}")
-    fuse.tables([run / "similarity.h5"])
-    fuse.tables([run / "similarity.h5"], out=table)
-    fuse.tables([run / "similarity.h5"], out=table.with_suffix(".csv"))
+    similarity = run / "similarity.h5"
+    _command(f"tables {_quoted(similarity)}")
+    tables.tables([similarity])
+    for suffix in (".md", ".csv", ".html"):
+        tables.tables([similarity], out=out / f"table{suffix}")
     _say(f"done in {time.monotonic() - began:.0f} s; everything is in {out}")
     typer.echo(_NEXT)
 

@@ -1,7 +1,6 @@
-"""`m2hf train | eval | tables`: from shards to a table."""
+"""`m2hf train | eval`: from shards to a similarity file."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -124,21 +123,3 @@ def evaluate(
     given = load_recipe(config, set_)[0].fuse if config is not None or set_ else None
     path = score(Manifest.load(manifest), store, run, given, split)
     typer.echo(f"wrote {path}")
-
-
-def tables(
-    files: Annotated[list[Path], typer.Argument(help="Similarity files, RUN/similarity.h5.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="File to write: .md or .csv; default: print it.")
-    ] = None,
-) -> None:
-    """Print retrieval metrics of similarity files, with the paper's line beside them."""
-    from m2hf.atomic import atomic_text
-    from m2hf.fuse.tables import build, render
-
-    table = build(files)
-    if out is None:
-        typer.echo(render(table, ".md"), nl=False)
-    else:
-        atomic_text(out, render(table, out.suffix))
-        typer.echo(f"wrote {out}")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from m2hf.errors import UsageError
+from m2hf.fuse.chain import shards_sha256
 from m2hf.fuse.evaluate import evaluate
 from m2hf.fuse.similarity import SimilarityFile
 from m2hf.keys import sha256_file
@@ -32,7 +33,13 @@ def test_every_number_traces_back(file: SimilarityFile, corpus: Any, run: Any) -
     assert file.checkpoint == sha256_file(run.summary.checkpoint)
     assert file.trained_on == "synthetic"
     assert set(file.streams) == {"frames", "captions", "audio", "motion", "text"}
-    assert set(file.streams["audio"]) == {"stream", "fingerprint", "digest"}
+    audio = file.streams["audio"]
+    assert audio["config"] == {"extractor": "audio"}
+    assert (audio["extractor"], audio["weights"]) == ("audio", {})
+    assert audio["stream"].endswith(audio["fingerprint"][:8])
+    assert audio["shards"] == shards_sha256(
+        StoreLayout(corpus.store, "synthetic"), "audio@" + audio["fingerprint"][:8]
+    )
     assert file.config["model"]["width"] == 32
     assert file.flags == {"audio": ["untrained"]}
 
@@ -46,6 +53,9 @@ def test_missing_videos_stay_and_come_last(file: SimilarityFile) -> None:
         assert (file.scores[name][:, ~mask] == -1.0).all()
         assert (file.scores[name][:, mask] > -1.0).all()
     assert file.missing["text"] == 12
+    assert {role: int(has.sum()) for role, has in file.present.items()} == {
+        role: 20 - count for role, count in file.missing.items() if role != "captions"
+    }
     assert file.masks["text"].sum() == 7  # the unseen video has text, but no level knows it
     fused = file.scores["late_fusion"]
     assert (fused[:, unseen] < np.delete(fused, unseen, axis=1).min()).all()
@@ -100,10 +110,30 @@ def test_a_renamed_store_gives_equal_bytes(
 def test_nan_is_never_written(file: SimilarityFile, tmp_path: Path) -> None:
     bad = {name: matrix.copy() for name, matrix in file.scores.items()}
     bad["visual"][3, 4] = np.nan
-    with pytest.raises(ValueError, match="scores/visual: 1 are NaN"):
+    with pytest.raises(ValueError, match="scores/visual: row 3, column 4 is NaN"):
         replace(file, scores=bad)
     with pytest.raises(ValueError, match="outside"):
         replace(file, video_of_query=file.video_of_query + 1)
+
+
+def test_the_card_says_how_many_there_should_be(corpus: Any, run: Any, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(run.summary.checkpoint.read_bytes())
+    counts = {"test": {"videos": 21, "captions": 21}}
+    card = corpus.manifest.card.model_validate(
+        corpus.manifest.card.model_dump() | {"splits": counts}
+    )
+    path = evaluate(replace(corpus.manifest, card=card), corpus.store, tmp_path)
+    assert SimilarityFile.read(path).declared == counts["test"]
+
+
+def test_a_bank_is_kept_beside_the_scores(file: SimilarityFile, tmp_path: Path) -> None:
+    bank = np.random.default_rng(0).random((7, 20), dtype=np.float32)
+    replace(file, bank={"visual": bank}).write(tmp_path / "banked.h5")
+    assert np.array_equal(SimilarityFile.read(tmp_path / "banked.h5").bank["visual"], bank)
+    with pytest.raises(ValueError, match="a bank for scores that are not there"):
+        replace(file, bank={"smell": bank})
+    with pytest.raises(ValueError, match=r"bank/visual: expected \(B, 20\), got \(7, 19\)"):
+        replace(file, bank={"visual": bank[:, 1:]})
 
 
 def test_a_split_that_is_not_there(corpus: Any, run: Any) -> None:
@@ -118,11 +148,11 @@ def test_other_files_are_refused(path: Path, tmp_path: Path) -> None:
         SimilarityFile.read(copy)
     copy.write_bytes(path.read_bytes())
     with h5py.File(copy, "r+") as file:
-        file.attrs["version"] = 2
-    with pytest.raises(UsageError, match="version 2, this m2hf reads version 1"):
+        file.attrs["version"] = 1
+    with pytest.raises(UsageError, match="version 1, this m2hf reads version 2"):
         SimilarityFile.read(copy)
     with h5py.File(copy, "r+") as file:
-        file.attrs["version"] = 1
+        file.attrs["version"] = 2
         del file["masks/text"]
     with pytest.raises(UsageError, match="damaged similarity file"):
         SimilarityFile.read(copy)

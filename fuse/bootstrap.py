@@ -1,0 +1,45 @@
+"""Bootstrap intervals of R@K: how far a number would move with other videos. numpy only.
+
+What is drawn again is the video, with all its captions: captions of one video are no independent
+queries, and an interval that drew them one by one would be too narrow. With one caption a video
+this is the usual bootstrap over queries. Percentile method; every matrix of one table meets the
+same draws, which follow from the number of videos alone, so that tables are repeatable.
+
+N queries, V videos, R resamples.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2hf.fuse.metrics import FloatArray, IntArray
+
+RESAMPLES = 1000
+LEVEL = 95  # percent
+
+_SEED = 20220816
+
+
+def interval(hit_share_N: FloatArray, video_N: IntArray) -> tuple[float, float]:
+    """Lower and upper end in percent of a recall, from each query's share of a hit (0 to 1) and
+    the video it belongs to."""
+    videos, group_N = np.unique(video_N, return_inverse=True)
+    sums_V2 = np.stack([np.bincount(group_N, hit_share_N), np.bincount(group_N)], axis=1)
+    draws_RV = _draws(len(videos))
+    parts = [part_RV.astype(np.float64) @ sums_V2 for part_RV in np.array_split(draws_RV, 10)]
+    hits_R, queries_R = np.concatenate(parts).T
+    tail = (100 - LEVEL) / 2
+    low, high = np.percentile(100 * hits_R / queries_R, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=2)
+def _draws(videos: int) -> NDArray[np.uint8]:
+    """(R, V) how often each video is drawn; hardly ever more than ten times."""
+    generator = np.random.default_rng([_SEED, videos])
+    draws_RV = np.empty((RESAMPLES, videos), dtype=np.uint8)
+    for resample in range(RESAMPLES):
+        picked = generator.integers(0, videos, videos)
+        draws_RV[resample] = np.bincount(picked, minlength=videos)
+    return draws_RV

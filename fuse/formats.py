@@ -1,0 +1,145 @@
+"""A table as text: Markdown, LaTeX, CSV, JSON and a page. Equal tables give equal bytes.
+
+All but CSV carry the table's document (`m2hf.fuse.records`), where a reader of the text doesn't
+see it, so that `m2hf trace` can follow a number of theirs.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from m2hf.errors import UsageError
+from m2hf.fuse.grid import Grid, Line, Sheet, sheet
+from m2hf.fuse.records import SCHEMA, csv_text, document, json_text
+from m2hf.fuse.table import Table
+from m2hf.keys import canonical_json
+
+_MARKER = f"{SCHEMA}: "
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+}  # fmt: skip
+
+
+def render(table: Table, suffix: str) -> str:
+    """The table as text of the kind that files with `suffix` hold; raises UsageError for others."""
+    return _form(suffix)(table)
+
+
+def check_suffix(suffix: str) -> None:
+    """Raises UsageError for a kind of file that tables can't be written as."""
+    _form(suffix)
+
+
+def embedded(text: str, suffix: str) -> Any:
+    """The document that a table's text carries, parsed; raises ValueError where there is none."""
+    if suffix != ".json":
+        text = text[text.index(_MARKER) + len(_MARKER) :].partition("\n")[0]
+    return json.loads(text)
+
+
+def markdown(table: Table) -> str:
+    """As `m2hf tables` prints it: without the document."""
+    lines = []
+    for part in map(sheet, table.parts):
+        lines += [f"### {_plain(part.title)}", ""]
+        for grid in part.grids:
+            lines += [*_markdown_grid(grid), ""]
+        lines += [f"{number}. {_plain(note)}" for number, note in enumerate(part.footnotes, 1)]
+        lines += [""] if part.footnotes else []
+        lines += [*(f"- {_plain(note)}" for note in part.notes), ""]
+    return "\n".join(lines)
+
+
+def _form(suffix: str) -> Callable[[Table], str]:
+    if suffix not in FORMATS:
+        raise UsageError(f"no table format {suffix!r}; there is {', '.join(FORMATS)}")
+    return FORMATS[suffix]
+
+
+def _markdown_file(table: Table) -> str:
+    return f"{markdown(table)}\n<!-- {_hidden(table)}\n-->\n"
+
+
+def _markdown_grid(grid: Grid) -> list[str]:
+    lines = ["| " + " | ".join([_plain(grid.title), *map(_plain, grid.head[1:])]) + " |"]
+    lines.append("|---|" + "---:|" * (len(grid.head) - 1))
+    for line in grid.lines:
+        marks = "".join(f" [{mark}]" for mark in line.marks)
+        name = f"**{_plain(line.name)}**" if line.heading else _plain(line.name) + marks
+        cells = line.cells or ("",) * (len(grid.head) - 1)
+        lines.append("| " + " | ".join([name, *map(_plain, cells)]) + " |")
+    return lines
+
+
+def _plain(text: str) -> str:
+    """No sign of Markdown or HTML in a name from outside."""
+    for sign in "\\|*`<>":
+        text = text.replace(sign, f"\\{sign}")
+    return text
+
+
+def _latex(table: Table) -> str:
+    lines = ["% \\usepackage{booktabs}", f"% {_hidden(table)}"]
+    for part in map(sheet, table.parts):
+        for number, grid in enumerate(part.grids):
+            lines += ["", *_latex_grid(part, grid, part.notes if not number else ())]
+    return "\n".join([*lines, ""])
+
+
+def _latex_grid(part: Sheet, grid: Grid, below: Sequence[str]) -> list[str]:
+    columns = len(grid.head)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_tex(part.title)}: {_tex(grid.title)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (columns - 1)}}}",
+        r"\toprule",
+        " & ".join(map(_tex, grid.head)) + r" \\",
+        r"\midrule",
+        *(_latex_line(line, columns) for line in grid.lines),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    used = {mark for line in grid.lines for mark in line.marks}
+    notes = [
+        rf"\textsuperscript{{{number}}} {_tex(note)}"
+        for number, note in enumerate(part.footnotes, 1)
+        if number in used
+    ]
+    lines += [rf"\par\footnotesize {text}" for text in [*notes, *map(_tex, below)]]
+    return [*lines, r"\end{table}"]
+
+
+def _latex_line(line: Line, columns: int) -> str:
+    if line.heading:
+        return rf"\multicolumn{{{columns}}}{{l}}{{\textit{{{_tex(line.name)}}}}} \\"
+    marks = "".join(rf"\textsuperscript{{{mark}}}" for mark in line.marks)
+    return " & ".join([_tex(line.name) + marks, *map(_tex, line.cells)]) + r" \\"
+
+
+def _tex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def _page(table: Table) -> str:
+    from m2hf.fuse.page import page
+
+    return page([sheet(part) for part in table.parts], document(table), _hidden(table))
+
+
+def _hidden(table: Table) -> str:
+    """The document in one line that ends no comment and no script, whatever is in it."""
+    text = canonical_json(document(table))
+    return _MARKER + text.replace("<", "\\u003c").replace(">", "\\u003e").replace("--", "-\\u002d")
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {
+    ".md": _markdown_file,
+    ".tex": _latex,
+    ".csv": csv_text,
+    ".json": lambda table: json_text(document(table)),
+    ".html": _page,
+}

@@ -1,0 +1,32 @@
+"""A table as one HTML file that needs nothing else: no script, no font, no network."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from m2hf.fuse.grid import Sheet
+from m2hf.fuse.records import json_text
+
+
+def page(sheets: Sequence[Sheet], document: Mapping[str, Any], hidden: str) -> str:
+    """Sheets with the chain of each block; every text is escaped. hidden: the table's document
+    in one line that ends no comment."""
+    environment = Environment(
+        loader=PackageLoader("m2hf.fuse", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    parts = [
+        {"sheet": sheet, "blocks": part["blocks"]}
+        for sheet, part in zip(sheets, document["parts"], strict=True)
+    ]
+    return environment.get_template("page.html").render(
+        parts=parts,
+        chain=lambda block: json_text(block["chain"]),
+        comment=Markup(f"<!-- {hidden}\n-->"),  # noqa: S704 - escaped where it was made
+    )

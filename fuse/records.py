@@ -1,0 +1,138 @@
+"""A table as plain records: a flat object for each row and direction, for scripts, JSON and CSV.
+
+Numbers are rounded to six decimals, which hides the last bits that differ between machines and
+nothing that anyone may quote.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from m2hf.fuse.table import MEASURES, Block, Part, Row, Score, Table
+
+SCHEMA = "m2hf.table"
+VERSION = 1
+
+_DECIMALS = 6
+_BOUNDED = tuple(name for name in MEASURES if name != "RSum")  # measures that ties can move
+
+
+def records(table: Table) -> Iterator[dict[str, Any]]:
+    """One object a row and direction: name, direction, the measures in percent or ranks, each
+    with what the worst and the best order of ties would give, and what tells where it is from."""
+    for part, block, row in table.rows():
+        yield from _row_records(part, block, row)
+
+
+def document(table: Table) -> dict[str, Any]:
+    """The whole table as plain data: records by block, with the chain of each block and notes."""
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "parts": [
+            {
+                "data": part.title,
+                "notes": list(part.notes),
+                "paper": _paper(part),
+                "blocks": [
+                    {
+                        "label": block.label,
+                        "digest": block.digest,
+                        "chain": block.chain,
+                        "rows": [r for row in block.rows for r in _row_records(part, block, row)],
+                    }
+                    for block in part.blocks
+                ],
+            }
+            for part in table.parts
+        ],
+    }
+
+
+def json_text(value: object) -> str:
+    """Readable JSON with a final line break; equal values give equal bytes."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def csv_text(table: Table) -> str:
+    """A line a row and direction; a list of flags is joined by semicolons."""
+    text = io.StringIO()
+    columns = [*_head(), "flags", "notes"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    for part, block, row in table.rows():
+        notes = [*(flag.note for flag in row.flags), *part.notes]
+        for record in _row_records(part, block, row):
+            record["R@1_low"], record["R@1_high"] = record.pop("ci")
+            joined = {"flags": "; ".join(record["flags"]), "notes": "; ".join(notes)}
+            writer.writerow(record | joined)
+    return text.getvalue()
+
+
+def _row_records(part: Part, block: Block, row: Row) -> Iterator[dict[str, Any]]:
+    for direction, score in row.scores.items():
+        yield {
+            "name": row.name,
+            "direction": direction,
+            **_numbers(score),
+            "queries": score.queries,
+            "candidates": score.candidates,
+            "runs": len(score.runs),
+            **_beside(row, direction, score),
+            "flags": list(dict.fromkeys(flag.name for flag in row.flags)),
+            "scoring": row.scoring,
+            "subset": row.subset,
+            "data": part.title,
+            "block": block.label,
+            "digest": block.digest,
+        }
+
+
+def _numbers(score: Score) -> dict[str, Any]:
+    values: dict[str, Any] = {name: _rounded(score.mean[name]) for name in MEASURES}
+    for name in _BOUNDED:
+        for end in ("worst", "best"):
+            values[f"{name}_{end}"] = _rounded(score.mean[f"{name}_{end}"])
+    values["ci"] = [_rounded(end) for end in score.interval]
+    values |= {f"{name}_sd": _rounded(value) for name, value in score.deviation.items()}
+    return values
+
+
+def _beside(row: Row, direction: str, score: Score) -> dict[str, float]:
+    """The paper's number, which is T2V R@1, and ours less it."""
+    if row.paper is None or direction != "t2v":
+        return {}
+    return {
+        "paper": row.paper.recall,
+        "paper_journal": row.paper.journal,
+        "difference": _rounded(score.mean["R@1"] - row.paper.recall),
+    }
+
+
+def _paper(part: Part) -> Mapping[str, Any] | None:
+    if part.paper is None:
+        return None
+    result, comparable = part.paper
+    return {
+        "benchmark": result.benchmark,
+        "R@1": result.recall,
+        "R@1_journal": result.journal,
+        "comparable": comparable,
+    }
+
+
+def _head() -> list[str]:
+    numbers = []
+    for name in MEASURES:
+        numbers += [name, f"{name}_sd"]
+        numbers += [f"{name}_worst", f"{name}_best"] if name in _BOUNDED else []
+        numbers += ["R@1_low", "R@1_high"] if name == "R@1" else []
+    about = ["data", "block", "name", "scoring", "subset", "direction"]
+    beside = ["queries", "candidates", "runs", "paper", "paper_journal", "difference", "digest"]
+    return [*about, *numbers, *beside]
+
+
+def _rounded(value: float) -> float:
+    return round(value, _DECIMALS) + 0.0  # no -0.0

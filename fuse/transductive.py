@@ -1,0 +1,117 @@
+"""Scores that know more than their own query: dual softmax and querybank normalisation.
+
+Both look at queries together, which a search engine that answers one query can't, so tables keep
+them apart and flag them. Each is a matrix made a few rows at a time of another (see
+`m2hf.fuse.metrics.Scores`), and is computed in double precision.
+
+Dual softmax (CAMoE, Cheng et al., 2021, arXiv 2109.04290) multiplies the scores with their
+softmax over the other side: for T2V over the queries of a video (a column), for V2T over the
+videos of a query (a row). It is meant for scores that are positive where it matters.
+
+Querybank normalisation (Bogolin et al., 2022, arXiv 2112.12777), dynamic inverted softmax: a
+query whose best video is the best of any bank query has its scores divided by what the bank gives
+each video, exp(scale s) / sum_b exp(scale s_b); other queries keep theirs. The bank are training
+queries. T2V alone, and never fused (design 7).
+
+Q queries, V videos, B queries of a bank.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from m2hf.fuse.metrics import BoolArray, FloatArray, Scores, row_chunks
+
+QUERYBANK_SCALE = 20.0  # the paper's, for cosine scores
+
+
+@dataclass(frozen=True, eq=False)
+class DualSoftmax:
+    """`scores` (Q, V) times their softmax at `scale`; `normaliser`: per video the logarithm of
+    the sum over queries, None where the softmax runs over the videos of each row."""
+
+    scores: Scores
+    scale: float
+    normaliser: FloatArray | None
+
+    @classmethod
+    def text_to_video(cls, scores_QV: Scores, scale: float) -> "DualSoftmax":
+        """Softmax over queries, in one reading of the scores."""
+        return cls(scores_QV, scale, _log_sum_of_columns(scores_QV, scale))
+
+    @classmethod
+    def video_to_text(cls, scores_QV: Scores, scale: float) -> "DualSoftmax":
+        """Softmax over videos."""
+        return cls(scores_QV, scale, None)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(Q, V)."""
+        queries, videos = self.scores.shape
+        return queries, videos
+
+    def __getitem__(self, rows: slice, /) -> FloatArray:
+        part_QV = self.scores[rows].astype(np.float64)
+        share_QV = self.scale * part_QV
+        if self.normaliser is None:
+            share_QV -= share_QV.max(axis=1, keepdims=True)
+            np.exp(share_QV, out=share_QV)
+            share_QV /= share_QV.sum(axis=1, keepdims=True)
+        else:
+            share_QV -= self.normaliser
+            np.exp(share_QV, out=share_QV)
+        product: FloatArray = np.multiply(part_QV, share_QV, out=share_QV)
+        return product
+
+
+@dataclass(frozen=True, eq=False)
+class Querybank:
+    """`scores` (Q, V) normalised by a bank: `normaliser` (V,) the logarithm of the bank's sum,
+    `active` (V,) whether a video is the best of any bank query."""
+
+    scores: Scores
+    scale: float
+    normaliser: FloatArray
+    active: BoolArray
+
+    @classmethod
+    def of(cls, scores_QV: Scores, bank_BV: Scores, scale: float) -> "Querybank":
+        """Raises ValueError where the bank has no query, or other videos than the scores."""
+        if bank_BV.shape[0] == 0 or bank_BV.shape[1:] != scores_QV.shape[1:]:
+            raise ValueError(
+                f"a bank of shape {tuple(bank_BV.shape)} for scores of shape "
+                f"{tuple(scores_QV.shape)}; expected some rows and {scores_QV.shape[1]} columns"
+            )
+        active_V = np.zeros(scores_QV.shape[1], dtype=np.bool_)
+        for _, rows_BV in row_chunks(bank_BV):
+            active_V[rows_BV.argmax(axis=1)] = True
+        return cls(scores_QV, scale, _log_sum_of_columns(bank_BV, scale), active_V)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(Q, V)."""
+        queries, videos = self.scores.shape
+        return queries, videos
+
+    def __getitem__(self, rows: slice, /) -> FloatArray:
+        part_QV = self.scores[rows].astype(np.float64)
+        normalised_Q = self.active[part_QV.argmax(axis=1)]
+        # The logarithm has the order of the quotient, and neither over- nor underflows.
+        logarithm_QV = self.scale * part_QV - self.normaliser
+        whole: FloatArray = np.where(normalised_Q[:, None], logarithm_QV, part_QV)
+        return whole
+
+
+def _log_sum_of_columns(scores_QV: Scores, scale: float) -> FloatArray:
+    """(V,) log sum_q exp(scale s_qv), the largest taken out as the rows come by."""
+    highest_V = np.full(scores_QV.shape[1], -np.inf)
+    sum_V = np.zeros(scores_QV.shape[1])
+    for _, rows_QV in row_chunks(scores_QV):
+        exponent_QV = scale * rows_QV.astype(np.float64)
+        new_V = np.maximum(highest_V, exponent_QV.max(axis=0))
+        exponent_QV -= new_V
+        sum_V *= np.exp(highest_V - new_V)
+        sum_V += np.exp(exponent_QV, out=exponent_QV).sum(axis=0)
+        highest_V = new_V
+    total: FloatArray = highest_V + np.log(sum_V)
+    return total
