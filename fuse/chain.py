@@ -4,12 +4,13 @@ A chain goes from a number to the similarity file, the checkpoint, the shards wi
 and weights, the manifest and the fusion config. It holds digests, never paths.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from m2hf.errors import UsageError
+from m2hf.fuse.config import CAPTIONS, FRAMES
 from m2hf.fuse.similarity import FILE_NAME, SimilarityFile
 from m2hf.keys import canonical_json, sha256_file, sha256_hex
 from m2hf.layout import StoreLayout
@@ -38,26 +39,42 @@ def shards_sha256(layout: StoreLayout, stream: str) -> str:
     return sha256_hex(canonical_json(files).encode())
 
 
+def streams_read(config: Mapping[str, Any], scoring: str) -> set[str] | None:
+    """Roles of the streams that a level reads; None for all of them, as late fusion does."""
+    level = config.get("levels", {}).get(scoring)
+    if level is None:
+        return None
+    return {CAPTIONS, level["stream"], *([] if level["fusion"] == "none" else [FRAMES])}
+
+
 @dataclass(frozen=True)
 class Files:
-    """Where the things that a chain speaks of may lie; each may be left out."""
+    """Where the things that a chain speaks of may lie: folders of runs, a store, a manifest;
+    each may be left out."""
 
-    run: Path | None = None
+    runs: Sequence[Path] = ()
     store: Path | None = None
     manifest: Path | None = None
 
-    def check(self, chain: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-        """What is named here and belongs to the chain, and whether it is the same to the byte."""
-        if self.run is not None:
-            for name, key in ((FILE_NAME, "similarity"), (CHECKPOINT, "checkpoint")):
-                path = self.run / name
-                if not path.is_file():
-                    raise UsageError(f"--run {self.run}: no {name} there; name the run's folder")
-                yield key, sha256_file(path) == chain[key]
+    def check(self, chain: Mapping[str, Any]) -> dict[str, bool]:
+        """What is given here and belongs to the chain, and whether it is the same to the byte.
+
+        Raises UsageError for a run's folder without its files, and what a manifest raises.
+        """
+        same = {}
+        for name, key in ((FILE_NAME, "similarity"), (CHECKPOINT, "checkpoint")):
+            if self.runs:
+                same[key] = chain[key] in [_sha256(run, name) for run in self.runs]
         if self.manifest is not None:
-            yield "manifest", Manifest.load(self.manifest).digest == chain["manifest"]
+            same["manifest"] = Manifest.load(self.manifest).digest == chain["manifest"]
         if self.store is not None:
             layout = StoreLayout(self.store, chain["dataset"])
             for role, stream in chain["streams"].items():
-                same = shards_sha256(layout, stream["stream"]) == stream["shards"]
-                yield f"stream {role}", same
+                same[role] = shards_sha256(layout, stream["stream"]) == stream["shards"]
+        return same
+
+
+def _sha256(run: Path, name: str) -> str:
+    if not (run / name).is_file():
+        raise UsageError(f"--run {run}: no {name} there; name the folder of a run")
+    return sha256_file(run / name)

@@ -14,12 +14,16 @@ from m2hf.fuse.records import SCHEMA, csv_text, document, json_text
 from m2hf.fuse.table import Table
 from m2hf.keys import canonical_json
 
+# What a trace shows of a record.
+TRACED = (
+    "name", "direction", "scoring", "subset", "R@1", "ci", "MnR", "queries", "candidates", "flags",
+)  # fmt: skip
 _MARKER = f"{SCHEMA}: "
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
 }  # fmt: skip
 
 
@@ -36,7 +40,9 @@ def check_suffix(suffix: str) -> None:
 def embedded(text: str, suffix: str) -> Any:
     """The document that a table's text carries, parsed; raises ValueError where there is none."""
     if suffix != ".json":
-        text = text[text.index(_MARKER) + len(_MARKER) :].partition("\n")[0]
+        opened = (f"<!-- {_MARKER}", f"% {_MARKER}")  # at the start of a line, where no name stands
+        line = next((line for line in text.split("\n") if line.startswith(opened)), "")
+        text = line.partition(_MARKER)[2]
     return json.loads(text)
 
 
@@ -46,7 +52,7 @@ def markdown(table: Table) -> str:
     for part in map(sheet, table.parts):
         lines += [f"### {_plain(part.title)}", ""]
         for grid in part.grids:
-            lines += [*_markdown_grid(grid), ""]
+            lines += [f"**{_plain(grid.title)}**", "", *_markdown_grid(grid), ""]
         lines += [f"{number}. {_plain(note)}" for number, note in enumerate(part.footnotes, 1)]
         lines += [""] if part.footnotes else []
         lines += [*(f"- {_plain(note)}" for note in part.notes), ""]
@@ -64,14 +70,18 @@ def _markdown_file(table: Table) -> str:
 
 
 def _markdown_grid(grid: Grid) -> list[str]:
-    lines = ["| " + " | ".join([_plain(grid.title), *map(_plain, grid.head[1:])]) + " |"]
-    lines.append("|---|" + "---:|" * (len(grid.head) - 1))
+    """Cells are padded, so that the text is a table in a terminal too."""
+    rows = [[_plain(name) for name in grid.head]]
     for line in grid.lines:
         marks = "".join(f" [{mark}]" for mark in line.marks)
         name = f"**{_plain(line.name)}**" if line.heading else _plain(line.name) + marks
-        cells = line.cells or ("",) * (len(grid.head) - 1)
-        lines.append("| " + " | ".join([name, *map(_plain, cells)]) + " |")
-    return lines
+        rows.append([name, *map(_plain, line.cells or ("",) * (len(grid.head) - 1))])
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    aligned = [
+        [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in (*rows, rule)
+    ]
+    return ["| " + " | ".join(row) + " |" for row in (aligned[0], aligned[-1], *aligned[1:-1])]
 
 
 def _plain(text: str) -> str:
@@ -131,8 +141,13 @@ def _page(table: Table) -> str:
 
 
 def _hidden(table: Table) -> str:
-    """The document in one line that ends no comment and no script, whatever is in it."""
-    text = canonical_json(document(table))
+    """The document in one line that ends no comment, whatever is in it; of the numbers only
+    those that a trace shows."""
+    whole = document(table)
+    for part in whole["parts"]:
+        for block in part["blocks"]:
+            block["rows"] = [{key: row[key] for key in TRACED} for row in block["rows"]]
+    text = canonical_json(whole)
     return _MARKER + text.replace("<", "\\u003c").replace(">", "\\u003e").replace("--", "-\\u002d")
 
 

@@ -110,9 +110,9 @@ def _subsets(part: Part) -> Iterator[Grid]:
                 found = {r.scoring: r.scores[way] for r in rows if r.subset == subset}
                 queries = next(iter(found.values())).queries
                 cells = [_measure(found[name], "R@1") for name in columns]
-                lines.append(Line(f"{way.upper()}, {subset}", (f"{queries:,}", *cells)))
+                lines.append(Line(f"{way.upper()}, {subset}", (*cells, f"{queries}")))
         of = f": {block.label}" if block.label else ""
-        yield Grid(f"R@1 by what a video has{of}", ("", "queries", *columns), tuple(lines))
+        yield Grid(f"R@1 by what a video has{of}", ("", *columns, "queries"), tuple(lines))
 
 
 def _rows(part: Part) -> Iterator[Row]:

@@ -127,6 +127,8 @@ class MatrixTable:
     def _notes(self) -> Iterator[str]:
         queries, videos = self.matrices.shape
         yield f"{queries} queries (rows), {videos} videos (columns)"
+        if rule := self.ranking.rule(queries, len(set(self.matrices.video_of_query))):
+            yield rule
         for blend in self.blends:
             if blend.rule in STANDARD:
                 yield f"{blend.name}: " + ", ".join(

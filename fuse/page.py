@@ -11,7 +11,7 @@ from m2hf.fuse.records import json_text
 
 
 def page(sheets: Sequence[Sheet], document: Mapping[str, Any], hidden: str) -> str:
-    """Sheets with the chain of each block; every text is escaped. hidden: the table's document
+    """Sheets with the chain behind each digest; every text is escaped. hidden: the table's document
     in one line that ends no comment."""
     environment = Environment(
         loader=PackageLoader("m2hf.fuse", "."),
@@ -21,12 +21,8 @@ def page(sheets: Sequence[Sheet], document: Mapping[str, Any], hidden: str) -> s
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    parts = [
-        {"sheet": sheet, "blocks": part["blocks"]}
-        for sheet, part in zip(sheets, document["parts"], strict=True)
-    ]
     return environment.get_template("page.html").render(
-        parts=parts,
-        chain=lambda block: json_text(block["chain"]),
+        sheets=sheets,
+        chains={name: json_text(chain) for name, chain in document["chains"].items()},
         comment=Markup(f"<!-- {hidden}\n-->"),  # noqa: S704 - escaped where it was made
     )

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from m2hf.fuse.table import MEASURES, Block, Part, Row, Score, Table
+from m2hf.fuse.table import MEASURES, Part, Row, Score, Table
 
 SCHEMA = "m2hf.table"
 VERSION = 1
@@ -23,14 +23,16 @@ def records(table: Table) -> Iterator[dict[str, Any]]:
     """One object a row and direction: name, direction, the measures in percent or ranks, each
     with what the worst and the best order of ties would give, and what tells where it is from."""
     for part, block, row in table.rows():
-        yield from _row_records(part, block, row)
+        where = {"data": part.title, "block": block.label, "digest": block.digest}
+        yield from (record | where for record in _row_records(row))
 
 
 def document(table: Table) -> dict[str, Any]:
-    """The whole table as plain data: records by block, with the chain of each block and notes."""
+    """The whole table as plain data: records by block, notes, and by digest the chains."""
     return {
         "schema": SCHEMA,
         "version": VERSION,
+        "chains": {block.digest: block.chain for part in table.parts for block in part.blocks},
         "parts": [
             {
                 "data": part.title,
@@ -40,8 +42,7 @@ def document(table: Table) -> dict[str, Any]:
                     {
                         "label": block.label,
                         "digest": block.digest,
-                        "chain": block.chain,
-                        "rows": [r for row in block.rows for r in _row_records(part, block, row)],
+                        "rows": [record for row in block.rows for record in _row_records(row)],
                     }
                     for block in part.blocks
                 ],
@@ -64,14 +65,16 @@ def csv_text(table: Table) -> str:
     writer.writeheader()
     for part, block, row in table.rows():
         notes = [*(flag.note for flag in row.flags), *part.notes]
-        for record in _row_records(part, block, row):
+        where = {"data": part.title, "block": block.label, "digest": block.digest}
+        for record in _row_records(row):
+            record |= where
             record["R@1_low"], record["R@1_high"] = record.pop("ci")
             joined = {"flags": "; ".join(record["flags"]), "notes": "; ".join(notes)}
             writer.writerow(record | joined)
     return text.getvalue()
 
 
-def _row_records(part: Part, block: Block, row: Row) -> Iterator[dict[str, Any]]:
+def _row_records(row: Row) -> Iterator[dict[str, Any]]:
     for direction, score in row.scores.items():
         yield {
             "name": row.name,
@@ -84,9 +87,6 @@ def _row_records(part: Part, block: Block, row: Row) -> Iterator[dict[str, Any]]
             "flags": list(dict.fromkeys(flag.name for flag in row.flags)),
             "scoring": row.scoring,
             "subset": row.subset,
-            "data": part.title,
-            "block": block.label,
-            "digest": block.digest,
         }
 
 

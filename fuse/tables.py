@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from m2hf.errors import UsageError
-from m2hf.fuse.chain import chain_of
-from m2hf.fuse.config import CAPTIONS, FRAMES, LATE_FUSION
+from m2hf.fuse.chain import chain_of, streams_read
+from m2hf.fuse.config import CAPTIONS, LATE_FUSION
 from m2hf.fuse.metrics import BoolArray
 from m2hf.fuse.paper import RESULTS, PaperResult, paper_result
 from m2hf.fuse.similarity import SimilarityFile
@@ -56,10 +56,11 @@ class SimilarityTable:
         ]
         notes = [note for run in runs for note in _notes(run)]
         first = runs[0].file
+        notes.append(self.ranking.rule(len(first.query_ids), len(set(first.video_of_query))))
         return Part(
             f"{first.dataset} {first.split}",
             tuple(blocks),
-            tuple(dict.fromkeys(notes)),
+            tuple(dict.fromkeys(filter(None, notes))),
             _reference(first),
         )
 
@@ -122,7 +123,7 @@ class _Run:
     def _flags(self, name: str) -> Iterator[Flag]:
         """What the streams that this row reads say of themselves, and a gallery that shrank."""
         file = self.file
-        reads = _roles(file.config, name)
+        reads = streams_read(file.config, name)
         said: dict[str, list[str]] = {}
         for role, flags in file.flags.items():
             for flag in flags if reads is None or role in reads else ():
@@ -135,14 +136,6 @@ class _Run:
         ):
             if have < file.declared.get(key, 0):
                 yield Flag(flag, f"{have} of {file.declared[key]} {key} that the card declares")
-
-
-def _roles(config: Mapping[str, Any], name: str) -> set[str] | None:
-    """Streams that a level reads; None for all of them."""
-    level = config.get("levels", {}).get(name)
-    if level is None:
-        return None
-    return {CAPTIONS, level["stream"], *([] if level["fusion"] == "none" else [FRAMES])}
 
 
 def _subsets(ranked: Sequence[RankedWay], present: Mapping[str, BoolArray]) -> Iterator[Row]:
@@ -198,23 +191,19 @@ def _notes(run: _Run) -> Iterator[str]:
     file, videos = run.file, len(run.file.video_ids)
     queries = len(file.query_ids)
     yield f"{queries} queries, {videos} videos in the gallery; manifest {file.manifest[:SHORT]}"
-    yield from _flag_notes(file)
     if file.trained_on != file.dataset:
         yield f"trained on {file.trained_on}"
-    for role, count in file.missing.items():
-        if count:
-            of = f"{queries} queries" if role == CAPTIONS else f"{videos} videos"
-            yield f"stream {role}: missing for {count} of {of}"
-    for name, mask in file.masks.items():
-        if not mask.all():
-            yield (
-                f"level {name}: no score for {videos - int(mask.sum())} of {videos} videos, "
-                "which rank last and tied"
-            )
+    lacking = {role: count for role, count in file.missing.items() if count}
+    if without_text := lacking.pop(CAPTIONS, 0):
+        yield f"no features of the caption: {without_text} of {queries} queries"
+    if lacking:
+        yield f"no features: {_counts(lacking)} of {videos} videos"
+    unknown = {name: videos - int(mask.sum()) for name, mask in file.masks.items()}
+    if any(unknown.values()):
+        yield f"no score, so ranked last and tied: {_counts(unknown)} of {videos} videos"
     seed = f"seed {run.seed}, " if "train" in file.config else ""
     yield f"similarity sha256 {run.digest} ({seed}checkpoint {file.checkpoint[:SHORT]})"
 
 
-def _flag_notes(file: SimilarityFile) -> Iterator[str]:
-    for role, flags in file.flags.items():
-        yield f"stream {role}: {', '.join(flags)}, says its extractor"
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items() if count)

@@ -79,6 +79,14 @@ class Ranking:
 
     group_maximum: bool = False
 
+    def rule(self, captions: int, videos: int) -> str:
+        """How V2T counts several captions of a video, for a note; empty where there is one each."""
+        if captions <= videos:
+            return ""
+        if self.group_maximum:
+            return "V2T: a video ranks all videos by the best of their captions"
+        return "V2T: a video's best caption is ranked among the captions of other videos"
+
     def rank(self, ways: Sequence[Way], video_of_query: IntArray) -> "RankedWay":
         """One way to score, of one run or of several."""
         rules: dict[str, Callable[[Scores, IntArray], Ranks]] = {

@@ -97,8 +97,9 @@ def run_python(code: str) -> None:
 
 def test_contract_and_tables_import_without_torch() -> None:
     modules = [m for m, _ in sources() if part_of(m) == "m2hf" and not m.endswith("__init__")]
-    modules += ["m2hf.cli.app", "m2hf.cli.recipe", "m2hf.fuse.tables", "m2hf.pipelines.config"]
+    modules += ["m2hf.cli.app", "m2hf.cli.recipe", "m2hf.pipelines.config"]
     modules += ["m2hf.data_manifests.build", "m2hf.data_manifests.folder"]
+    modules += [f"m2hf.fuse.{room}" for room in ("tables", "matrix_table", "formats", "trace")]
     listed = ", ".join(modules)
     run_python(f"import sys, {listed}\nassert not {HEAVY} & set(sys.modules)")
 
@@ -145,6 +146,7 @@ def test_flags_are_frozen() -> None:
         "status: --config --json --manifest --media --only --set --store",
         "tables: --dsl --fuse --group-maximum --json --matrix --out --qb --qb-scale --queries "
         "--query-ids --tune-on-test --val-matrix --val-queries --video-ids --weights files",
+        "trace: --json --manifest --run --store row table",
         "train: --config --manifest --run --set --store",
         "verify: --json --manifest --only --store",
     ]
