@@ -14,8 +14,11 @@ sys.path.append(str(ROOT))  # benchmarks are run from the checkout, and are not 
 
 from benchmarks.levels import corpus, matrices, report, rows, run  # noqa: E402
 from benchmarks.levels.__main__ import main  # noqa: E402
+from benchmarks.metrics import __main__ as metrics  # noqa: E402
+from benchmarks.metrics import sorting  # noqa: E402
 
 from m2hf.fuse.config import FusionConfig  # noqa: E402
+from m2hf.fuse.metrics import t2v_ranks, v2t_ranks  # noqa: E402
 from m2hf.layout import StoreLayout  # noqa: E402
 from m2hf.shard import Shard, ShardItem  # noqa: E402
 
@@ -139,3 +142,17 @@ def test_matrices_are_fused_by_what_never_saw_the_question(tmp_path: Path) -> No
     assert found["0%"]["affine"] != found["0%"][matrices.WHOLE]
     np.testing.assert_allclose(*found["0%"]["sum"])  # a seed changes halves, not the data
     assert "| affine |" in matrices.markdown(found)
+
+
+def test_the_metrics_benchmark_compares_equal_numbers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_apart", metrics.measure)  # a process each takes long to start
+    assert metrics.main(["--scale", "0.01"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 6
+    assert printed[2].startswith("| 277 x 6 (MSVD) | T2V |")
+    rng = np.random.default_rng(0)
+    scores, answers = rng.permuted(np.arange(600.0)).reshape(30, 20), rng.integers(0, 20, 30)
+    for ours, other in ((t2v_ranks, sorting.t2v_ranks), (v2t_ranks, sorting.v2t_ranks)):
+        assert np.array_equal(ours(scores, answers).expected, other(scores, answers))

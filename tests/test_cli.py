@@ -141,10 +141,13 @@ def test_from_videos_to_a_table(set_up: Path, m2hf: Command, tiny: tuple[str, ..
     assert m2hf("eval", *run(set_up)).returncode == 0
     similarity = set_up / "run" / "similarity.h5"
     printed = m2hf("tables", similarity)
-    assert "| late_fusion |" in printed.stdout
+    assert "| late_fusion [1] " in printed.stdout
     assert "untrained" in printed.stdout
     assert m2hf("tables", similarity, "--out", set_up / "t.md").returncode == 0
-    assert (set_up / "t.md").read_text(encoding="utf-8") == printed.stdout
+    written = (set_up / "t.md").read_text(encoding="utf-8")
+    assert written.startswith(printed.stdout)  # and below it what a trace needs, unseen
+    traced = m2hf("trace", set_up / "t.md", "late_fusion", "--run", set_up / "run")
+    assert traced.stdout.count("(matches)") == 2
     assert m2hf("tables", similarity, "--out", set_up / "t.csv").returncode == 0
     assert "late_fusion" in (set_up / "t.csv").read_text(encoding="utf-8")
     assert ".md" in refused(m2hf("tables", similarity, "--out", set_up / "t.xyz"))

@@ -1,6 +1,7 @@
 """`m2hf train | eval`: from shards to a similarity file."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer

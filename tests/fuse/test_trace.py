@@ -21,7 +21,7 @@ from m2hf.fuse.trace import Trace
 from m2hf.keys import sha256_file
 
 TRACED = [suffix for suffix in FORMATS if suffix != ".csv"]
-HOSTILE = "<script>alert(1)</script> --> \\end{table} 50% & $x_1$ | `b` \u2014 *c*"
+HOSTILE = "m2hf.table: <script>alert(1)</script> --> \\end{table} 50% & $x_1$ | `b` \u2014 *c*"
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_rows_that_can_not_be_followed(similarity: Path, tmp_path: Path) -> None
     (tmp_path / "t.md").write_text("# no table", encoding="utf-8")
     with pytest.raises(UsageError, match="not a table of m2hf, or cut off"):
         Trace.of(tmp_path / "t.md", "visual")
-    with pytest.raises(UsageError, match="no similarity.h5 there; name the folder of a run"):
+    with pytest.raises(UsageError, match=r"no similarity\.h5 there; name the folder of a run"):
         Files((tmp_path,)).check({"similarity": ""})
 
 

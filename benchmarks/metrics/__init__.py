@@ -1,0 +1,1 @@
+"""Seconds and memory of the metrics, beside a straightforward implementation that sorts."""
