@@ -112,9 +112,24 @@ def _ranks(scores_LQV: FloatArray, valid_LV: BoolArray) -> FloatArray:
     more than there are videos where it knows nothing."""
     ranks = np.full(scores_LQV.shape, scores_LQV.shape[2] + 1.0)
     for level, valid_V in enumerate(valid_LV):
-        for query, row_V in enumerate(scores_LQV[level]):
-            known = row_V[valid_V]
-            _, place, counts = np.unique(known, return_inverse=True, return_counts=True)
-            above = len(place) - np.cumsum(counts)
-            ranks[level, query, valid_V] = (1 + above + (counts - 1) / 2)[place]
+        if valid_V.any():
+            ranks[level][:, valid_V] = _row_ranks(scores_LQV[level][:, valid_V])
     return ranks
+
+
+def _row_ranks(scores_QV: FloatArray) -> FloatArray:
+    """(Q, V) expected rank of each score in its row, from first and last place of its ties."""
+    order_QV = np.argsort(scores_QV, axis=1)
+    sorted_QV = np.take_along_axis(scores_QV, order_QV, axis=1)
+    videos = scores_QV.shape[1]
+    place_V = np.arange(videos)
+    rises_QV = sorted_QV[:, 1:] != sorted_QV[:, :-1]
+    edge_Q1 = np.ones((len(scores_QV), 1), dtype=np.bool_)
+    starts_QV = np.concatenate([edge_Q1, rises_QV], axis=1)
+    ends_QV = np.concatenate([rises_QV, edge_Q1], axis=1)
+    first_QV = np.maximum.accumulate(np.where(starts_QV, place_V, 0), axis=1)
+    last_QV = np.where(ends_QV, place_V, videos)[:, ::-1]
+    last_QV = np.minimum.accumulate(last_QV, axis=1)[:, ::-1]
+    ranks_QV = np.empty(scores_QV.shape)
+    np.put_along_axis(ranks_QV, order_QV, videos - (first_QV + last_QV) / 2, axis=1)
+    return ranks_QV
