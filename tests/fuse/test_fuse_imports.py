@@ -37,16 +37,22 @@ def python(code: str, blocked: list[str], *args: Path) -> str:
     return result.stdout
 
 
-def test_tables_need_no_torch(corpus: Any, run: Any) -> None:
+def test_tables_and_traces_need_no_torch(corpus: Any, run: Any, tmp_path: Path) -> None:
     path = evaluate(corpus.manifest, corpus.store, run.folder)
     code = """
 from pathlib import Path
-from m2hf.fuse import config, metrics, paper, similarity, store, tables
-print(tables.render(tables.build([Path(sys.argv[1])]), ".md"))
+from m2hf.cli.tables import tables
+from m2hf.cli.trace import trace
+similarity, folder, store = map(Path, sys.argv[1:])
+for suffix in (".csv", ".tex", ".html", ".json", ".md"):
+    tables([similarity], out=folder / f"t{suffix}", dsl=[20.0])
+tables([similarity])
+trace(folder / "t.md", "late_fusion", run=[similarity.parent], store=store)
 assert "torch" not in sys.modules
 """
-    printed = python(code, [*EXTRACTION, "torch", "safetensors"], path)
+    printed = python(code, [*EXTRACTION, "torch", "safetensors"], path, tmp_path, corpus.store)
     assert "late_fusion" in printed
+    assert "(matches)" in printed
     assert "untrained" in printed
 
 
