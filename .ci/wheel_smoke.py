@@ -18,7 +18,7 @@ LIGHT = ["h5py", "jinja2", "numpy", "pydantic", "rich", "tomli-w", "typer"]
 SMOKE = """
 import importlib.util
 import m2hf.shard, m2hf.manifest, m2hf.ledger, m2hf.cli.app, m2hf.cli.recipe
-import m2hf.fuse.metrics, m2hf.fuse.tables, m2hf.fuse.similarity
+import m2hf.fuse.metrics, m2hf.fuse.similarity
 from importlib.resources import files
 from pathlib import Path
 from m2hf.cli.recipe import load_recipe
@@ -28,9 +28,10 @@ assert importlib.util.find_spec("torch") is None
 assert (files("m2hf.extract") / "m2hf-tiny.json").is_file()
 assert load_recipe(Path("demo"), [])[0].extract.encoder.model == "m2hf-tiny"
 assert "site-packages" in m2hf.shard.__file__, m2hf.shard.__file__
-import m2hf.fuse.formats, m2hf.fuse.matrix_table
-from m2hf.fuse.table import Table
-assert m2hf.fuse.formats.render(Table(()), ".html").startswith("<!doctype html>")
+import m2hf.fuse.tables.matrix_table
+from m2hf.fuse.tables.formats import render
+from m2hf.fuse.tables.table import Table
+assert render(Table(()), ".html").startswith("<!doctype html>")
 """
 
 

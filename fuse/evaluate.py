@@ -5,7 +5,6 @@ from typing import Any
 
 from m2hf.errors import MismatchError
 from m2hf.fuse import checkpoint
-from m2hf.fuse.chain import shards_sha256
 from m2hf.fuse.checkpoint import CheckpointHeader
 from m2hf.fuse.config import CAPTIONS, LATE_FUSION, FusionConfig
 from m2hf.fuse.devices import repeatable
@@ -99,7 +98,7 @@ def _streams(
             "stream": info.name,
             "fingerprint": info.fingerprint,
             "digest": store[role].digest(ids),
-            "shards": shards_sha256(layout, info.name),
+            "shards": layout.digest(info.name),
             "extractor": header.extractor,
             "revision": header.revision,
             "config": dict(header.config),

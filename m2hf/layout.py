@@ -9,7 +9,7 @@ from pathlib import Path
 
 from m2hf.atomic import atomic_text
 from m2hf.errors import MismatchError, UsageError
-from m2hf.keys import SHORT, canonical_json, safe_name
+from m2hf.keys import SHORT, canonical_json, safe_name, sha256_file, sha256_hex
 
 _SHARD_NAME = re.compile(r"^(\d+)-of-(\d+)\.h5$")
 
@@ -58,6 +58,11 @@ class StoreLayout:
             if (m := _SHARD_NAME.match(path.name))
         ]
         yield from (path for _, path in sorted(named))
+
+    def digest(self, stream: str) -> str:
+        """sha256 over every byte of every shard of one stream, wherever the store lies."""
+        files = [[path.name, sha256_file(path)] for path in self.shards(stream)]
+        return sha256_hex(canonical_json(files).encode())
 
     def find_stream(self, name: str) -> str:
         """The stream called `name`: `extractor@fingerprint8`, or an extractor that has just one.

@@ -19,7 +19,7 @@ from m2hf.cli.app import app
 from m2hf.cli.recipe import load_recipe
 from m2hf.data_manifests.build import MISSING, READERS, BuiltManifest, build, card
 from m2hf.errors import ManifestError, UsageError
-from m2hf.fuse.paper import RESULTS, paper_result
+from m2hf.fuse.tables.paper import RESULTS, paper_result
 from m2hf.manifest import Card, Manifest, Row, Split
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

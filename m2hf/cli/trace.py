@@ -29,9 +29,9 @@ def trace(
     """
     from dataclasses import asdict
 
-    from m2hf.fuse.chain import Files
-    from m2hf.fuse.records import json_text
-    from m2hf.fuse.trace import Trace
+    from m2hf.fuse.tables.chain import Files
+    from m2hf.fuse.tables.records import json_text
+    from m2hf.fuse.tables.trace import Trace
 
     found = Trace.of(table, row)
     checked = found.check(Files(tuple(run or ()), store, manifest))

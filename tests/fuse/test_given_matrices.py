@@ -9,11 +9,11 @@ import pytest
 
 from m2hf.cli.tables import tables
 from m2hf.errors import UsageError
-from m2hf.fuse.answers import AnswerFiles
-from m2hf.fuse.blend import Blend, Term
 from m2hf.fuse.late_rules import LATE_RULES, Calibration
 from m2hf.fuse.metrics import t2v_ranks, text_to_video
-from m2hf.fuse.tuning import tune
+from m2hf.fuse.tables.answers import AnswerFiles
+from m2hf.fuse.tables.blend import Blend, Term
+from m2hf.fuse.tables.tuning import tune
 
 Rows = list[dict[str, Any]]
 
@@ -288,7 +288,7 @@ def test_a_querybank_row(run: Any) -> None:
 
 
 def test_matrices_are_mapped_and_ids_are_kept() -> None:
-    from m2hf.fuse.matrices import GivenMatrices
+    from m2hf.fuse.tables.matrices import GivenMatrices
 
     given = GivenMatrices.open({"a": Path("a.npy")}, AnswerFiles())
     assert isinstance(given.scores["a"], np.memmap)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from m2hf.errors import UsageError
-from m2hf.fuse.chain import shards_sha256
 from m2hf.fuse.evaluate import evaluate
 from m2hf.fuse.similarity import SimilarityFile
 from m2hf.keys import sha256_file
@@ -37,8 +36,8 @@ def test_every_number_traces_back(file: SimilarityFile, corpus: Any, run: Any) -
     assert audio["config"] == {"extractor": "audio"}
     assert (audio["extractor"], audio["weights"]) == ("audio", {})
     assert audio["stream"].endswith(audio["fingerprint"][:8])
-    assert audio["shards"] == shards_sha256(
-        StoreLayout(corpus.store, "synthetic"), "audio@" + audio["fingerprint"][:8]
+    assert audio["shards"] == StoreLayout(corpus.store, "synthetic").digest(
+        "audio@" + audio["fingerprint"][:8]
     )
     assert file.config["model"]["width"] == 32
     assert file.flags == {"audio": ["untrained"]}

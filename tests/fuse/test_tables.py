@@ -10,14 +10,14 @@ import pytest
 
 from m2hf.errors import UsageError
 from m2hf.fuse.evaluate import evaluate
-from m2hf.fuse.formats import FORMATS, markdown, render
 from m2hf.fuse.metrics import t2v_ranks, video_to_text
-from m2hf.fuse.paper import paper_result
-from m2hf.fuse.records import document, records
 from m2hf.fuse.similarity import SimilarityFile
-from m2hf.fuse.table import Table
-from m2hf.fuse.tables import SimilarityTable
-from m2hf.fuse.ways import PostProcessing, Ranking
+from m2hf.fuse.tables.formats import FORMATS, markdown, render
+from m2hf.fuse.tables.paper import paper_result
+from m2hf.fuse.tables.records import document, records
+from m2hf.fuse.tables.similarity_table import SimilarityTable
+from m2hf.fuse.tables.table import Table
+from m2hf.fuse.tables.ways import PostProcessing, Ranking
 from m2hf.keys import sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.shard import Shard

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from m2hf.errors import SchemaError, UsageError
-from m2hf.fuse import chain, checkpoint
-from m2hf.fuse.chain import Files
+from m2hf.fuse import checkpoint
 from m2hf.fuse.evaluate import evaluate
-from m2hf.fuse.formats import FORMATS, render
 from m2hf.fuse.similarity import SimilarityFile
-from m2hf.fuse.table import Block, Flag, Part, Row, Score, Table
-from m2hf.fuse.tables import SimilarityTable
-from m2hf.fuse.trace import Trace
+from m2hf.fuse.tables import chain
+from m2hf.fuse.tables.chain import Files
+from m2hf.fuse.tables.formats import FORMATS, render
+from m2hf.fuse.tables.similarity_table import SimilarityTable
+from m2hf.fuse.tables.table import Block, Flag, Part, Row, Score, Table
+from m2hf.fuse.tables.trace import Trace
 from m2hf.keys import sha256_file
 
 TRACED = [suffix for suffix in FORMATS if suffix != ".csv"]

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from m2hf.fuse.bootstrap import interval
 from m2hf.fuse.metrics import t2v_ranks, text_to_video, v2t_ranks
-from m2hf.fuse.transductive import DualSoftmax, Querybank
+from m2hf.fuse.tables.bootstrap import interval
+from m2hf.fuse.tables.transductive import DualSoftmax, Querybank
 
 
 def softmax(values: np.ndarray, axis: int) -> np.ndarray:

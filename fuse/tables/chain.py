@@ -12,7 +12,7 @@ from typing import Any
 from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS, FRAMES
 from m2hf.fuse.similarity import FILE_NAME, SimilarityFile
-from m2hf.keys import canonical_json, sha256_file, sha256_hex
+from m2hf.keys import sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest
 
@@ -31,12 +31,6 @@ def chain_of(path: Path, file: SimilarityFile) -> dict[str, Any]:
         "streams": dict(file.streams),
         "config": dict(file.config),
     }
-
-
-def shards_sha256(layout: StoreLayout, stream: str) -> str:
-    """64 hex digits over every byte of every shard of a stream, wherever the store lies."""
-    files = [[path.name, sha256_file(path)] for path in layout.shards(stream)]
-    return sha256_hex(canonical_json(files).encode())
 
 
 def streams_read(config: Mapping[str, Any], scoring: str) -> set[str] | None:
@@ -70,7 +64,7 @@ class Files:
         if self.store is not None:
             layout = StoreLayout(self.store, chain["dataset"])
             for role, stream in chain["streams"].items():
-                same[role] = shards_sha256(layout, stream["stream"]) == stream["shards"]
+                same[role] = layout.digest(stream["stream"]) == stream["shards"]
         return same
 
 

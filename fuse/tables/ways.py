@@ -18,9 +18,9 @@ from m2hf.fuse.metrics import (
     v2t_group_ranks,
     v2t_ranks,
 )
-from m2hf.fuse.paper import PaperResult
-from m2hf.fuse.table import Flag, Row, Score
-from m2hf.fuse.transductive import QUERYBANK_SCALE, DualSoftmax, Querybank
+from m2hf.fuse.tables.paper import PaperResult
+from m2hf.fuse.tables.table import Flag, Row, Score
+from m2hf.fuse.tables.transductive import QUERYBANK_SCALE, DualSoftmax, Querybank
 
 TRANSDUCTIVE = "transductive"
 APART = "transductive: queries are seen together"  # the heading of such rows

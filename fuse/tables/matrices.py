@@ -14,8 +14,8 @@ from typing import Self
 import numpy as np
 
 from m2hf.errors import UsageError
-from m2hf.fuse.answers import AnswerFiles, Answers
 from m2hf.fuse.metrics import FloatArray, IntArray
+from m2hf.fuse.tables.answers import AnswerFiles, Answers
 from m2hf.keys import sha256_file
 
 _ROWS = 256  # checked at a time

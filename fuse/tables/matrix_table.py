@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from m2hf.errors import UsageError
-from m2hf.fuse.blend import STANDARD, Blend, Term
-from m2hf.fuse.matrices import GivenMatrices
 from m2hf.fuse.metrics import Scores
-from m2hf.fuse.table import Block, Flag, Part, Row, Table
-from m2hf.fuse.tuning import tune
-from m2hf.fuse.ways import APART, PostProcessing, Ranking, Way
+from m2hf.fuse.tables.blend import STANDARD, Blend, Term
+from m2hf.fuse.tables.matrices import GivenMatrices
+from m2hf.fuse.tables.table import Block, Flag, Part, Row, Table
+from m2hf.fuse.tables.tuning import tune
+from m2hf.fuse.tables.ways import APART, PostProcessing, Ranking, Way
 from m2hf.keys import canonical_json, sha256_hex
 
 TITLE = "given matrices"

@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from m2hf.fuse import bootstrap
 from m2hf.fuse.metrics import KS, Ranks, RetrievalMetrics
-from m2hf.fuse.paper import PaperResult
+from m2hf.fuse.tables import bootstrap
+from m2hf.fuse.tables.paper import PaperResult
 
 RECALLS = tuple(f"R@{k}" for k in KS)
 MEASURES = (*RECALLS, "RSum", "MdR", "MnR")

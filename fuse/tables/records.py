@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from m2hf.fuse.table import MEASURES, Part, Row, Score, Table
+from m2hf.fuse.tables.table import MEASURES, Part, Row, Score, Table
 
 SCHEMA = "m2hf.table"
 VERSION = 1

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from m2hf.errors import UsageError
-from m2hf.fuse.blend import Blend, Origin, Term
 from m2hf.fuse.late_rules import FLAT
 from m2hf.fuse.metrics import SUM_KS, IntArray, Scores, row_chunks, t2v_ranks
+from m2hf.fuse.tables.blend import Blend, Origin, Term
 
 _STEPS = 100
 

@@ -6,15 +6,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from m2hf.fuse.grid import Sheet
-from m2hf.fuse.records import json_text
+from m2hf.fuse.tables.grid import Sheet
+from m2hf.fuse.tables.records import json_text
 
 
 def page(sheets: Sequence[Sheet], document: Mapping[str, Any], hidden: str) -> str:
     """Sheets with the chain behind each digest; every text is escaped. hidden: the table's document
     in one line that ends no comment."""
     environment = Environment(
-        loader=PackageLoader("m2hf.fuse", "."),
+        loader=PackageLoader("m2hf.fuse.tables", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,6 +1,6 @@
 """A table as text: Markdown, LaTeX, CSV, JSON and a page. Equal tables give equal bytes.
 
-All but CSV carry the table's document (`m2hf.fuse.records`), where a reader of the text doesn't
+All but CSV carry the table's document (`records.py`), where a reader of the text doesn't
 see it, so that `m2hf trace` can follow a number of theirs.
 """
 
@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from m2hf.errors import UsageError
-from m2hf.fuse.grid import Grid, Line, Sheet, sheet
-from m2hf.fuse.records import SCHEMA, csv_text, document, json_text
-from m2hf.fuse.table import Table
+from m2hf.fuse.tables.grid import Grid, Line, Sheet, sheet
+from m2hf.fuse.tables.records import SCHEMA, csv_text, document, json_text
+from m2hf.fuse.tables.table import Table
 from m2hf.keys import canonical_json
 
 # What a trace shows of a record.
@@ -135,7 +135,7 @@ def _tex(text: str) -> str:
 
 
 def _page(table: Table) -> str:
-    from m2hf.fuse.page import page
+    from m2hf.fuse.tables.page import page
 
     return page([sheet(part) for part in table.parts], document(table), _hidden(table))
 

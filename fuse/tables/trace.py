@@ -1,6 +1,6 @@
 """From a number in a written table back to what it was made from.
 
-A table's file carries its document (`m2hf.fuse.records`): every row with its numbers, and for
+A table's file carries its document (`records.py`): every row with its numbers, and for
 each block the chain of digests. A CSV holds numbers alone and can't be followed.
 """
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from m2hf.errors import SchemaError, UsageError
-from m2hf.fuse.chain import Files, streams_read
-from m2hf.fuse.formats import FORMATS, embedded
-from m2hf.fuse.grid import SHORT
-from m2hf.fuse.records import SCHEMA, VERSION
+from m2hf.fuse.tables.chain import Files, streams_read
+from m2hf.fuse.tables.formats import FORMATS, embedded
+from m2hf.fuse.tables.grid import SHORT
+from m2hf.fuse.tables.records import SCHEMA, VERSION
 from m2hf.keys import canonical_json
 
 _TRACED = [suffix for suffix in FORMATS if suffix != ".csv"]

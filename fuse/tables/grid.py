@@ -8,10 +8,10 @@ one decimal, as papers print them; what ties could change is beside it in bracke
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from m2hf.fuse.bootstrap import LEVEL
 from m2hf.fuse.metrics import DIRECTIONS
-from m2hf.fuse.paper import SOURCE, PaperResult
-from m2hf.fuse.table import RECALLS, Flag, Part, Row, Score
+from m2hf.fuse.tables.bootstrap import LEVEL
+from m2hf.fuse.tables.paper import SOURCE, PaperResult
+from m2hf.fuse.tables.table import RECALLS, Flag, Part, Row, Score
 
 SHORT = 12  # hex digits of a digest that a reader sees
 

@@ -1,0 +1,1 @@
+"""From similarity files, or matrices of others, to tables that trace back; without torch."""
