@@ -60,7 +60,7 @@ class ModelConfig(Section):
     joint: int = Field(default=0, ge=0)
     width: int = Field(default=256, ge=2)
     heads: int = Field(default=8, ge=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -114,15 +114,15 @@ class TrainConfig(Section):
     """
 
     epochs: int = Field(default=20, ge=1)
-    batch_size: int = Field(default=128, ge=2)
+    batch_size: int = Field(default=256, ge=2)
     lr: float = Field(default=1e-3, gt=0)
-    scalar_lr_factor: float = Field(default=10.0, gt=0)
+    scalar_lr_factor: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
     clip: float = Field(default=1.0, gt=0)
     patience: int = Field(default=5, ge=1)
     seed: int = Field(default=0, ge=0)
-    level_loss: float = Field(default=0.1, ge=0)
+    level_loss: float = Field(default=1.0, ge=0)
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
     videos: Literal["all", "intersection"] = "all"
 

@@ -87,9 +87,10 @@ def form(name: str) -> tuple[str, ...]:
 HYBRID = "late_fusion"  # the default recipe, end to end
 ENSEMBLE = ("fuse.strategy=ensemble",)
 TWO = ("visual", "motion_visual")
+FUSED_ALONE = "fuse.train.level_loss=0"
 CLOSED = ("zero_shot", "ridge_visual", "ridge_motion_visual", "ridge_concatenated")
 PAIR = alone("visual", "audio_visual")
-APART = (*PAIR, "fuse.levels.audio_visual.fusion=none", "fuse.train.level_loss=1.0")
+APART = (*PAIR, "fuse.levels.audio_visual.fusion=none")
 
 ROWS: tuple[Row, ...] = (
     *(Row(level, ALONE, alone(level)) for level in DEFAULT_LEVELS),
@@ -103,6 +104,12 @@ ROWS: tuple[Row, ...] = (
     Row("ensemble", "end to end", ENSEMBLE, against=HYBRID),
     *(Row(f"balance {name}", "balance loss", (f"fuse.balance.form={name}",), against=HYBRID)
       for name in ("contribution", "dwa", "uncertainty", "gradient")),
+    *(Row(f"lambda {weight}", "level loss", (f"fuse.train.level_loss={weight}",), against=HYBRID)
+      for weight in ("0.3", "0.1", "0")),
+    # Where only the fusion's loss trains, levels have most need of balance.
+    *(Row(f"lambda 0, balance {name}", "level loss", (FUSED_ALONE, f"fuse.balance.form={name}"),
+          against="lambda 0")
+      for name in ("contribution", "gradient")),
     # One training each: a rule changes nothing but how its levels are scored.
     *(Row(f"{name}, {rule}", "late fusion", how, (f"fuse.late.rule={rule}",), against=name)
       for name, how in ((HYBRID, ()), ("ensemble", ENSEMBLE))
@@ -111,14 +118,14 @@ ROWS: tuple[Row, ...] = (
     *(
         Row(f"frames and sound, {name}", "early fusion", (*alone("audio_visual"), *form(name)),
             against="frames and sound, concat")
-        for name in ("append", "add", "concat")
+        for name in ("add", "append", "concat")
     ),
     Row("frames and sound, scores averaged", "early fusion", APART,
         read=("visual", "audio_visual"), against="frames and sound, concat"),
     Row("frames and sound, scores calibrated", "early fusion", APART,
         against="frames and sound, concat"),
     *(Row(f"hybrid, {name}", "early fusion", form(name), against=HYBRID)
-      for name in ("add", "concat")),
+      for name in ("append", "concat")),
     Row("completion fallback", "completion", against=HYBRID),
     *(Row(f"completion {mode}", "completion", (f"fuse.completion.mode={mode}",), against=HYBRID)
       for mode in ("token", "predict")),
@@ -128,6 +135,12 @@ ROWS: tuple[Row, ...] = (
         Row(f"{share:.0%} without {factor}", f"missing {factor}",
             missing={factor: share}, settings=(IMBALANCED,), against="motion_visual")
         for factor in ("words", "sound")
+        for share in SHARES
+    ),
+    *(
+        Row(f"frames and words, {share:.0%} without words", "missing words, two levels",
+            alone("visual", "text"), missing={"words": share}, settings=(IMBALANCED,),
+            against="visual")
         for share in SHARES
     ),
     *(
