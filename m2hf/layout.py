@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from m2hf.atomic import atomic_text
 from m2hf.errors import MismatchError, UsageError
 from m2hf.keys import SHORT, canonical_json, safe_name, sha256_file, sha256_hex
 
+_RECORD = "store.json"
 _SHARD_NAME = re.compile(r"^(\d+)-of-(\d+)\.h5$")
 
 
@@ -29,6 +31,26 @@ class StoreLayout:
 
     root: Path
     dataset: str
+
+    @classmethod
+    def open(cls, root: Path, dataset: str = "") -> "StoreLayout":
+        """What a store has of `dataset`, or of the one dataset that is in it.
+
+        Raises UsageError where there is none, or more than one to choose from.
+        """
+        have = sorted(unquote(path.parent.name) for path in root.glob(f"*/{_RECORD}"))
+        if not have:
+            raise UsageError(f"{root}: no store; give the folder that `m2hf extract` wrote to")
+        if not dataset and len(have) > 1:
+            raise UsageError(
+                f"{root}: features of {len(have)} datasets, {', '.join(have)}; "
+                "say which one is meant with --manifest"
+            )
+        if dataset and dataset not in have:
+            raise UsageError(
+                f"{root}: nothing of dataset {dataset!r}; the store has {', '.join(have)}"
+            )
+        return cls(root, dataset or have[0])
 
     @property
     def folder(self) -> Path:
@@ -102,4 +124,4 @@ class StoreLayout:
 
     @property
     def _record(self) -> Path:
-        return self.folder / "store.json"
+        return self.folder / _RECORD

@@ -144,6 +144,7 @@ def test_flags_are_frozen() -> None:
         "manifest list: --json",
         "plan: --config --json --manifest --media --only --set --store",
         "retry: --array --config --manifest --media --only --scheduler --set --store --workers",
+        "show: --html --json --manifest --media store video",
         "status: --config --json --manifest --media --only --set --store",
         "tables: --dsl --fuse --group-maximum --json --matrix --out --qb --qb-scale --queries "
         "--query-ids --tune-on-test --val-matrix --val-queries --video-ids --weights files",

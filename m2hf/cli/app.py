@@ -7,7 +7,7 @@ from types import FrameType
 import typer
 
 from m2hf import __version__
-from m2hf.cli import demo, extract, fuse, imported, manifest, tables, trace
+from m2hf.cli import demo, extract, fuse, imported, manifest, show, tables, trace
 from m2hf.errors import EXIT_INTERRUPTED, EXIT_OK, M2hfError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ for verb in (
     extract.status,
     extract.retry,
     extract.verify,
+    show.show,
     fuse.train,
     tables.tables,
     trace.trace,

@@ -1,0 +1,65 @@
+"""`m2hf show`: what was extracted of one video, on its time line."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from m2hf.cli import options
+from m2hf.errors import EXIT_FAILURES, UsageError
+
+
+def show(
+    store: Annotated[Path, typer.Argument(help="Folder of the feature shards.")],
+    video: Annotated[str, typer.Argument(metavar="ID", help="Id of the video.")],
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", help="Manifest folder: captions and paths.")
+    ] = None,
+    media: Annotated[
+        Path | None,
+        typer.Option("--media", help="Root folder of the video files, for pictures in --html."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Page to write.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Print the windows, strings and outcomes of one video in every stream.
+
+    --html writes a page; with --manifest and --media it has thumbnails and a spectrogram, and
+    the command ends with 3 where the file can't be decoded.
+    """
+    from m2hf.atomic import atomic_text
+    from m2hf.keys import canonical_json
+    from m2hf.layout import StoreLayout
+    from m2hf.manifest import Manifest
+    from m2hf.pipelines.preview import Preview
+    from m2hf.pipelines.timeline import Timeline
+    from m2hf.pipelines.timeline_page import page
+    from m2hf.pipelines.timeline_text import lines
+
+    if media is not None and (html is None or manifest is None):
+        raise UsageError(
+            "--media is for the pictures of --html, and --manifest says where they lie"
+        )
+    if media is not None and not media.is_dir():
+        raise UsageError(f"--media {media}: no such folder; give the root of the video files")
+    loaded = None if manifest is None else Manifest.load(manifest)
+    rows = {} if loaded is None else loaded.by_id
+    layout = StoreLayout.open(store, "" if loaded is None else loaded.card.name)
+    timeline = Timeline.read(layout, video, rows.get(video), rows)
+    if media is not None and timeline.row is None:
+        raise UsageError(f"--manifest {manifest}: no video {video!r}, so no path under --media")
+    preview = None
+    if media is not None and timeline.row is not None:
+        preview = Preview.of(media, timeline.row, timeline.frames)
+    if html is not None:
+        atomic_text(html, page(timeline, preview))
+    if json:
+        typer.echo(canonical_json(timeline.as_json()))
+    elif html is None:
+        for line in lines(timeline):
+            typer.echo(line)
+    else:
+        typer.echo(f"wrote {html}")
+    if preview is not None and preview.error:
+        typer.echo(f"m2hf: {video}: no pictures: {preview.error}", err=True)
+        raise typer.Exit(EXIT_FAILURES)
