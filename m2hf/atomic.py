@@ -2,11 +2,12 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from m2hf.errors import ResourceError
+from m2hf.errors import ResourceError, UsageError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -35,6 +36,34 @@ def atomic_write(target: Path, verify: Callable[[Path], None] | None = None) -> 
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a folder beside `target` to fill; on success it takes `target`'s place, whole.
+
+    `target` may be an empty folder, else it must not exist: raises UsageError. Leftovers of a
+    writer that was killed are removed. A full or read-only disk raises ResourceError.
+    """
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise UsageError(f"{target}: is there already; give a new folder, or remove it")
+    prefix = f".{target.name}.tmp-"
+    temporary = target.with_name(f"{prefix}{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in target.parent.glob(f"{_glob_escape(prefix)}*"):
+            shutil.rmtree(leftover)
+        temporary.mkdir()
+        yield temporary
+        for path in (*temporary.rglob("*"), temporary):
+            _fsync(path)
+        temporary.replace(target)
+        _fsync(target.parent)
+    except OSError as error:
+        raise_if_no_room(target, error)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def raise_if_no_room(target: Path, error: OSError) -> None:

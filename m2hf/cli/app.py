@@ -7,7 +7,7 @@ from types import FrameType
 import typer
 
 from m2hf import __version__
-from m2hf.cli import demo, extract, fuse, imported, manifest, show, tables, trace
+from m2hf.cli import demo, exported, extract, fuse, imported, manifest, show, tables, trace
 from m2hf.errors import EXIT_INTERRUPTED, EXIT_OK, M2hfError
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ for verb in (
     app.command()(verb)
 app.command("eval")(fuse.evaluate)
 app.command("import")(imported.import_)
+app.command("export")(exported.export)
 
 
 @app.callback(invoke_without_command=True)
