@@ -111,4 +111,6 @@ def load(path: Path, store: FeatureStore) -> tuple[Retriever, CheckpointHeader]:
         raise UsageError(
             f"{path}: its weights don't fit its config ({str(error).splitlines()[0]}); train again"
         ) from error
+    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
+        raise UsageError(f"{path}: its weights hold NaN or infinity; train again")
     return model, header

@@ -127,6 +127,17 @@ class TrainConfig(Section):
     videos: Literal["all", "intersection"] = "all"
 
 
+class EvalConfig(Section):
+    """How a split is scored.
+
+    memory_mb: MiB that scoring may hold at a time, beside the program itself; it changes no bit
+    of the result. bank: how many training captions are scored as a querybank; 0 for none.
+    """
+
+    memory_mb: int = Field(default=2048, ge=1)
+    bank: int = Field(default=0, ge=0)
+
+
 class FusionConfig(Section):
     """A fusion run.
 
@@ -149,6 +160,7 @@ class FusionConfig(Section):
     strategy: Literal["end_to_end", "ensemble"] = "end_to_end"
     balance: BalanceConfig = BalanceConfig()
     train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int = Field(default=1, ge=1)

@@ -46,10 +46,15 @@ class Retriever(nn.Module):
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
+        self.config = config
         self.level_names = tuple(config.active_levels)
-        self.late_rule = config.late.rule
         self.query_rows = SCORERS[config.scoring].query_rows
         self.late = AffineCalibration(len(self.level_names))
+
+    @property
+    def late_rule(self) -> str:
+        """The rule that finished scores are fused by, which may be chosen after training."""
+        return self.config.late.rule
 
     def encode_queries(self, captions: Tokens) -> Any:
         """Captions (Q, W, M), ready to be scored: row 0 the sentence, further rows its tokens."""

@@ -14,7 +14,7 @@ from m2hf.fuse.tokens import Tokens, masked_mean
 LOWEST = -1.0  # what a video that is missing scores: the lowest cosine
 
 _TINY = 1e-12  # of a squared length: below it a vector has no direction
-_CELLS = 1 << 24  # cosines of tokens held at a time: 64 MiB of float32
+CELLS = 1 << 24  # cosines of tokens held at a time: 64 MiB of float32
 
 
 class MeanScorer(nn.Module):
@@ -50,11 +50,11 @@ class TokenwiseScorer(nn.Module):
         words = word_tokens(queries)
         w_QW, w_BN = _weights(self.word_weight, words), _weights(self.row_weight, videos)
         row_cells = words.mask.shape[1] * videos.mask.numel()
-        parts = torch.split(torch.arange(len(w_QW)), max(1, _CELLS // max(1, row_cells)))
+        parts = torch.split(torch.arange(len(w_QW)), max(1, CELLS // max(1, row_cells)))
         spans = [slice(int(part[0]), int(part[-1]) + 1) for part in parts if len(part)]
-        words_QWD, rows_BND = unit(words.values), unit(videos.values)
+        rows_BND = unit(videos.values)
         scores = [
-            _interaction(words_QWD[s], words.mask[s], w_QW[s], rows_BND, videos.mask, w_BN)
+            _interaction(unit(words.values[s]), words.mask[s], w_QW[s], rows_BND, videos.mask, w_BN)
             for s in spans
         ]
         return torch.cat(scores) if scores else w_QW.new_zeros((0, len(w_BN)))

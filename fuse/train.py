@@ -17,7 +17,8 @@ from m2hf.errors import UsageError
 from m2hf.fuse import checkpoint, curves, resume
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.devices import repeatable
-from m2hf.fuse.gallery import Gallery, score_gallery
+from m2hf.fuse.gallery import Gallery
+from m2hf.fuse.gallery_scores import score_gallery
 from m2hf.fuse.model import Ensemble, Retriever, build_model
 from m2hf.fuse.resume import Progress, prefixed
 from m2hf.fuse.splits import TrainingSet, absent_videos, train_and_val

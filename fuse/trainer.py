@@ -23,7 +23,8 @@ from m2hf.fuse import resume
 from m2hf.fuse.balance import Balance, contributions, scale_gradients
 from m2hf.fuse.batch import ScoredBatch
 from m2hf.fuse.config import LATE_FUSION, FusionConfig
-from m2hf.fuse.gallery import Gallery, GalleryScores, score_gallery
+from m2hf.fuse.gallery import Gallery
+from m2hf.fuse.gallery_scores import GalleryScores, score_gallery
 from m2hf.fuse.late_rules import Calibration
 from m2hf.fuse.metrics import t2v_ranks
 from m2hf.fuse.model import M2HF, Retriever

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from m2hf.errors import EXIT_CRASH, M2hfError, MismatchError, UsageError
+from m2hf.errors import EXIT_CRASH, EXIT_USAGE, M2hfError, MismatchError, UsageError
 from m2hf.keys import canonical_json, sha256_hex
 
 _CPU = torch.device("cpu")
@@ -198,6 +198,20 @@ def joined() -> Iterator[World]:
         raise SystemExit(code) from None
     else:
         dist.destroy_process_group()
+
+
+def refuse_several(verb: str) -> None:
+    """Raises UsageError where torchrun started several processes, of which each would do all of
+    `verb`; the first says so, and the others end without a word."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return
+    if os.environ.get("RANK", "0") != "0":
+        raise SystemExit(EXIT_USAGE)
+    raise UsageError(
+        f"m2hf {verb} is one process, but WORLD_SIZE={size}: each would do all of it and write "
+        "the same file; start it without torchrun, or unset WORLD_SIZE"
+    )
 
 
 def _is_first(store: Any) -> bool:

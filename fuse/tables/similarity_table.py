@@ -114,7 +114,9 @@ class _Run:
         return int(self.file.config.get("train", {}).get("seed", 0))
 
     def ways(self) -> list[Way]:
-        return [Way.raw(n, matrix, self._flags(n)) for n, matrix in self.file.scores.items()]
+        known = {**self.file.masks, LATE_FUSION: self.file.known_V}
+        scores = self.file.scores.items()
+        return [Way.raw(name, matrix, self._flags(name), known[name]) for name, matrix in scores]
 
     def processed(self, post: PostProcessing) -> Iterator[Way]:
         for way in self.ways():

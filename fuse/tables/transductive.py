@@ -67,16 +67,22 @@ class DualSoftmax:
 @dataclass(frozen=True, eq=False)
 class Querybank:
     """`scores` (Q, V) normalised by a bank: `normaliser` (V,) the logarithm of the bank's sum,
-    `active` (V,) whether a video is the best of any bank query."""
+    `active` (V,) whether a video is the best of any bank query, `known` (V,) whether its scores
+    mean anything: a video that nobody scored has low scores in the bank too, and would gain.
+    Such videos come last, and a query with one score for all keeps it."""
 
     scores: Scores
     scale: float
     normaliser: FloatArray
     active: BoolArray
+    known: BoolArray
 
     @classmethod
-    def of(cls, scores_QV: Scores, bank_BV: Scores, scale: float) -> "Querybank":
-        """Raises ValueError where the bank has no query, or other videos than the scores."""
+    def of(
+        cls, scores_QV: Scores, bank_BV: Scores, scale: float, known_V: BoolArray | None = None
+    ) -> "Querybank":
+        """known_V: all where it isn't given. Raises ValueError where the bank has no query, or
+        other videos than the scores."""
         if bank_BV.shape[0] == 0 or bank_BV.shape[1:] != scores_QV.shape[1:]:
             raise ValueError(
                 f"a bank of shape {tuple(bank_BV.shape)} for scores of shape "
@@ -85,7 +91,8 @@ class Querybank:
         active_V = np.zeros(scores_QV.shape[1], dtype=np.bool_)
         for _, rows_BV in row_chunks(bank_BV):
             active_V[rows_BV.argmax(axis=1)] = True
-        return cls(scores_QV, scale, _log_sum_of_columns(bank_BV, scale), active_V)
+        known_V = np.ones_like(active_V) if known_V is None else known_V
+        return cls(scores_QV, scale, _log_sum_of_columns(bank_BV, scale), active_V, known_V)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -95,9 +102,11 @@ class Querybank:
 
     def __getitem__(self, rows: slice, /) -> FloatArray:
         part_QV = self.scores[rows].astype(np.float64)
-        normalised_Q = self.active[part_QV.argmax(axis=1)]
+        speaks_Q = part_QV.min(axis=1) < part_QV.max(axis=1)
+        normalised_Q = speaks_Q & self.active[part_QV.argmax(axis=1)]
         # The logarithm has the order of the quotient, and neither over- nor underflows.
         logarithm_QV = self.scale * part_QV - self.normaliser
+        logarithm_QV[:, ~self.known] = -np.inf
         whole: FloatArray = np.where(normalised_Q[:, None], logarithm_QV, part_QV)
         return whole
 

@@ -28,16 +28,24 @@ APART = "transductive: queries are seen together"  # the heading of such rows
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """scores: (Q, V) by direction; a direction that isn't there is not ranked."""
+    """scores: (Q, V) by direction; a direction that isn't there is not ranked. known: (V,)
+    videos whose scores mean anything, None for all."""
 
     name: str
     scores: Mapping[str, Scores]
     flags: tuple[Flag, ...] = ()
+    known: BoolArray | None = None
 
     @classmethod
-    def raw(cls, name: str, scores_QV: Scores, flags: Iterable[Flag] = ()) -> "Way":
+    def raw(
+        cls,
+        name: str,
+        scores_QV: Scores,
+        flags: Iterable[Flag] = (),
+        known_V: BoolArray | None = None,
+    ) -> "Way":
         """The scores as they are, in both directions."""
-        return cls(name, {"t2v": scores_QV, "v2t": scores_QV}, tuple(flags))
+        return cls(name, {"t2v": scores_QV, "v2t": scores_QV}, tuple(flags), known_V)
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class PostProcessing:
                 f"querybank normalisation at scale {self.querybank:g} with {bank_BV.shape[0]} "
                 "training queries that were scored against the test videos; T2V alone",
             )
-            normalised = Querybank.of(scores_QV, bank_BV, self.querybank)
+            normalised = Querybank.of(scores_QV, bank_BV, self.querybank, raw.known)
             name = f"{raw.name} + querybank {self.querybank:g}"
             yield Way(name, {"t2v": normalised}, (*raw.flags, flag))
 

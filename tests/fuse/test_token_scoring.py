@@ -67,7 +67,7 @@ def test_definition_in_chunks_of_any_size(
     made = scorer()
     queries, videos = tokens(words, pad), tokens(rows, pad)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "_CELLS", cells)
+        patch.setattr(scoring, "CELLS", cells)
         scores = made(queries, videos)
     for q in range(len(words)):
         for v in range(len(rows)):
