@@ -1,0 +1,1 @@
+"""What `m2hf eval` takes at the size of a benchmark: seconds, and memory beside its bound."""
