@@ -26,7 +26,7 @@ from m2hf.fuse.store import FeatureStore
 
 IntArray = NDArray[np.int64]
 
-FUSED_CELLS = 1 << 20  # scores of levels that late fusion reads at a time
+FUSED_CELLS = 1 << 18  # scores of levels that late fusion reads at a time
 
 _QUERIES, _VIDEOS = 1024, 256  # most of them in a block
 _QUERY_ROWS, _VIDEO_ROWS = 1 << 15, 1 << 14  # and most padded rows, over all streams

@@ -16,6 +16,8 @@ from benchmarks.levels import corpus, matrices, report, rows, run  # noqa: E402
 from benchmarks.levels.__main__ import main  # noqa: E402
 from benchmarks.metrics import __main__ as metrics  # noqa: E402
 from benchmarks.metrics import sorting  # noqa: E402
+from benchmarks.scoring import __main__ as scoring  # noqa: E402
+from benchmarks.scoring import gallery  # noqa: E402
 
 from m2hf.fuse.config import FusionConfig  # noqa: E402
 from m2hf.fuse.metrics import t2v_ranks, v2t_ranks  # noqa: E402
@@ -121,7 +123,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_benchmarks_use_what_a_user_has_and_stay_small() -> None:
     public = {"train", "evaluate", "metrics", "similarity", "config", "baselines", "store"}
-    public |= {"late", "late_rules"}
+    public |= {"late", "late_rules", "tables"}
     for path in (ROOT / "benchmarks").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert len(text.splitlines()) <= 300, path
@@ -156,3 +158,21 @@ def test_the_metrics_benchmark_compares_equal_numbers(
     scores, answers = rng.permuted(np.arange(600.0)).reshape(30, 20), rng.integers(0, 20, 30)
     for ours, other in ((t2v_ranks, sorting.t2v_ranks), (v2t_ranks, sorting.v2t_ranks)):
         assert np.array_equal(ours(scores, answers).expected, other(scores, answers))
+
+
+def test_scoring_stays_within_the_memory_that_it_is_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The matrices take 76 MiB, and scoring in one piece holds most of them more than once."""
+    small = gallery.Size(2000, 2000, rows=2, words=2, width=16)
+    monkeypatch.setitem(scoring.SIZES, "activitynet", small)
+    assert scoring.main(["--memory", "60"]) == 0
+    found = {
+        cells[1].strip(): [float(cell) for cell in cells[2:-1]]
+        for line in capsys.readouterr().out.splitlines()[3:]
+        for cells in [line.split("|")]
+    }
+    assert list(found) == ["eval", "tables"]
+    assert found["eval"][3] == found["tables"][3] == 76
+    assert 5 < found["eval"][1] <= 60
+    assert found["tables"][1] <= 50

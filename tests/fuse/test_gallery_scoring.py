@@ -23,11 +23,13 @@ from m2hf.fuse.evaluate import evaluate
 from m2hf.fuse.gallery import Gallery, querybank
 from m2hf.fuse.gallery_scores import score_gallery
 from m2hf.fuse.late_rules import LATE_RULES
+from m2hf.fuse.metrics import t2v_ranks
 from m2hf.fuse.model import Retriever, build_model
 from m2hf.fuse.similarity import SimilarityFile
 from m2hf.fuse.store import FeatureStore
 from m2hf.fuse.tables import SimilarityTable
 from m2hf.fuse.tokens import caption_tokens, video_tokens
+from m2hf.fuse.transductive import Querybank
 from m2hf.fuse.workspace import Blocks, Workspace
 from m2hf.keys import sha256_hex
 
@@ -197,16 +199,8 @@ def test_blocks_cover_all_and_stay_within(
         assert len(more) > items or len(more) * more.max(axis=0).sum() > rows
 
 
-PEAK = """
-import json, resource, sys
-from pathlib import Path
-from tests.fuse import large
-print(json.dumps(large.measure(Path(sys.argv[1]), int(sys.argv[2]))))
-"""
-
-
-def test_the_bank_is_of_training_captions_alone(corpus: Any, run: Any, tmp_path: Path) -> None:
-    store = FeatureStore.open(corpus.store, "synthetic", run.summary and FusionConfig())
+def test_the_bank_is_of_training_captions_alone(corpus: Any, run: Any) -> None:
+    store = FeatureStore.open(corpus.store, "synthetic", FusionConfig())
     train = corpus.manifest.split("train")
     ids = querybank(train, store, 30)
     everyone = [f"{row.id}#{n}" for row in train for n in range(len(row.captions))]
@@ -263,18 +257,25 @@ def test_a_video_that_nobody_scored_stays_last_after_a_querybank(
     (tmp_path / checkpoint.FILE_NAME).write_bytes(run.summary.checkpoint.read_bytes())
     told = FusionConfig(eval=EvalConfig(bank=100))
     path = evaluate(corpus.manifest, corpus.store, tmp_path, told)
-    unseen = list(SimilarityFile.read(path).video_ids).index("test019")
-    for _, _, row in SimilarityTable().build([path]).rows():
-        if "querybank" in row.name:
-            assert row.scores["t2v"].runs[0].mean.worst >= 20 / 20
     file = SimilarityFile.read(path)
-    from m2hf.fuse.transductive import Querybank
+    found = {row.name: row.scores["t2v"] for _, _, row in SimilarityTable().build([path]).rows()}
+    for name, known in {**file.masks, "late_fusion": file.known_V}.items():
+        banked = Querybank.of(file.scores[name], file.bank[name], 20.0, known)
+        assert (banked[:][:, ~known] < banked[:][:, known].min(axis=1, keepdims=True)).all()
+        ranks = t2v_ranks(banked, file.video_of_query)
+        lost = ~known[file.video_of_query]
+        last = known.sum() + (1 + (~known).sum()) / 2  # in the middle of those that nobody scored
+        assert (ranks.expected[lost] == last).all()
+        assert found[f"{name} + querybank 20"].runs[0].mean_rank == ranks.expected.mean()
 
-    for name in ("visual", "text", "late_fusion"):
-        known = {**file.masks, "late_fusion": file.known_V}[name]
-        banked = Querybank.of(file.scores[name], file.bank[name], 20.0, known)[0:20]
-        lowest_known = banked[:, known].min(axis=1)
-        assert (banked[:, unseen] < lowest_known).all()
+
+def test_a_query_without_features_keeps_its_tie_after_a_querybank() -> None:
+    rng = np.random.default_rng(0)
+    scores, bank = rng.random((5, 8)), rng.random((30, 8))
+    scores[3] = LOWEST
+    banked = Querybank.of(scores, bank, 20.0)
+    assert banked.active.all()
+    assert len(set(banked[3:4][0])) == 1
 
 
 def test_several_processes_are_refused(
