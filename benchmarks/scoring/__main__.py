@@ -1,9 +1,9 @@
 """`python -m benchmarks.scoring`: `m2hf eval` and `m2hf tables` at the size of a benchmark.
 
 Writes random features to a temporary folder, which it removes, and measures in processes of their
-own. Memory is what a process makes beyond what it had once everything was loaded; "resident" is all
-of it, with the features and matrices that are mapped from disk. Exit code 1 where scoring took more than
-it may.
+own. Memory is what a process makes beyond what it had once everything was loaded; "resident" is
+all of it, with the features and matrices that are mapped from disk. Exit code 1 where scoring took
+more than it may.
 """
 
 import argparse

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -157,7 +158,7 @@ def test_a_learning_rate_that_diverges_names_step_and_level_and_keeps_the_best(
     with pytest.raises(Diverged, match=r"at step \d+, level \w+: .*kept epoch 0 in"):
         train(corpus.manifest, corpus.store, tmp_path, config)
     file = SimilarityFile.read(evaluate(corpus.manifest, corpus.store, tmp_path))
-    assert torch.from_numpy(file.scores["visual"]).isfinite().all()
+    assert np.isfinite(file.scores["visual"]).all()
     assert not (tmp_path / LAST).exists()
 
 
