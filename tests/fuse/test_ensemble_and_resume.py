@@ -174,5 +174,5 @@ def test_bf16_trains_and_scores_in_full_precision(
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.1)
     file = SimilarityFile.read(evaluate(corpus.manifest, corpus.store, tmp_path / "half"))
-    visual = torch.from_numpy(file.scores["visual"])
+    visual = torch.from_numpy(np.array(file.scores["visual"]))
     assert not torch.equal(visual, visual.bfloat16().float())
