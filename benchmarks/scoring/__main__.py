@@ -24,7 +24,7 @@ from m2hf.config import parse, read_recipe
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluate import evaluate
 from m2hf.fuse.similarity import FILE_NAME
-from m2hf.fuse.tables import SimilarityTable
+from m2hf.fuse.tables.similarity_table import SimilarityTable
 from m2hf.manifest import Manifest
 
 _SPARE = 1.2  # of the free disk that the features need

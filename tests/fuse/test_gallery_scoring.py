@@ -27,7 +27,7 @@ from m2hf.fuse.metrics import t2v_ranks
 from m2hf.fuse.model import Retriever, build_model
 from m2hf.fuse.similarity import SimilarityFile
 from m2hf.fuse.store import FeatureStore
-from m2hf.fuse.tables import SimilarityTable
+from m2hf.fuse.tables.similarity_table import SimilarityTable
 from m2hf.fuse.tokens import caption_tokens, video_tokens
 from m2hf.fuse.transductive import Querybank
 from m2hf.fuse.workspace import Blocks, Workspace
