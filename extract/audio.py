@@ -1,72 +1,81 @@
-"""Sound as statistics of its log-mel spectrogram, a row for each window (librosa)."""
+"""Sound as a network hears it that was trained on AudioSet: AST, a row for each window."""
 
-from itertools import pairwise
-from typing import ClassVar
+from functools import cache
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
 
-from m2hf.extract.base import NO_AUDIO, MediaExtractor, MediaSession
+from m2hf.extract import ast_weights
+from m2hf.extract.base import NO_AUDIO, MediaSession
+from m2hf.extract.fbank import HOP, RATE
+from m2hf.extract.learned import Learned, Network
 from m2hf.extract.media import DecodedClip
+from m2hf.extract.weights import WeightFile
+from m2hf.extract.windows import Windows
 from m2hf.features import Features
 
-_HOP_S = 0.010
-_FRAME_S = 0.025
-_SCALE_DB = 40.0  # -80 .. 0 dB becomes -1 .. 1
 
+class Audio(Learned):
+    """Values (K, D): of each window, what AST's classifier reads, the mean of its two class
+    tokens. A window is as long as the network was trained on (10.24 s); of a shorter clip, the
+    rest is silent.
 
-class Audio(MediaExtractor):
-    """Needs no weights. Values (K, 2 * mels): mean, then deviation, of each mel band's level in
-    a window, in units of 40 dB around -40 dB."""
+    model: a name on the hub; pretrained: "hub" for the hub's own cache, a folder as transformers
+    saves it, or "" for random weights.
+    """
 
     name: ClassVar[str] = "audio"
-    libraries: ClassVar[tuple[str, ...]] = ("librosa", "numpy")
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "transformers")
+    tag: ClassVar[str] = "hub"
 
-    rate: int = Field(default=16000, ge=8000)
-    mels: int = Field(default=64, ge=8)
-    window_s: float = Field(default=0.96, gt=0.1)
+    model: str = ast_weights.AUDIOSET
+    pretrained: str = tag
 
     @property
     def width(self) -> int:
-        return 2 * self.mels
+        return int(ast_weights.described(self.model, self.files()).hidden_size)
+
+    def files(self) -> tuple[WeightFile, ...]:
+        return ast_weights.find(self.model, self.path) if self.pretrained else ()
 
     def sample_rates(self) -> tuple[int, ...]:
-        return (self.rate,)
+        return (RATE,)
 
     def open(self, device: str) -> "AudioSession":
-        return AudioSession(self)
+        return AudioSession(self, device)
 
 
 class AudioSession(MediaSession):
-    def __init__(self, declared: Audio) -> None:
-        import librosa
-
-        self._declared = declared
-        self._librosa = librosa
+    def __init__(self, declared: Audio, device: str) -> None:
+        self._model = _model(declared, device)
+        self._network = Network(self._pooled, declared, device)
+        self._fbank = ast_weights.fbank(self._model.config, declared.files())
+        self._windows = Windows(self._fbank.rows, declared.overlap)
 
     def extract(self, clip: DecodedClip) -> Features:
-        declared = self._declared
-        sound = clip.sound(declared.rate)
+        sound = clip.sound(RATE)
         if sound is None:
-            return Features.empty(NO_AUDIO, declared.width)
-        hop = round(_HOP_S * declared.rate)
-        power = self._librosa.feature.melspectrogram(
-            y=sound.samples,
-            sr=declared.rate,
-            n_fft=512 * declared.rate // 16000,
-            win_length=round(_FRAME_S * declared.rate),
-            hop_length=hop,
-            n_mels=declared.mels,
-            fmin=50.0,
-            pad_mode="constant",
+            return Features.empty(NO_AUDIO, self._model.config.hidden_size)
+        length = self._windows.length * HOP
+        starts = [HOP * n for n in self._windows.starts(-(-len(sound.samples) // HOP))]
+        values = self._network.encode(
+            self._fbank.picture(sound.samples[start : start + length]) for start in starts
         )
-        level = self._librosa.power_to_db(power, ref=1.0, top_db=None) / _SCALE_DB + 1.0
-        step = round(declared.window_s / _HOP_S)
-        # The last window takes a rest of less than half a window with it.
-        count = max(1, round(level.shape[1] / step))
-        edges = [*range(0, count * step, step), level.shape[1]]
-        windows = [level[:, a:b] for a, b in pairwise(edges)]
-        values = np.stack([np.concatenate([w.mean(axis=1), w.std(axis=1)]) for w in windows])
-        times = np.minimum(np.array(edges) * _HOP_S, sound.duration_s)
-        times[-1] = sound.duration_s
-        return Features(values.astype(np.float32), times[:-1], times[1:])
+        start_s = np.array(starts) / RATE
+        short = sound.duration_s < length / RATE
+        return Features(
+            values,
+            start_s,
+            np.minimum(start_s + length / RATE, sound.duration_s),
+            reason=f"padded from {sound.duration_s:.2f} to {length / RATE} s" if short else "",
+        )
+
+    def _pooled(self, pictures: Any) -> Any:
+        return self._model(pictures).pooler_output
+
+
+@cache
+def _model(declared: Audio, device: str) -> Any:
+    files = declared.files()
+    config = ast_weights.described(declared.model, files)
+    return ast_weights.load(config, files, declared.seed, device)

@@ -1,87 +1,112 @@
-"""Motion as histograms of dense optical flow, a row for each window (OpenCV's DIS flow)."""
+"""Motion as a network sees it that was trained on Kinetics (torchvision), a row for each window."""
 
-from itertools import pairwise
-from typing import ClassVar
+from functools import cache
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
-from m2hf.extract.media import DecodedClip, FrameView
+from m2hf.extract import video_networks
+from m2hf.extract.base import NO_VIDEO, MediaSession
+from m2hf.extract.learned import Learned, Network
+from m2hf.extract.media import DecodedClip, Frames, FrameView
+from m2hf.extract.video_networks import MEAN, NETWORKS, STD
+from m2hf.extract.weights import WeightFile
+from m2hf.extract.windows import Windows
 from m2hf.features import Features
 
-_BINS = 8  # directions, of 45 degrees each
-_GRID = 2  # cells a side
-_CELL = _BINS + 1
 
+class Motion(Learned):
+    """Values (L, D): of each window of `frames` frames, `fps` a second, what the classifier of
+    R(2+1)D-18 (D 512) or S3D (D 1024) reads. Of a clip shorter than a window, the last frame is
+    held.
 
-class Motion(MediaExtractor):
-    """Needs no weights. Values (L, 36): for each of 2 x 2 cells of the picture, the flow's speed
-    by direction in 8 bins (histogram of oriented flow) and its mean speed, averaged over a
-    window. Speed is in picture widths a second."""
+    pretrained: "kinetics400" for torchvision's own weights in torch's cache, a state dict (.pth
+    or .safetensors), or "" for random weights.
+    """
 
     name: ClassVar[str] = "motion"
-    libraries: ClassVar[tuple[str, ...]] = ("numpy", "opencv-python-headless")
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "torchvision")
+    tag: ClassVar[str] = video_networks.TAG
 
-    view: FrameView = FrameView(fps=8.0, size=(112, 112), gray=True)
-    window_s: float = Field(default=1.0, gt=0.0)
+    model: Literal["r2plus1d_18", "s3d"] = "r2plus1d_18"
+    pretrained: str = tag
+    fps: float = Field(default=15.0, gt=0.0, le=60.0)
+    frames: int = Field(default=16, ge=16, le=32)
+    overlap: float = Field(default=0.0, ge=0.0, lt=1.0)
 
     @property
     def width(self) -> int:
-        return _GRID * _GRID * _CELL
+        return NETWORKS[self.model].width
+
+    @property
+    def view(self) -> FrameView:
+        return FrameView(fps=self.fps, size=NETWORKS[self.model].size)
 
     def views(self) -> tuple[FrameView, ...]:
         return (self.view,)
 
+    def files(self) -> tuple[WeightFile, ...]:
+        return (video_networks.find(self.model, self.path),) if self.pretrained else ()
+
     def open(self, device: str) -> "MotionSession":
-        return MotionSession(self)
+        return MotionSession(self, device)
 
 
 class MotionSession(MediaSession):
-    def __init__(self, declared: Motion) -> None:
-        import cv2
-
-        cv2.setNumThreads(1)  # workers are the parallelism
+    def __init__(self, declared: Motion, device: str) -> None:
         self._declared = declared
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._network = Network(_network(declared, device), declared, device)
+        self._windows = Windows(declared.frames, declared.overlap)
 
     def extract(self, clip: DecodedClip) -> Features:
-        frames = clip.frames(self._declared.view)
+        declared = self._declared
+        frames = clip.frames(declared.view)
         if frames is None:
-            return Features.empty(NO_VIDEO, self._declared.width)
+            return Features.empty(NO_VIDEO, declared.width)
         if len(frames) < 2:
-            return Features.empty("fewer than two frames", self._declared.width)
-        pairs = np.stack(
-            [
-                _histogram(self._flow.calc(a, b, None) / a.shape[1] / max(dt, 1e-3))
-                for a, b, dt in zip(
-                    frames.pixels[:-1], frames.pixels[1:], np.diff(frames.start_s), strict=True
-                )
-            ]
-        )
-        window = np.floor(frames.start_s[:-1] / self._declared.window_s).astype(int)
-        firsts = np.flatnonzero(np.diff(window, prepend=-1))
-        bounds = [*firsts, len(pairs)]
-        values = [pairs[a:b].mean(axis=0) for a, b in pairwise(bounds)]
+            return Features.empty("fewer than two frames", declared.width)
+        shown = at_even_times(frames, declared.fps)
+        starts = self._windows.starts(len(shown))
+        values = self._network.encode(self._window(frames, shown, start) for start in starts)
+        first_s, last_s = frames.start_s[0], frames.end_s[-1]
+        start_s = first_s + np.array(starts) / declared.fps
+        window_s = declared.frames / declared.fps
+        short = len(shown) < declared.frames
         return Features(
-            np.stack(values).astype(np.float32),
-            frames.start_s[bounds[:-1]],
-            frames.start_s[bounds[1:]],
+            values,
+            start_s,
+            np.minimum(start_s + window_s, last_s),
+            reason=f"padded from {last_s - first_s:.2f} to {window_s:.2f} s" if short else "",
         )
 
+    def _window(self, frames: Frames, shown: NDArray[np.intp], start: int) -> NDArray[np.float32]:
+        """(3, T, crop, crop): the window that begins at `start`, as the network was trained."""
+        crop = NETWORKS[self._declared.model].crop
+        positions = np.minimum(np.arange(self._declared.frames) + start, len(shown) - 1)
+        pixels_THWC = frames.pixels[shown[positions]]
+        _, height, width, _ = pixels_THWC.shape
+        top, left = round((height - crop) / 2), round((width - crop) / 2)
+        seen = pixels_THWC[:, top : top + crop, left : left + crop].astype(np.float32) / 255
+        scaled = (seen - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+        return np.ascontiguousarray(scaled.transpose(3, 0, 1, 2))
 
-def _histogram(flow: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(H, W, 2) flow -> (36,): per cell, mean speed in each direction, then mean speed."""
-    speed = np.hypot(flow[..., 0], flow[..., 1])
-    angle = np.arctan2(flow[..., 1], flow[..., 0])
-    direction = np.floor(angle / (2 * np.pi) * _BINS + 0.5).astype(int) % _BINS
-    height, width = speed.shape
-    row = np.arange(height)[:, None] * _GRID // height
-    column = np.arange(width)[None, :] * _GRID // width
-    cell = row * _GRID + column
-    area = np.bincount(cell.ravel(), minlength=_GRID * _GRID)
-    index = (cell * _BINS + direction).ravel()
-    sums = np.bincount(index, weights=speed.ravel(), minlength=_GRID * _GRID * _BINS)
-    by_direction = sums.reshape(-1, _BINS) / area[:, None]
-    return np.concatenate([by_direction, by_direction.sum(axis=1, keepdims=True)], axis=1).ravel()
+
+def at_even_times(frames: Frames, fps: float) -> NDArray[np.intp]:
+    """Which frame is shown in each 1/fps seconds from the first frame's start to the last's end.
+
+    That is the one in the middle of the step, so that a stream of 29.97 frames a second is not
+    read one frame late.
+    """
+    first_s, last_s = frames.start_s[0], frames.end_s[-1]
+    steps = max(1, int(np.ceil((last_s - first_s) * fps - 1e-6)))
+    middle_s = first_s + (np.arange(steps) + 0.5) / fps
+    shown: NDArray[np.intp] = np.searchsorted(frames.start_s, middle_s, side="right") - 1
+    return shown
+
+
+@cache
+def _network(declared: Motion, device: str) -> Any:
+    file = next(iter(declared.files()), None)
+    return video_networks.load(declared.model, file, declared.seed, device)

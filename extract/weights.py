@@ -38,7 +38,9 @@ class Packaged:
 class Weight:
     """One weight file that an extractor needs.
 
-    sha256: pinned where we know it; size_mb: for the message; get: what to run to have it.
+    sha256: of what is packaged, pinned where we know it; cached_sha256: of what is cached, all of
+    it or its first digits; size_mb: for the message, 0 where it is small; get: what to run to
+    have it.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Weight:
     explicit: str = ""
     packaged: Packaged | None = None
     cached: Path | None = None
+    cached_sha256: str | None = None
     get: str = ""
 
     def locate(self) -> "WeightFile":
@@ -64,15 +67,20 @@ class Weight:
         if packaged:
             return WeightFile(self.name, packaged, self._checked(packaged, self.sha256))
         if self.cached is not None and self.cached.is_file():
-            return WeightFile(self.name, (self.cached,), self._checked((self.cached,), None))
-        digest = f", sha256 {self.sha256}" if self.sha256 else ""
+            paths = (self.cached,)
+            return WeightFile(self.name, paths, self._checked(paths, self.cached_sha256))
+        size = f"{self.size_mb} MB" if self.size_mb else ""
+        sha256 = self.sha256 or self.cached_sha256
+        digest = f"sha256 {sha256}" if sha256 else ""
+        known = ", ".join(filter(None, [size, digest]))
         raise ResourceError(
-            f"weights {self.name} ({self.size_mb} MB{digest}) are not on this machine; {self.get}"
+            f"weights {self.name}{f' ({known})' if known else ''} are not on this machine; "
+            f"{self.get}"
         )
 
     def _checked(self, paths: Sequence[Path], pinned: str | None) -> str:
         digest = digest_of(tuple(paths))
-        if pinned is not None and digest != pinned:
+        if pinned is not None and not digest.startswith(pinned):
             raise ResourceError(
                 f"weights {self.name}: {paths[0]} has sha256 {digest}, expected {pinned}; "
                 f"the file is not the one we know: {self.get}"

@@ -16,11 +16,13 @@ from m2hf.extract.media import MediaLimits
 class _Running(Section):
     """How to run. None of it changes a byte of the features, but for the device.
 
+    extractors: which run where --only names none, by default one for each part that fusion reads;
     threads: of torch in each process (1: workers are the parallelism); buckets: 0 chooses by the
     size of the set; groups: which extractors share a task and so one decode a clip, by default
     all; encoder: the CLIP model that `clip`, `caption` and `text` share.
     """
 
+    extractors: tuple[str, ...] = ("clip", "caption", "audio", "motion", "ocr", "asr", "text")
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int = Field(default=1, ge=1)
     buckets: int = Field(default=0, ge=0)
@@ -42,11 +44,14 @@ class _Running(Section):
         return shared
 
     @model_validator(mode="after")
-    def _known_groups(self) -> "_Running":
+    def _known_names(self) -> "_Running":
         grouped = [name for group in self.groups for name in group]
-        for name in grouped:
-            if name not in registry.names():
-                raise ValueError(f"groups name {name!r}; extractors: {', '.join(registry.names())}")
+        for key, named in (("extractors", self.extractors), ("groups", grouped)):
+            for name in named:
+                if name not in registry.names():
+                    raise ValueError(
+                        f"{key} name {name!r}; extractors: {', '.join(registry.names())}"
+                    )
         if len(set(grouped)) != len(grouped):
             raise ValueError("an extractor is in more than one of the groups")
         return self
@@ -78,8 +83,8 @@ def _default(name: str) -> Extractor:
     return registry.extractor_class(name)()
 
 
-def select(only: str, imported: Iterable[str] = ()) -> tuple[str, ...]:
-    """The extractors that --only names (comma-separated), in registry order; all for "".
+def select(only: str, default: Iterable[str], imported: Iterable[str] = ()) -> tuple[str, ...]:
+    """The extractors that --only names (comma-separated), in registry order; `default` for "".
 
     imported: further names, of streams that a store has and no extractor made.
     Raises ConfigError for a name that there isn't.
@@ -89,4 +94,5 @@ def select(only: str, imported: Iterable[str] = ()) -> tuple[str, ...]:
     for name in wanted:
         if name not in names:
             raise ConfigError(f"--only {name}: no such extractor; known: {', '.join(names)}")
-    return tuple(name for name in names if not wanted or name in wanted)
+    chosen = {*wanted} or {*default}
+    return tuple(name for name in names if name in chosen)

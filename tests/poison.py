@@ -1,4 +1,4 @@
-"""Runs `m2hf` with a motion extractor that kills its process at one clip.
+"""Runs `m2hf` with a flow extractor that kills its process at one clip.
 
 Use: M2HF_TEST_POISON=ID python tests/poison.py extract ...
 """
@@ -20,7 +20,7 @@ def die(
 ) -> None:
     """As if the library crashed right after the ledger was told."""
     started(self, item, streams, stage)
-    if stage == "extract" and (item, streams[0][:6]) == (os.environ["M2HF_TEST_POISON"], "motion"):
+    if stage == "extract" and (item, streams[0][:5]) == (os.environ["M2HF_TEST_POISON"], "flow@"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 

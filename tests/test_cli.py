@@ -133,7 +133,7 @@ SMALL = (*FUSION, "--set", "fuse.levels.text.enabled=false", "--set", "fuse.trai
 
 
 def test_from_videos_to_a_table(set_up: Path, m2hf: Command, tiny: tuple[str, ...]) -> None:
-    only = ("--only", "clip,caption,audio,motion")
+    only = ("--only", "clip,caption,logmel,flow")
     assert m2hf("extract", *paths(set_up), *tiny, *only).returncode == 0
     trained = m2hf("train", *run(set_up), *SMALL)
     assert trained.returncode == 0, trained.stderr
@@ -156,11 +156,11 @@ def test_from_videos_to_a_table(set_up: Path, m2hf: Command, tiny: tuple[str, ..
 def test_a_checkpoint_whose_features_do_not_fit(
     set_up: Path, m2hf: Command, tiny: tuple[str, ...]
 ) -> None:
-    only = ("--only", "clip,caption,audio,motion")
+    only = ("--only", "clip,caption,logmel,flow")
     other = {"store": set_up / "other"}
     assert m2hf("extract", *paths(set_up), *tiny, *only).returncode == 0
     assert m2hf("train", *run(set_up, "fits"), *SMALL).returncode == 0
-    changed = ("--set", "extract.audio.mels=40")
+    changed = ("--set", "extract.logmel.mels=40")
     assert m2hf("extract", *paths(set_up, **other), *tiny, *only, *changed).returncode == 0
     options = ["--manifest", set_up / "manifest", "--store", set_up / "other"]
     line = refused(m2hf("eval", *options, "--run", set_up / "fits"))

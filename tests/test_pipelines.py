@@ -37,10 +37,10 @@ class Corpus:
             for name, path in files.items()
         )
         self.media = next(iter(files.values())).parent
-        card = Card(name="corpus", protocol="multi_caption", flags={"audio": ("a flag",)})
+        card = Card(name="corpus", protocol="multi_caption", flags={"logmel": ("a flag",)})
         Manifest(card, rows).save(folder / "manifest")
 
-    def options(self, store: str, only: str = "clip,caption,audio,motion") -> list[str]:
+    def options(self, store: str, only: str = "clip,caption,logmel,flow") -> list[str]:
         paths = ["--manifest", self.folder / "manifest", "--media", self.media]
         return [*map(str, paths), "--store", str(self.folder / store), "--only", only, *self.tiny]
 
@@ -86,7 +86,7 @@ def test_a_flag_of_the_data_set_is_in_the_shards_it_names(
     root = corpus.folder / "serial"
     for path in (path for path in serial if path.endswith(".h5")):
         flags = set(Shard.open(root / path).header.flags)
-        assert ("a flag" in flags) == Path(path).parent.name.startswith("audio@")
+        assert ("a flag" in flags) == Path(path).parent.name.startswith("logmel@")
 
 
 def test_dask_with_two_workers_gives_the_same_bytes(
@@ -179,11 +179,11 @@ def test_running_again_does_nothing(
 
 
 def test_status_counts_every_item(corpus: Corpus, serial: dict[str, bytes], m2hf: Command) -> None:
-    now = corpus.status(m2hf, "serial", only="clip,caption,motion,text")
+    now = corpus.status(m2hf, "serial", only="clip,caption,flow,text")
     assert now["extractors"] == {
         "clip": {**COUNTS, "ok": 10},
         "caption": {**COUNTS, "ok": 20},
-        "motion": {**COUNTS, "ok": 10},
+        "flow": {**COUNTS, "ok": 10},
         "text": {**COUNTS, "missing": 10},
     }
     assert now["failures"] == []
@@ -196,12 +196,12 @@ def test_a_new_video_keeps_old_rows_and_touches_only_its_bucket(
     old = Manifest.load(corpus.folder / "manifest")
     added = old.rows[0].model_copy(update={"id": "new"})
     Manifest(old.card, (*old.rows, added)).save(tmp_path)
-    options = corpus.options("grown", only="motion")
+    options = corpus.options("grown", only="flow")
     options[1] = str(tmp_path)
     assert m2hf("extract", *options).returncode == 0
     changed = [name for name, data in corpus.shards("grown").items() if serial.get(name) != data]
     assert len(changed) == 1
-    assert "motion@" in changed[0]
+    assert "flow@" in changed[0]
 
 
 def test_a_changed_caption_is_embedded_again(
@@ -223,12 +223,12 @@ def test_a_damaged_shard_is_named_and_done_again(
     corpus: Corpus, serial: dict[str, bytes], m2hf: Command
 ) -> None:
     shutil.copytree(corpus.folder / "serial", corpus.folder / "damaged")
-    names = sorted(name for name in serial if "motion@" in name)
+    names = sorted(name for name in serial if "flow@" in name)
     short, flipped = (corpus.folder / "damaged" / name for name in names[:2])
     short.write_bytes(short.read_bytes()[:1000])
     with h5py.File(flipped, "a") as file:
         file["values"][0, 0] += 1
-    options = corpus.options("damaged", only="motion")
+    options = corpus.options("damaged", only="flow")
     verify = m2hf("verify", *options[:2], *options[4:8], "--json")
     assert verify.returncode == 3
     assert [d["shard"] for d in json.loads(verify.stdout)["damaged"]] == names[:2]
@@ -243,11 +243,11 @@ def test_a_shard_of_another_version_stops_everything(
     corpus: Corpus, serial: dict[str, bytes], m2hf: Command
 ) -> None:
     shutil.copytree(corpus.folder / "serial", corpus.folder / "version")
-    path = next((corpus.folder / "version").rglob("motion@*/*.h5"))
+    path = next((corpus.folder / "version").rglob("flow@*/*.h5"))
     with h5py.File(path, "a") as file:
         file.attrs["version"] = 7
     before = path.read_bytes()
-    done = m2hf("extract", *corpus.options("version", only="motion"))
+    done = m2hf("extract", *corpus.options("version", only="flow"))
     assert done.returncode == 2
     assert done.stderr.startswith(
         f"m2hf: {path}: m2hf.shard schema version 7, this m2hf reads version 1"
@@ -270,8 +270,8 @@ def test_an_odd_corpus_ends_with_every_file_accounted_for(odd: Corpus, m2hf: Com
     assert now["extractors"] == {
         "clip": {**COUNTS, "ok": 4, "empty": 1, "failed": 4},
         "caption": {**COUNTS, "ok": 18},
-        "audio": {**COUNTS, "ok": 3, "empty": 2, "failed": 4},
-        "motion": {**COUNTS, "ok": 3, "empty": 2, "failed": 4},
+        "logmel": {**COUNTS, "ok": 3, "empty": 2, "failed": 4},
+        "flow": {**COUNTS, "ok": 3, "empty": 2, "failed": 4},
     }
     failures = {(f["id"], f["extractor"]): f for f in now["failures"]}
     assert {item for item, _ in failures} == {"garbage", "headless", "zero_bytes", "absent"}
@@ -284,52 +284,52 @@ def test_an_odd_corpus_ends_with_every_file_accounted_for(odd: Corpus, m2hf: Com
         "attempt": 1,
     }
     remarks = {(r["id"], r["extractor"]): r["message"] for r in now["remarks"]}
-    assert remarks[("no_audio", "audio")] == "no audio stream"
+    assert remarks[("no_audio", "logmel")] == "no audio stream"
     assert remarks[("audio_only", "clip")] == "no video stream"
-    assert remarks[("one_frame", "motion")] == "fewer than two frames"
+    assert remarks[("one_frame", "flow")] == "fewer than two frames"
     assert remarks[("truncated", "clip")].startswith("the pictures end at ")
-    assert remarks[("truncated", "audio")].startswith("the sound ends at ")
+    assert remarks[("truncated", "logmel")].startswith("the sound ends at ")
     assert m2hf("extract", *odd.options("store")).returncode == 3  # and nothing is tried again
 
 
 def test_retry_tries_again_what_failed(odd: Corpus, m2hf: Command) -> None:
     shutil.copytree(odd.folder / "media", odd.folder / "mended")
     shutil.copy(odd.folder / "mended" / "good.mp4", odd.folder / "mended" / "absent.mp4")
-    options = odd.options("store", only="motion")
+    options = odd.options("store", only="flow")
     options[3] = str(odd.folder / "mended")
     assert m2hf("retry", *options).returncode == 3
-    now = odd.status(m2hf, "store", only="motion")
-    assert now["extractors"]["motion"] == {**COUNTS, "ok": 4, "empty": 2, "failed": 3}
+    now = odd.status(m2hf, "store", only="flow")
+    assert now["extractors"]["flow"] == {**COUNTS, "ok": 4, "empty": 2, "failed": 3}
 
 
 def test_a_poison_clip_is_quarantined_and_the_rest_is_extracted(
     corpus: Corpus, m2hf: Command
 ) -> None:
     command = [sys.executable, str(Path(__file__).parent / "poison.py"), "extract"]
-    command += corpus.options("poison", only="audio,motion")
+    command += corpus.options("poison", only="logmel,flow")
     environment = {**os.environ, "M2HF_TEST_POISON": "id/4"}
     codes = [
         subprocess.run(command, env=environment, capture_output=True).returncode for _ in "123"
     ]
     assert codes == [-signal.SIGKILL, -signal.SIGKILL, 3]
-    now = corpus.status(m2hf, "poison", only="audio,motion")
+    now = corpus.status(m2hf, "poison", only="logmel,flow")
     assert now["extractors"] == {
-        "audio": {**COUNTS, "ok": 10},
-        "motion": {**COUNTS, "ok": 9, "quarantined": 1},
+        "logmel": {**COUNTS, "ok": 10},
+        "flow": {**COUNTS, "ok": 9, "quarantined": 1},
     }
     (failure,) = now["failures"]
     assert (failure["id"], failure["class"]) == ("id/4", "Quarantined")
-    assert m2hf("retry", *corpus.options("poison", only="motion")).returncode == 0
+    assert m2hf("retry", *corpus.options("poison", only="flow")).returncode == 0
 
 
 def test_a_poison_clip_costs_two_workers_and_no_run(corpus: Corpus, m2hf: Command) -> None:
     poison = str(Path(__file__).parent / "poison.py")
     environment = {"M2HF_TEST_POISON": "id/4", "DASK_DISTRIBUTED__WORKER__PRELOAD": poison}
-    command = [M2HF, "extract", *corpus.options("poison-dask", only="motion"), "--workers", "2"]
+    command = [M2HF, "extract", *corpus.options("poison-dask", only="flow"), "--workers", "2"]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True)
     assert done.returncode == 3
-    now = corpus.status(m2hf, "poison-dask", only="motion")
-    assert now["extractors"]["motion"] == {**COUNTS, "ok": 9, "quarantined": 1}
+    now = corpus.status(m2hf, "poison-dask", only="flow")
+    assert now["extractors"]["flow"] == {**COUNTS, "ok": 9, "quarantined": 1}
 
 
 def test_an_error_of_a_worker_ends_the_run_with_its_words(
@@ -352,7 +352,7 @@ LedgerWriter.started = fail
 """,
         encoding="utf-8",
     )
-    command = [M2HF, "extract", *corpus.options("broken", only="motion"), "--workers", "1"]
+    command = [M2HF, "extract", *corpus.options("broken", only="flow"), "--workers", "1"]
     environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": str(broken)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
@@ -388,7 +388,7 @@ def test_a_content_that_is_not_the_manifests_is_a_failure(
     old = Manifest.load(corpus.folder / "manifest")
     other = old.rows[0].model_copy(update={"sha256": "0" * 64})
     Manifest(old.card, (other,)).save(tmp_path)
-    options = corpus.options("content", only="motion")
+    options = corpus.options("content", only="flow")
     options[1] = str(tmp_path)
     assert m2hf("extract", *options).returncode == 3
 

@@ -122,7 +122,7 @@ def verify(
 
     layout = StoreLayout(store, Manifest.load(manifest).card.name)
     stored = [stream.partition("@")[0] for stream in layout.streams()]
-    results = list(extraction.verify(layout, select(only, imported=stored)))
+    results = list(extraction.verify(layout, select(only, default=stored, imported=stored)))
     damaged = [{"shard": name, "message": wrong} for name, _, wrong in results if wrong]
     items = sum(count for _, count, _ in results)
     if json:
@@ -147,8 +147,9 @@ def _job(
     from m2hf.pipelines.config import select
     from m2hf.pipelines.job import Job
 
-    _, section = load_recipe(config, set_)
-    return Job.prepare(manifest, media, store, section, select(only))
+    recipe, section = load_recipe(config, set_)
+    names = select(only, default=recipe.extract.extractors)
+    return Job.prepare(manifest, media, store, section, names)
 
 
 def _executor(workers: int, scheduler: str, array: str) -> "Executor":

@@ -17,7 +17,10 @@ ManifestDir = Annotated[Path, typer.Option("--manifest", help="Manifest folder."
 Media = Annotated[Path, typer.Option("--media", help="Root folder of the video files.")]
 Store = Annotated[Path, typer.Option("--store", help="Folder of the feature shards.")]
 Run = Annotated[Path, typer.Option("--run", help="Folder of one training run.")]
-Only = Annotated[str, typer.Option("--only", help="Extractors, comma-separated; default: all.")]
+Only = Annotated[
+    str,
+    typer.Option("--only", help="Extractors, comma-separated; default: extract.extractors."),
+]
 Workers = Annotated[
     int, typer.Option("--workers", min=0, help="Dask worker processes; 0: work in this process.")
 ]

@@ -1,0 +1,87 @@
+"""Motion as histograms of dense optical flow, a row for each window (OpenCV's DIS flow)."""
+
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
+from m2hf.extract.media import DecodedClip, FrameView
+from m2hf.features import Features
+
+_BINS = 8  # directions, of 45 degrees each
+_GRID = 2  # cells a side
+_CELL = _BINS + 1
+
+
+class Flow(MediaExtractor):
+    """Needs no weights. Values (L, 36): for each of 2 x 2 cells of the picture, the flow's speed
+    by direction in 8 bins (histogram of oriented flow) and its mean speed, averaged over a
+    window. Speed is in picture widths a second."""
+
+    name: ClassVar[str] = "flow"
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "opencv-python-headless")
+
+    view: FrameView = FrameView(fps=8.0, size=(112, 112), gray=True)
+    window_s: float = Field(default=1.0, gt=0.0)
+
+    @property
+    def width(self) -> int:
+        return _GRID * _GRID * _CELL
+
+    def views(self) -> tuple[FrameView, ...]:
+        return (self.view,)
+
+    def open(self, device: str) -> "FlowSession":
+        return FlowSession(self)
+
+
+class FlowSession(MediaSession):
+    def __init__(self, declared: Flow) -> None:
+        import cv2
+
+        cv2.setNumThreads(1)  # workers are the parallelism
+        self._declared = declared
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+    def extract(self, clip: DecodedClip) -> Features:
+        frames = clip.frames(self._declared.view)
+        if frames is None:
+            return Features.empty(NO_VIDEO, self._declared.width)
+        if len(frames) < 2:
+            return Features.empty("fewer than two frames", self._declared.width)
+        pairs = np.stack(
+            [
+                _histogram(self._flow.calc(a, b, None) / a.shape[1] / max(dt, 1e-3))
+                for a, b, dt in zip(
+                    frames.pixels[:-1], frames.pixels[1:], np.diff(frames.start_s), strict=True
+                )
+            ]
+        )
+        window = np.floor(frames.start_s[:-1] / self._declared.window_s).astype(int)
+        firsts = np.flatnonzero(np.diff(window, prepend=-1))
+        bounds = [*firsts, len(pairs)]
+        values = [pairs[a:b].mean(axis=0) for a, b in pairwise(bounds)]
+        return Features(
+            np.stack(values).astype(np.float32),
+            frames.start_s[bounds[:-1]],
+            frames.start_s[bounds[1:]],
+        )
+
+
+def _histogram(flow: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(H, W, 2) flow -> (36,): per cell, mean speed in each direction, then mean speed."""
+    speed = np.hypot(flow[..., 0], flow[..., 1])
+    angle = np.arctan2(flow[..., 1], flow[..., 0])
+    direction = np.floor(angle / (2 * np.pi) * _BINS + 0.5).astype(int) % _BINS
+    height, width = speed.shape
+    row = np.arange(height)[:, None] * _GRID // height
+    column = np.arange(width)[None, :] * _GRID // width
+    cell = row * _GRID + column
+    area = np.bincount(cell.ravel(), minlength=_GRID * _GRID)
+    index = (cell * _BINS + direction).ravel()
+    sums = np.bincount(index, weights=speed.ravel(), minlength=_GRID * _GRID * _BINS)
+    by_direction = sums.reshape(-1, _BINS) / area[:, None]
+    return np.concatenate([by_direction, by_direction.sum(axis=1, keepdims=True)], axis=1).ravel()

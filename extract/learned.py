@@ -1,0 +1,94 @@
+"""What extractors with a network of their own share: whose weights, how many windows at once."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_serializer
+
+from m2hf.errors import ResourceError
+from m2hf.extract.base import MediaExtractor
+from m2hf.extract.encoder import UNTRAINED
+from m2hf.extract.weights import WeightFile
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class Learned(MediaExtractor):
+    """A network over windows of a clip.
+
+    pretrained: the tag that a subclass names, for the weights that the network's library keeps
+    in its cache; a path; or "" for weights drawn from `seed`, whose every output is flagged
+    "untrained". overlap: of a window with the next, as a share of its length; batch: windows at
+    once; precision: "bfloat16" runs on CUDA devices that have it, and nowhere else.
+    """
+
+    tag: ClassVar[str]
+
+    model: str
+    pretrained: str
+    seed: int = 0
+    overlap: float = Field(default=0.5, ge=0.0, lt=1.0)
+    batch: int = Field(default=8, ge=1)
+    precision: Precision = "float32"
+
+    @abstractmethod
+    def files(self) -> tuple[WeightFile, ...]:
+        """The files of the weights, found and hashed; raises ResourceError where one is missing."""
+
+    def weights(self) -> Mapping[str, str]:
+        if not self.pretrained:
+            return {self.model: f"{UNTRAINED}: seed {self.seed}, torch {version('torch')}"}
+        return {file.name: file.sha256 for file in self.files()}
+
+    def flags(self) -> tuple[str, ...]:
+        return () if self.pretrained else (UNTRAINED,)
+
+    @property
+    def path(self) -> Path | None:
+        """Where the weights lie, if that was given."""
+        return None if self.pretrained in ("", self.tag) else Path(self.pretrained).expanduser()
+
+    @field_serializer("pretrained")
+    def _label(self, pretrained: str) -> str:
+        """Where a file lies is no part of what it is: its digest is."""
+        return "file" if self.path else pretrained
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A loaded network that turns a batch (B, ...) of windows into (B, D)."""
+
+    forward: Callable[[Any], Any]
+    declared: Learned
+    device: str
+
+    def __post_init__(self) -> None:
+        import torch
+
+        cuda = self.device.startswith("cuda")
+        if self.declared.precision == "bfloat16" and not (cuda and torch.cuda.is_bf16_supported()):
+            raise ResourceError(
+                f"extract.{self.declared.name}.precision = 'bfloat16': {self.device} doesn't run "
+                "it; set it to 'float32', or use a CUDA device that does"
+            )
+
+    def encode(self, windows: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """(K, D) of K windows of one shape, which are taken a batch at a time."""
+        import torch
+
+        left, done = iter(windows), []
+        with (
+            torch.inference_mode(),
+            torch.autocast("cuda", torch.bfloat16, enabled=self.declared.precision == "bfloat16"),
+        ):
+            while part := list(islice(left, self.declared.batch)):
+                encoded = self.forward(torch.from_numpy(np.stack(part)).to(self.device))
+                done.append(encoded.float().cpu().numpy())
+        return np.concatenate(done)
