@@ -22,6 +22,7 @@ _UNTRAINED: dict[str, dict[str, int]] = {
     },
 }
 _CONFIG, _PICTURE, _TENSORS = "config.json", "preprocessor_config.json", "model.safetensors"
+_FILES = (_TENSORS, _CONFIG, _PICTURE)
 _SIZE_MB = 346
 
 
@@ -30,10 +31,9 @@ def find(model: str, folder: Path | None) -> tuple[WeightFile, ...]:
 
     Raises ResourceError where one is missing.
     """
-    names = (_CONFIG, _PICTURE, _TENSORS)
     if folder is not None:
-        return tuple(Weight(n, size_mb=0, explicit=str(folder / n)).locate() for n in names)
-    return tuple(_hub(model, name).locate() for name in names)
+        return tuple(Weight(n, size_mb=0, explicit=str(folder / n)).locate() for n in _FILES)
+    return tuple(_hub(model, name).locate() for name in _FILES)
 
 
 def _hub(model: str, name: str) -> Weight:
@@ -73,16 +73,16 @@ def described(model: str, files: tuple[WeightFile, ...]) -> Any:
                 f"{', '.join(_UNTRAINED)}"
             )
         return ASTConfig(**_UNTRAINED[model])
-    said = _json(files[0])
+    said = _json(files[1])
     if said.get("model_type") != ASTConfig.model_type:
         raise ResourceError(
-            f"weights {files[0].paths[0]}: of a model of type {said.get('model_type')!r}, "
+            f"weights {files[1].paths[0]}: of a model of type {said.get('model_type')!r}, "
             f"expected {ASTConfig.model_type!r}"
         )
     try:
         return ASTConfig.from_dict(said)
     except Exception as error:  # whatever its validation raises
-        raise ResourceError(f"weights {files[0].paths[0]}: {_line(error)}") from error
+        raise ResourceError(f"weights {files[1].paths[0]}: {_line(error)}") from error
 
 
 def fbank(config: Any, files: tuple[WeightFile, ...]) -> Fbank:
@@ -90,12 +90,12 @@ def fbank(config: Any, files: tuple[WeightFile, ...]) -> Fbank:
 
     Raises ResourceError where that is at another rate, or not normalised.
     """
-    said = _json(files[1]) if files else {}
+    said = _json(files[2]) if files else {}
     wanted = {"sampling_rate": RATE, "do_normalize": True, "num_mel_bins": config.num_mel_bins}
     for key, value in {**wanted, "max_length": config.max_length}.items():
         if said.get(key, value) != value:
             raise ResourceError(
-                f"weights {files[1].paths[0]}: {key} is {said[key]!r}, expected {value!r}"
+                f"weights {files[2].paths[0]}: {key} is {said[key]!r}, expected {value!r}"
             )
     default = {"mean": -4.2677393, "std": 4.5689974}  # AudioSet's, ASTFeatureExtractor's default
     scale = {key: float(said.get(key, default[key])) for key in default}
@@ -116,7 +116,7 @@ def load(config: Any, files: tuple[WeightFile, ...], seed: int, device: str) -> 
             return ASTModel(config).eval().to(device)
     logging.set_verbosity_error()  # that the classifier is left out is meant
     logging.disable_progress_bar()
-    tensors = files[2].paths[0]
+    tensors = files[0].paths[0]
     try:
         model, told = ASTModel.from_pretrained(
             str(tensors.parent),

@@ -47,9 +47,10 @@ class Audio(Learned):
 
 class AudioSession(MediaSession):
     def __init__(self, declared: Audio, device: str) -> None:
-        self._model = _model(declared, device)
+        files = declared.files()
+        self._model = _model(declared.model, files, declared.seed, device)
         self._network = Network(self._pooled, declared, device)
-        self._fbank = ast_weights.fbank(self._model.config, declared.files())
+        self._fbank = ast_weights.fbank(self._model.config, files)
         self._windows = Windows(self._fbank.rows, declared.overlap)
 
     def extract(self, clip: DecodedClip) -> Features:
@@ -75,7 +76,5 @@ class AudioSession(MediaSession):
 
 
 @cache
-def _model(declared: Audio, device: str) -> Any:
-    files = declared.files()
-    config = ast_weights.described(declared.model, files)
-    return ast_weights.load(config, files, declared.seed, device)
+def _model(model: str, files: tuple[WeightFile, ...], seed: int, device: str) -> Any:
+    return ast_weights.load(ast_weights.described(model, files), files, seed, device)

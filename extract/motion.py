@@ -1,7 +1,6 @@
 """Motion as a network sees it that was trained on Kinetics (torchvision), a row for each window."""
 
-from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +56,9 @@ class Motion(Learned):
 class MotionSession(MediaSession):
     def __init__(self, declared: Motion, device: str) -> None:
         self._declared = declared
-        self._network = Network(_network(declared, device), declared, device)
+        file = next(iter(declared.files()), None)
+        network = video_networks.load(declared.model, file, declared.seed, device)
+        self._network = Network(network, declared, device)
         self._windows = Windows(declared.frames, declared.overlap)
 
     def extract(self, clip: DecodedClip) -> Features:
@@ -104,9 +105,3 @@ def at_even_times(frames: Frames, fps: float) -> NDArray[np.intp]:
     middle_s = first_s + (np.arange(steps) + 0.5) / fps
     shown: NDArray[np.intp] = np.searchsorted(frames.start_s, middle_s, side="right") - 1
     return shown
-
-
-@cache
-def _network(declared: Motion, device: str) -> Any:
-    file = next(iter(declared.files()), None)
-    return video_networks.load(declared.model, file, declared.seed, device)

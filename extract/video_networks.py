@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,10 @@ def find(model: str, path: Path | None) -> WeightFile:
     ).locate()
 
 
+@cache
 def load(model: str, file: WeightFile | None, seed: int, device: str) -> Any:
-    """The network on `device`, (B, 3, T, H, W) -> (B, D); random weights where there is no file.
+    """The network on `device`, (B, 3, T, H, W) -> (B, D), once per process; random weights where
+    there is no file.
 
     Raises ResourceError where the file is damaged or of another network.
     """

@@ -128,7 +128,8 @@ def test_an_unknown_flag_and_verb_are_usage_errors(m2hf: Command) -> None:
     assert m2hf("--version").stdout.startswith("m2hf 0.")
 
 
-FUSION = ("--set", "fuse.model.width=16", "--set", "fuse.model.heads=2")
+WEIGHTLESS = ("--set", "fuse.streams.audio=logmel", "--set", "fuse.streams.motion=flow")
+FUSION = (*WEIGHTLESS, "--set", "fuse.model.width=16", "--set", "fuse.model.heads=2")
 SMALL = (*FUSION, "--set", "fuse.levels.text.enabled=false", "--set", "fuse.train.epochs=2")
 
 

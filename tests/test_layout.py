@@ -32,6 +32,7 @@ HEAVY = {
     "easyocr",
     "open_clip",
     "librosa",
+    "transformers",
 }
 
 

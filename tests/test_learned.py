@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +61,7 @@ def test_windows_cover_the_clip_and_none_is_longer(length: int, share: float, to
     assert starts[0] == 0
     assert starts == sorted(set(starts))
     assert starts[-1] + length == max(total, length)
-    assert all(b - a <= max(1, round(length * (1 - share))) for a, b in zip(starts, starts[1:]))
+    assert all(b - a <= max(1, round(length * (1 - share))) for a, b in pairwise(starts))
 
 
 # Audio
@@ -201,7 +204,9 @@ def test_other_folders_are_one_clear_line(
 def test_missing_weights_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(ResourceError, match=r"MIT/ast\S+ are not on this machine; run `hf .*logm"):
+    with pytest.raises(
+        ResourceError, match=r"MIT/ast\S+ \(346 MB\) are not on this machine; run `hf .*logm"
+    ):
         Audio().weights()
     with pytest.raises(ResourceError, match=r"\(126 MB, sha256 91a641e6\) are not .* flow takes"):
         Motion().weights()
@@ -227,22 +232,186 @@ def test_audio_windows_cover_the_sound(seconds: float) -> None:
 # Motion
 
 
-@pytest.mark.parametrize("name", ["r2plus1d_18", "s3d"])
-def test_the_table_of_networks_is_torchvisions(name: str) -> None:
-    import_torchvision()
-    from torchvision.models import video
-
-    theirs, ours = video.get_model_weights(name) if hasattr(video, "get_model_weights") else None, 0
-    assert theirs, ours
+NAMES = tuple(video_networks.NETWORKS)
 
 
-def state_of(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
-    """A network of torchvision with its classifier, and its state dict."""
+@pytest.fixture(scope="module")
+def networks() -> dict[str, Any]:
+    """torchvision's networks with their classifiers, and weights that are nobody's."""
     import torch
 
     import_torchvision()
     from torchvision.models import video
 
-    torch.manual_seed(seed)
-    network = getattr(video, name)(weights=None).eval()
-    return network, network.state_dict()
+    torch.manual_seed(5)
+    return {name: getattr(video, name)(weights=None).eval() for name in NAMES}
+
+
+def theirs(name: str) -> Any:
+    """torchvision's own entry: the address of the weights, and how frames are prepared."""
+    from torchvision.models import get_model_weights
+
+    return get_model_weights(name).KINETICS400_V1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_table_of_networks_is_torchvisions(networks: dict[str, Any], name: str) -> None:
+    entry, known = theirs(name), video_networks.NETWORKS[name]
+    prepared = entry.transforms()
+    assert entry.url.rpartition("/")[2] == known.kinetics
+    assert known.size_mb == round(entry.meta["_file_size"] * 2**20 / 1e6)
+    assert (prepared.resize_size, prepared.crop_size) == ([*known.size[::-1]], [known.crop] * 2)
+    assert (prepared.mean, prepared.std) == ([*video_networks.MEAN], [*video_networks.STD])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_state_dict_gives_what_torchvision_gives(
+    networks: dict[str, Any], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where torch keeps it: the classifier on our features says what the whole network says."""
+    import torch
+
+    place = tmp_path / "hub" / "checkpoints" / "made.pth"
+    place.parent.mkdir(parents=True)
+    torch.save(networks[name].state_dict(), place, _use_new_zipfile_serialization=name == "s3d")
+    digest = hashlib.sha256(place.read_bytes()).hexdigest()
+    kinetics = f"made-{digest[:8]}.pth"
+    place.rename(place.with_name(kinetics))
+    known = replace(video_networks.NETWORKS[name], kinetics=kinetics)
+    monkeypatch.setattr(video_networks, "NETWORKS", {name: known})
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    declared = Motion.model_validate({"model": name})
+    assert declared.declared({})["weights"] == {f"{name}/kinetics400": digest}
+    assert declared.flags() == ()
+
+    clip = seen(declared, np.arange(16) / 15, 16 / 15)
+    made = features(declared, clip)
+    assert made.values.shape == (1, declared.width)
+    frames = clip.frames(declared.view)
+    assert frames is not None
+    pictures = torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)
+    network = networks[name]
+    with torch.inference_mode():
+        expected = network(theirs(name).transforms()(pictures)[None])
+        rows = torch.from_numpy(made.values)
+        if name == "s3d":
+            said = network.classifier(rows[:, :, None, None, None]).flatten(1)
+        else:
+            said = network.fc(rows)
+    torch.testing.assert_close(said, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_a_file_gives_the_same_wherever_it_lies_and_in_either_format(
+    networks: dict[str, Any], tmp_path: Path
+) -> None:
+    import safetensors.torch
+    import torch
+
+    state = networks["s3d"].state_dict()
+    torch.save(state, tmp_path / "a.pth")
+    shutil.copy(tmp_path / "a.pth", tmp_path / "b.pth")
+    safetensors.torch.save_file(state, tmp_path / "c.safetensors")
+    made = [
+        Motion(model="s3d", pretrained=str(tmp_path / name))
+        for name in ("a.pth", "b.pth", "c.safetensors")
+    ]
+    assert made[0].fingerprint() == made[1].fingerprint() != made[2].fingerprint()
+    clip = seen(made[0], np.arange(4) / 15, 4 / 15)
+    rows = [features(made[i], clip).values for i in (0, 2)]
+    np.testing.assert_array_equal(*rows)
+
+
+def test_other_files_of_weights_are_one_clear_line(
+    networks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    whole = tmp_path / "whole.pth"
+    torch.save(networks["s3d"].state_dict(), whole)
+    data = whole.read_bytes()
+    for name, content in (("half.pth", data[: len(data) // 2]), ("rubbish.pth", b"rubbish" * 99)):
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).with_suffix(".safetensors").write_bytes(content)
+    torch.save(["no", "state", "dict"], tmp_path / "list.pth")
+    torch.save(Path("pickled"), tmp_path / "object.pth")
+    damaged = [p for p in sorted(tmp_path.iterdir()) if p != whole]
+    assert len(damaged) == 6
+    for path, model in [*((path, "s3d") for path in damaged), (whole, "r2plus1d_18")]:
+        declared = Motion.model_validate({"model": model, "pretrained": str(path)})
+        wanted = f"{re.escape(str(path))}: damaged, or not a state dict of {model}: ."
+        with pytest.raises(ResourceError, match=wanted) as raised:
+            declared.open("cpu")
+        assert "\n" not in str(raised.value)
+    with pytest.raises(ResourceError, match="no such file: kinetics600"):
+        Motion(pretrained="kinetics600").weights()
+
+    cached = tmp_path / "hub" / "checkpoints" / video_networks.NETWORKS["s3d"].kinetics
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(data)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(ResourceError, match="expected d76dad2f; the file is not the one we know"):
+        Motion(model="s3d").weights()
+
+
+@given(
+    rate=st.sampled_from([5.0, 10.0, 24.0, 25.0, 30000 / 1001, 30.0, 60.0]),
+    count=st.integers(2, 300),
+    fps=st.sampled_from([4.0, 8.0, 15.0, 25.0]),
+)
+def test_each_step_shows_the_frame_of_its_middle(rate: float, count: int, fps: float) -> None:
+    start_s = np.arange(count) / rate
+    frames = Frames(np.zeros((count, 1, 1, 3), np.uint8), start_s, (np.arange(count) + 1) / rate)
+    shown = at_even_times(frames, fps)
+    assert len(shown) == max(1, int(np.ceil(count / rate * fps - 1e-6)))
+    for step, frame in enumerate(shown):
+        middle_s = min((step + 0.5) / fps, start_s[-1])
+        assert start_s[frame] <= middle_s
+        assert frame + 1 == count or start_s[frame + 1] > middle_s
+
+
+def test_motion_windows_cover_a_late_and_uneven_stream() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    start_s = np.array([0.4, 0.5, 0.9, 1.0, 1.6, 2.0, 2.7, 3.3, 4.5, 5.0])
+    rows = []
+    for batch in (1, 3):
+        declared = Motion(model="s3d", pretrained="", fps=8.0, overlap=0.25, batch=batch)
+        made = features(declared, seen(declared, start_s, 5.3))
+        assert made.start_s.tolist() == [0.4, 1.9, 3.4]
+        assert made.end_s.tolist() == pytest.approx([2.4, 3.9, 5.3])
+        assert made.reason == ""
+        rows.append(made.values)
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-4)
+    short = features(declared, seen(declared, start_s[:3], 1.0))
+    assert short.reason == "padded from 0.60 to 2.00 s"
+    assert (short.start_s.tolist(), short.end_s.tolist()) == ([0.4], [1.0])
+    one = features(declared, seen(declared, start_s[:1], 1.0))
+    assert (one.status, one.reason) == (Status.EMPTY, "fewer than two frames")
+
+
+# What the declarations say
+
+
+def test_other_batches_of_sound_agree() -> None:
+    rows = [
+        features(Audio(model=ast_weights.TINY, pretrained="", batch=batch), heard(26.0)).values
+        for batch in (1, 2, 5)
+    ]
+    for other in rows[1:]:
+        np.testing.assert_allclose(other, rows[0], atol=1e-4)
+
+
+def test_bfloat16_runs_only_where_the_device_has_it() -> None:
+    declared = Audio(model=ast_weights.TINY, pretrained="", precision="bfloat16")
+    with pytest.raises(ResourceError, match=r"audio\.precision = 'bfloat16': cpu doesn't run it"):
+        declared.open("cpu")
+
+
+def test_the_config_says_which_extractors_run() -> None:
+    usual = ExtractConfig().extractors
+    assert select("", default=usual) == usual
+    assert select("flow,clip", default=usual) == ("clip", "flow")
+    assert ExtractConfig(extractors=("logmel",)).extractors == ("logmel",)
+    with pytest.raises(ValueError, match="extractors name 'sound'; extractors: clip, caption"):
+        ExtractConfig(extractors=("sound",))
