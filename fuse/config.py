@@ -122,7 +122,7 @@ class TrainConfig(Section):
     clip: float = Field(default=1.0, gt=0)
     patience: int = Field(default=5, ge=1)
     seed: int = Field(default=0, ge=0)
-    level_loss: float = Field(default=1.0, ge=0)
+    level_loss: float = Field(default=0.3, ge=0)
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
     videos: Literal["all", "intersection"] = "all"
 

@@ -22,14 +22,16 @@ from m2hf.keys import SHORT, canonical_json, sha256_hex
 from m2hf.layout import StoreLayout
 from m2hf.shard import Shard
 
+_HALF_INFINITY = 0x7C00  # its bits: a half with these or more is infinite or NaN
 _SPARE_FILES = 256  # open files left for everything that is not a mapped shard
 
 
 class Rows(NamedTuple):
-    """A padded batch: values (B, N, D) float32, zero where mask (B, N) is False; time_s (B, N)
-    centres of the rows' windows in seconds from the start of the clip."""
+    """A padded batch: values (B, N, D) as they are stored, float16 or float32, zero where mask
+    (B, N) is False; time_s (B, N) centres of the rows' windows in seconds from the start of the
+    clip."""
 
-    values_BND: NDArray[np.float32]
+    values_BND: NDArray[np.floating]
     mask_BN: NDArray[np.bool_]
     time_s_BN: NDArray[np.float32]
 
@@ -64,6 +66,8 @@ class Stream:
         self._shards = shards
         # Plain views of the maps, and each row's centre once: a batch is many small slices.
         self._values = [np.asarray(shard.values) for shard in shards]
+        # Padded as stored: torch widens a batch faster than numpy does, and a device gets half.
+        self._dtype = np.result_type(*(values.dtype for values in self._values))
         self._centre_s = [(s.start_s + s.end_s).astype(np.float32) / 2 for s in shards]
         self._where: dict[str, tuple[int, int]] = {}  # id -> (shard, item in it)
         for number, shard in enumerate(shards):
@@ -111,7 +115,7 @@ class Stream:
         counts = [len(range(start, end)[:first]) for _, start, end in found]
         n = max(counts, default=0) or 1
         rows = Rows(
-            np.zeros((len(ids), n, self.info.width), dtype=np.float32),
+            np.zeros((len(ids), n, self.info.width), dtype=self._dtype),
             np.zeros((len(ids), n), dtype=np.bool_),
             np.zeros((len(ids), n), dtype=np.float32),
         )
@@ -119,7 +123,7 @@ class Stream:
         for i, ((number, start, _), count) in enumerate(zip(found, counts, strict=True)):
             rows.values_BND[i, :count] = self._values[number][start : start + count]
             rows.time_s_BN[i, :count] = self._centre_s[number][start : start + count]
-        if not np.isfinite(rows.values_BND).all():
+        if not _all_finite(rows.values_BND):
             # Later a projection would spread it over the whole batch.
             bad = ids[int(np.argmin(np.isfinite(rows.values_BND).all(axis=(1, 2))))]
             raise ShardError(
@@ -144,6 +148,14 @@ class Stream:
             return 0, 0, 0
         offset = self._shards[number].offset
         return number, int(offset[item]), int(offset[item + 1])
+
+
+def _all_finite(values: NDArray[np.floating]) -> bool:
+    """As np.isfinite, which takes half precision a number at a time and longer than reading it."""
+    if values.dtype != np.float16:
+        return bool(np.isfinite(values).all())
+    without_sign = values.view(np.uint16) & np.uint16(0x7FFF)
+    return bool(without_sign.max(initial=0) < _HALF_INFINITY)
 
 
 class FeatureStore:

@@ -33,8 +33,9 @@ class Tokens:
 
     @classmethod
     def of(cls, rows: Rows, device: torch.device) -> Self:
-        """The same rows as tensors on `device`."""
-        return cls(*(torch.from_numpy(array).to(device) for array in rows))
+        """The same rows as tensors on `device`, values in fp32."""
+        values, mask, time_s = (torch.from_numpy(array).to(device) for array in rows)
+        return cls(values.float(), mask, time_s)
 
     def widened(self, rows: int) -> Self:
         """The same with padding up to `rows` rows, of which there are not more."""

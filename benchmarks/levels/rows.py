@@ -105,7 +105,7 @@ ROWS: tuple[Row, ...] = (
     *(Row(f"balance {name}", "balance loss", (f"fuse.balance.form={name}",), against=HYBRID)
       for name in ("contribution", "dwa", "uncertainty", "gradient")),
     *(Row(f"lambda {weight}", "level loss", (f"fuse.train.level_loss={weight}",), against=HYBRID)
-      for weight in ("0.3", "0.1", "0")),
+      for weight in ("1", "0.1", "0")),
     # Where only the fusion's loss trains, levels have most need of balance.
     *(Row(f"lambda 0, balance {name}", "level loss", (FUSED_ALONE, f"fuse.balance.form={name}"),
           against="lambda 0")

@@ -33,7 +33,7 @@ def test_gather_gives_what_was_stored(corpus: Any, store: FeatureStore) -> None:
     rows = store["audio"].gather(ids)
     longest = max(len(audio[i].values) for i in ids if i in audio)
     assert rows.values_BND.shape == (5, longest, 12)
-    assert rows.values_BND.dtype == np.float32
+    assert rows.values_BND.dtype == audio["train002"].values.dtype
     assert rows.mask_BN.sum(axis=1).tolist() == store["audio"].lengths(ids).tolist()
     assert store["audio"].present(ids).tolist() == [True, False, False, True, True]
     n = len(audio["train002"].values)
