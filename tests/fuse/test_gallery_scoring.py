@@ -28,8 +28,8 @@ from m2hf.fuse.model import Retriever, build_model
 from m2hf.fuse.similarity import SimilarityFile
 from m2hf.fuse.store import FeatureStore
 from m2hf.fuse.tables.similarity_table import SimilarityTable
+from m2hf.fuse.tables.transductive import Querybank
 from m2hf.fuse.tokens import caption_tokens, video_tokens
-from m2hf.fuse.transductive import Querybank
 from m2hf.fuse.workspace import Blocks, Workspace
 from m2hf.keys import sha256_hex
 
