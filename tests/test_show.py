@@ -101,7 +101,7 @@ def shelf(tmp_path: Path) -> Shelf:
 def test_every_stream_has_its_outcome(shelf: Shelf) -> None:
     found = shelf.timeline()
     told = {e.extractor: (e.outcome, e.reason, e.flags) for e in found.entries}
-    assert list(told) == ["clip", "audio", "motion", "ocr", "asr", "text"]
+    assert list(told) == ["clip", "audio", "logmel", "motion", "flow", "ocr", "asr", "text"]
     assert told["clip"] == (Outcome.OK, "the pictures end early", ("untrained",))
     assert told["audio"] == (Outcome.EMPTY, "no audio stream", ())
     failed = "MediaError at extract: too <loud> (attempt 1)"
@@ -269,7 +269,8 @@ def test_the_command(shelf: Shelf, m2hf: Command) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert [s["outcome"] for s in found["streams"]][:2] == ["ok", "empty"]
-    assert found["streams"][3]["windows"][1]["text"] == "second"
+    (read,) = (s for s in found["streams"] if s["stream"].partition("@")[0] == "ocr")
+    assert read["windows"][1]["text"] == "second"
     assert str(shelf.folder) not in html.read_text(encoding="utf-8")
     shelf.file.write_bytes(b"broken")
     done = m2hf("show", store, VIDEO, *pictures)

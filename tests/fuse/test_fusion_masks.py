@@ -192,8 +192,11 @@ def test_step_zero_is_zero_shot(corpus: Any, config: FusionConfig) -> None:
     videos = ["test000", "test001", "test002"]
     captions = [f"{video}#0" for video in videos]
     scores = model(caption_tokens(store, captions, 1, CPU), video_tokens(store, videos, CPU))
-    sentences = [store["captions"].gather([c], first=1).values_BND[0, 0] for c in captions]
-    pooled = [store["frames"].gather([v]).values_BND[0].mean(axis=0) for v in videos]
+    sentences = [
+        store["captions"].gather([c], first=1).values_BND[0, 0].astype(np.float32) for c in captions
+    ]
+    frames = [store["frames"].gather([v]).values_BND[0] for v in videos]
+    pooled = [rows.mean(axis=0, dtype=np.float32) for rows in frames]
     expected = [
         [q @ v / (np.linalg.norm(q) * np.linalg.norm(v)) for v in pooled] for q in sentences
     ]
