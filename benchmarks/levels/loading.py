@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from benchmarks.levels.corpus import NAME, write_stream
 from m2hf.config import parse, read_recipe
 from m2hf.features import Features
-from m2hf.fuse import batch
 from m2hf.fuse.config import FusionConfig
+from m2hf.fuse.tokens import caption_tokens, video_tokens
 from m2hf.fuse.train import EpochReport, train
 from m2hf.manifest import Card, Manifest, Row
 
@@ -55,8 +56,6 @@ def measure(threads: int, more: Sequence[str] = ()) -> dict[str, Any]:
 
 @contextmanager
 def _timed(loaded: list[float]) -> Iterator[None]:
-    readers = batch.video_tokens, batch.caption_tokens
-
     def timed(read: Callable[..., Any]) -> Callable[..., Any]:
         def reader(*given: Any) -> Any:
             began = time.perf_counter()
@@ -66,11 +65,11 @@ def _timed(loaded: list[float]) -> Iterator[None]:
 
         return reader
 
-    batch.video_tokens, batch.caption_tokens = map(timed, readers)
-    try:
+    with (
+        patch("m2hf.fuse.batch.video_tokens", timed(video_tokens)),
+        patch("m2hf.fuse.batch.caption_tokens", timed(caption_tokens)),
+    ):
         yield
-    finally:
-        batch.video_tokens, batch.caption_tokens = readers
 
 
 def _write(root: Path) -> Manifest:
