@@ -197,21 +197,27 @@ class Shard:
         )
         return ShardItem(self.ids[i], features, self.media_sha256[i])
 
+    def intact_item(self, i: int) -> ShardItem:
+        """Item `i`, its digest recomputed; raises ShardError where it differs."""
+        try:
+            item = self.item(i)
+            intact = item.digest(self.values.dtype) == self.digests[i]
+        except ValueError:  # NaN, times that run backwards, broken UTF-8
+            intact = False
+        if not intact:
+            raise ShardError(
+                f"{self.path}: item {self.ids[i]!r} doesn't match its digest; "
+                "delete the file and extract again"
+            )
+        return item
+
     def items(self) -> Iterator[ShardItem]:
         return (self.item(i) for i in range(len(self)))
 
     def verify(self) -> None:
         """Recompute every digest; raises ShardError naming the first item that differs."""
-        for i, digest in enumerate(self.digests):
-            try:
-                intact = self.item(i).digest(self.values.dtype) == digest
-            except ValueError:  # NaN, times that run backwards, broken UTF-8
-                intact = False
-            if not intact:
-                raise ShardError(
-                    f"{self.path}: item {self.ids[i]!r} doesn't match its digest; "
-                    "delete the file and extract again"
-                )
+        for i in range(len(self)):
+            self.intact_item(i)
 
     def _check_shape(self) -> None:
         items, rows = len(self.ids), len(self.values)
