@@ -94,7 +94,8 @@ class LedgerWriter:
             self._file.close()
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._open = line["event"] == "started"
+        started = line["event"] == "started"
+        self._open |= started  # an interrupt may come before the line is out, and after it
         line["t"] = round(time.time(), 3)
         try:
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -102,6 +103,7 @@ class LedgerWriter:
         except OSError as error:
             raise_if_no_room(self._path, error)
             raise
+        self._open = started
 
 
 @dataclass(frozen=True)

@@ -118,3 +118,20 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
         with contextlib.suppress(OSError):
             full.close()
     writer.close()
+
+
+def test_an_interrupt_while_an_outcome_is_written_is_no_death(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> str:
+        raise KeyboardInterrupt
+
+    writer = LedgerWriter(tmp_path)
+    writer.started("a", [STREAM], "extract")
+    with monkeypatch.context() as patch:
+        patch.setattr("m2hf.ledger.json.dumps", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.done("a", STREAM, "ok", 0.1)
+    writer.close()
+    (file,) = tmp_path.glob("*.jsonl")
+    assert '"interrupted"' in file.read_text().splitlines()[-1]

@@ -1,0 +1,71 @@
+"""Seconds that models compute, so that a run can say what it spends beside them.
+
+A process has one clock, since it runs one model at a time. On a CUDA device the time is the
+device's own, between two events, and nothing waits for it in the loop.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class ForwardClock:
+    """Adds up the time inside `running`; a model that calls another one counts once."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._depth = 0
+        self._pending: deque[tuple[Any, Any]] = deque()
+
+    @contextmanager
+    def running(self, device: str = "cpu") -> Iterator[None]:
+        """The body is a model's computation on `device`."""
+        began = self._enter(device)
+        try:
+            yield
+        finally:
+            self._leave(began, device)
+
+    def watch(self, module: Any, device: str = "cpu") -> Any:
+        """Count each call of a torch module, for libraries that make the call themselves."""
+        began: list[Any] = []
+        module.register_forward_pre_hook(lambda *_: began.append(self._enter(device)))
+        module.register_forward_hook(lambda *_: self._leave(began.pop(), device), always_call=True)
+        return module
+
+    def take(self) -> float:
+        """Seconds since the last call; what a device has not finished yet is left for the next."""
+        while self._pending and self._pending[0][1].query():
+            first, last = self._pending.popleft()
+            self._seconds += first.elapsed_time(last) / 1000
+        taken, self._seconds = self._seconds, 0.0
+        return taken
+
+    def _enter(self, device: str) -> Any:
+        self._depth += 1
+        return _now(device) if self._depth == 1 else None
+
+    def _leave(self, began: Any, device: str) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
+        if device.startswith("cuda"):
+            self._pending.append((began, _now(device)))
+        else:
+            self._seconds += time.perf_counter() - began
+
+
+def _now(device: str) -> Any:
+    if not device.startswith("cuda"):
+        return time.perf_counter()
+    import torch
+
+    cuda: Any = torch.cuda  # its events have no types
+    event = cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+CLOCK = ForwardClock()
