@@ -6,11 +6,16 @@ a decoded clip, a caption, or what other extractors wrote.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from m2hf.config import Section
+from m2hf.extract.batching import RowQueue
 from m2hf.extract.media import DECODE_REVISION, DecodedClip, FrameView
 from m2hf.features import Features
 from m2hf.ffmpeg import ffmpeg_version
@@ -72,6 +77,38 @@ class MediaSession(ABC):
     @abstractmethod
     def extract(self, clip: DecodedClip) -> Features:
         """Features of one clip; EMPTY with a reason where it has nothing of this modality."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """rows (N, ...) that a network is to see of a clip, and what makes Features of its (N, D)."""
+
+    rows: NDArray[Any]
+    finish: Callable[[NDArray[np.float32]], Features]
+
+
+class BatchedSession(MediaSession):
+    """A session whose network takes the rows of several clips at once.
+
+    What it prepared goes into `queue`, which is advanced while it is full and, after the last
+    clip, while anything waits. What else was in a batch never changes a clip's values.
+    """
+
+    def __init__(self, queue: RowQueue) -> None:
+        self.queue = queue
+
+    @abstractmethod
+    def prepare(self, clip: DecodedClip) -> Features | Prepared:
+        """What the network is to see of a clip; Features at once where that is nothing."""
+
+    def extract(self, clip: DecodedClip) -> Features:
+        prepared = self.prepare(clip)
+        if isinstance(prepared, Features):
+            return prepared
+        self.queue.add("", prepared.rows)
+        while True:
+            if finished := self.queue.advance():
+                return prepared.finish(finished[""])
 
 
 class CaptionSession(ABC):

@@ -18,6 +18,7 @@ from m2hf.config import Section
 from m2hf.errors import ConfigError, ResourceError
 from m2hf.extract.base import Extractor
 from m2hf.extract.compat import import_torchvision
+from m2hf.extract.forward import CLOCK
 from m2hf.extract.weights import Weight
 
 UNTRAINED = "untrained"
@@ -107,7 +108,7 @@ class InJointSpace(Extractor):
 
 
 class OpenClip:
-    """A loaded CLIP: pictures and sentences to unit vectors of one space."""
+    """A loaded CLIP: sentences to unit vectors of the joint space (frames: see `pictures`)."""
 
     def __init__(self, encoder: Encoder, device: str) -> None:
         import torch
@@ -127,8 +128,8 @@ class OpenClip:
                     f"{str(error).splitlines()[0]}"
                 ) from error
         self._torch = torch
-        self._model = model.eval().to(device)
-        self._preprocess = preprocess
+        self.model = model.eval().to(device)
+        self.preprocess = preprocess
         self._tokenizer = open_clip.get_tokenizer(encoder.model)
         self._device = device
         self.width = int(config["embed_dim"])
@@ -141,22 +142,6 @@ class OpenClip:
             )
         self._tower: Any = tower
 
-    def encode_pictures(self, pixels: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
-        """(F, H, W, 3) uint8 -> (F, D) unit vectors, by the model's own preprocessing."""
-        from PIL import Image
-
-        torch = self._torch
-        done = []
-        with torch.inference_mode():
-            for first in range(0, len(pixels), batch):
-                part = [
-                    self._preprocess(Image.fromarray(frame))
-                    for frame in pixels[first : first + batch]
-                ]
-                encoded = self._model.encode_image(torch.stack(part).to(self._device))
-                done.append(_unit(encoded.float().cpu().numpy()))
-        return np.concatenate(done)
-
     def token_count(self, text: str) -> int:
         """Tokens of `text` without the two that mark its ends."""
         return len(self._tokenizer.encode(text))
@@ -168,9 +153,10 @@ class OpenClip:
 
     def encode_sentences(self, texts: list[str]) -> NDArray[np.float32]:
         """(N, D) unit vectors; what is beyond `room` tokens is cut, so split before."""
-        with self._torch.inference_mode():
-            encoded = self._model.encode_text(self._tokenizer(texts).to(self._device))
-        return _unit(encoded.float().cpu().numpy())
+        ids = self._tokenizer(texts).to(self._device)
+        with self._torch.inference_mode(), CLOCK.running(self._device):
+            encoded = self.model.encode_text(ids)
+        return unit(encoded.float().cpu().numpy())
 
     def encode_tokens(self, text: str) -> NDArray[np.float32]:
         """(1 + W, D) unit vectors: the sentence, then each of its W tokens in order.
@@ -183,8 +169,8 @@ class OpenClip:
         hook = self._tower.ln_final.register_forward_hook(lambda *args: caught.append(args[2]))
         ids = self._tokenizer([text]).to(self._device)
         try:
-            with torch.inference_mode():
-                sentence = self._model.encode_text(ids)
+            with torch.inference_mode(), CLOCK.running(self._device):
+                sentence = self.model.encode_text(ids)
                 states = caught[0][0]
                 projection = self._tower.text_projection
                 if projection is not None:
@@ -199,7 +185,7 @@ class OpenClip:
             hook.remove()
         end = int((ids[0] == self._tokenizer.eot_token_id).nonzero()[0])
         rows = torch.cat([sentence, projected[1:end]]).float().cpu().numpy()
-        return _unit(rows)
+        return unit(rows)
 
 
 @cache
@@ -265,7 +251,8 @@ def _tagged_weight(model: str, tag: str) -> Weight:
     )
 
 
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, D) rows of length 1; a row of zeros stays one."""
     norm = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = rows / np.maximum(norm, 1e-12)
-    return unit
+    scaled: NDArray[np.float32] = rows / np.maximum(norm, 1e-12)
+    return scaled

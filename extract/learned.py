@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import Field, field_serializer
 
 from m2hf.errors import ResourceError
 from m2hf.extract.base import MediaExtractor
+from m2hf.extract.batching import DeviceBatches
 from m2hf.extract.encoder import UNTRAINED
 from m2hf.extract.weights import WeightFile
 
@@ -61,34 +61,32 @@ class Learned(MediaExtractor):
         return "file" if self.path else pretrained
 
 
-@dataclass(frozen=True, eq=False)
 class Network:
     """A loaded network that turns a batch (B, ...) of windows into (B, D)."""
 
-    forward: Callable[[Any], Any]
-    declared: Learned
-    device: str
-
-    def __post_init__(self) -> None:
+    def __init__(self, forward: Callable[[Any], Any], declared: Learned, device: str) -> None:
         import torch
 
-        cuda = self.device.startswith("cuda")
-        if self.declared.precision == "bfloat16" and not (cuda and torch.cuda.is_bf16_supported()):
+        half = declared.precision == "bfloat16"
+        if half and not (device.startswith("cuda") and torch.cuda.is_bf16_supported()):
             raise ResourceError(
-                f"extract.{self.declared.name}.precision = 'bfloat16': {self.device} doesn't run "
-                "it; set it to 'float32', or use a CUDA device that does"
+                f"extract.{declared.name}.precision = 'bfloat16': {device} doesn't run it; set "
+                "it to 'float32', or use a CUDA device that does"
             )
 
+        def cast(windows: Any) -> Any:
+            with torch.autocast("cuda", torch.bfloat16, enabled=half):
+                return forward(windows)
+
+        self._size = declared.batch
+        self._batches = DeviceBatches(cast, declared.batch, device, f"extract.{declared.name}")
+
     def encode(self, windows: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """(K, D) of K windows of one shape, which are taken a batch at a time."""
+        """(K, D) of K windows of one shape; on a device, only the last batch is waited for."""
         import torch
 
         left, done = iter(windows), []
-        with (
-            torch.inference_mode(),
-            torch.autocast("cuda", torch.bfloat16, enabled=self.declared.precision == "bfloat16"),
-        ):
-            while part := list(islice(left, self.declared.batch)):
-                encoded = self.forward(torch.from_numpy(np.stack(part)).to(self.device))
-                done.append(encoded.float().cpu().numpy())
-        return np.concatenate(done)
+        while part := list(islice(left, self._size)):
+            done.append(self._batches(np.stack(part)))
+        encoded: NDArray[np.float32] = torch.cat(done).cpu().numpy()
+        return encoded

@@ -2,7 +2,8 @@
 
 Before anything that may kill the process a `started` line is written; then `ok`, `empty` or
 `failed`. So a file whose last line is `started` and whose writer is gone says which clip killed
-it. Twice means quarantine. A writer holds a lock on its file, which dies with it.
+it, or which clips may have, where the process was at several. Twice means quarantine. A writer
+holds a lock on its file, which dies with it.
 """
 
 import atexit
@@ -12,7 +13,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,21 @@ DEATHS_TO_QUARANTINE = 2
 DECODE = "decode"  # stands where a stream does, for what all extractors share
 
 Key = tuple[str, str]  # (item id, extractor@fingerprint8)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of work, and how many of them a model computed."""
+
+    wall_s: float = 0.0
+    model_s: float = 0.0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(self.wall_s + other.wall_s, self.model_s + other.model_s)
+
+    def share(self, part: float) -> "Spent":
+        """A part, from 0 to 1, of it."""
+        return Spent(self.wall_s * part, self.model_s * part)
 
 
 class LedgerWriter:
@@ -46,13 +62,25 @@ class LedgerWriter:
         self._open = False
         atexit.register(self.close)
 
-    def started(self, item: str, streams: Sequence[str], stage: str) -> None:
-        """About to do `stage` for these extractors; the next line says how it ended."""
-        self._write({"event": "started", "id": item, "streams": list(streams), "stage": stage})
+    def started(
+        self,
+        item: str,
+        streams: Sequence[str],
+        stage: str,
+        beside: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """About to do `stage` for these extractors; the next line says how it ended.
 
-    def done(self, item: str, stream: str, event: str, seconds: float, reason: str = "") -> None:
+        beside: other items that the process is at in the same moment -> their streams.
+        """
+        line = {"event": "started", "id": item, "streams": list(streams), "stage": stage}
+        others = {other: list(names) for other, names in (beside or {}).items()}
+        self._write(line | ({"beside": others} if others else {}))
+
+    def done(self, item: str, stream: str, event: str, spent: Spent, reason: str = "") -> None:
         """`event` is "ok" or "empty"; `reason` says why empty, or what to know of an ok one."""
-        line = {"event": event, "id": item, "streams": [stream], "seconds": round(seconds, 4)}
+        line = {"event": event, "id": item, "streams": [stream], "seconds": round(spent.wall_s, 4)}
+        line["model_seconds"] = round(spent.model_s, 4)
         self._write(line | ({"message": reason} if reason else {}))
 
     def failed(
@@ -123,14 +151,16 @@ class LedgerView:
     """The standing of every item, from all files of a ledger.
 
     failures: the last outcome where that is a failure; remarks: reasons of ok and empty ones;
-    quarantined: items whose processing killed its process twice since the last retry;
-    seconds: stream, or "decode" -> (items, seconds) of everything that went well.
+    deaths: how often the process died at an item, or at several of which it was one, since the
+    last retry; quarantined: those at which it died twice;
+    spent: stream, or "decode" -> (items, seconds) of everything that went well.
     """
 
     failures: dict[Key, Failure] = field(default_factory=dict)
     remarks: dict[Key, str] = field(default_factory=dict)
+    deaths: Counter[Key] = field(default_factory=Counter)
     quarantined: dict[Key, str] = field(default_factory=dict)
-    seconds: dict[str, tuple[int, float]] = field(default_factory=dict)
+    spent: dict[str, tuple[int, Spent]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -138,9 +168,9 @@ class LedgerView:
         return cls._merged(folder, only=b"")
 
     @classmethod
-    def read_quarantine(cls, folder: Path) -> dict[Key, str]:
-        """Only what is quarantined: reads last lines and retries, so that workers can ask often."""
-        return cls._merged(folder, only=b'"event": "retry"').quarantined
+    def read_deaths(cls, folder: Path) -> Self:
+        """Only deaths and quarantine: reads last lines and retries, so workers can ask often."""
+        return cls._merged(folder, only=b'"event": "retry"')
 
     @classmethod
     def _merged(cls, folder: Path, only: bytes) -> Self:
@@ -155,22 +185,23 @@ class LedgerView:
             events += parsed
         events.sort(key=lambda event: float(event["t"]))
         view = cls()
-        deaths: Counter[Key] = Counter()
         for event in events:
-            for stream in event["streams"]:
-                view._apply(event, stream, deaths)
+            at_once = {**event.get("beside", {}), event["id"]: event["streams"]}
+            for item, streams in at_once.items():
+                for stream in streams:
+                    view._apply(event, (item, stream))
         return view
 
-    def _apply(self, event: dict[str, Any], stream: str, deaths: Counter[Key]) -> None:
-        kind, key = event["event"], (event["id"], stream)
+    def _apply(self, event: dict[str, Any], key: Key) -> None:
+        kind, (_, stream) = event["event"], key
         if kind in ("ok", "empty", "decoded"):
-            items, seconds = self.seconds.get(stream, (0, 0.0))
-            self.seconds[stream] = (items + 1, seconds + event["seconds"])
+            items, spent = self.spent.get(stream, (0, Spent()))
+            self.spent[stream] = (items + 1, spent + spent_of(event))
         if kind == "died":
-            deaths[key] += 1
-            if deaths[key] >= DEATHS_TO_QUARANTINE:
+            self.deaths[key] += 1
+            if self.deaths[key] >= DEATHS_TO_QUARANTINE:
                 self.quarantined[key] = (
-                    f"the process died {deaths[key]} times at stage {event['stage']}"
+                    f"the process died {self.deaths[key]} times at stage {event['stage']}"
                 )
         elif kind == "failed":
             self.failures[key] = Failure(
@@ -182,7 +213,7 @@ class LedgerView:
                 event["attempt"],
             )
         elif kind == "retry":
-            deaths.pop(key, None)
+            self.deaths.pop(key, None)
             self.failures.pop(key, None)
             self.quarantined.pop(key, None)
         elif kind in ("ok", "empty"):
@@ -190,14 +221,23 @@ class LedgerView:
             self.remarks[key] = event.get("message", "")
 
 
+def spent_of(event: Mapping[str, Any]) -> Spent:
+    """What an event says was spent on its item."""
+    return Spent(float(event["seconds"]), float(event.get("model_seconds", 0.0)))
+
+
 class LedgerTail:
-    """Follows a ledger as processes write it; what a progress display reads."""
+    """Follows a ledger as processes write it; what a progress display reads.
+
+    grown: the files that had new lines, one for each process.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._offsets: dict[Path, int] = {
             path: path.stat().st_size for path in folder.glob("*.jsonl")
         }
+        self.grown: set[Path] = set()
 
     def new_events(self) -> Iterator[dict[str, Any]]:
         """Whole lines written since the last call, over all files."""
@@ -207,6 +247,8 @@ class LedgerTail:
                 chunk = file.read()
             whole = chunk[: chunk.rfind(b"\n") + 1]
             self._offsets[path] = self._offsets.get(path, 0) + len(whole)
+            if whole:
+                self.grown.add(path)
             yield from (json.loads(line) for line in whole.splitlines())
 
 

@@ -19,7 +19,8 @@ class _Running(Section):
     extractors: which run where --only names none, by default one for each part that fusion reads;
     threads: of torch in each process (1: workers are the parallelism); buckets: 0 chooses by the
     size of the set; groups: which extractors share a task and so one decode a clip, by default
-    all; encoder: the CLIP model that `clip`, `caption` and `text` share.
+    all; ahead: clips that a process decodes before they are needed, each in a thread and each
+    within media's bounds; encoder: the CLIP model that `clip`, `caption` and `text` share.
     """
 
     extractors: tuple[str, ...] = ("clip", "caption", "audio", "motion", "ocr", "asr", "text")
@@ -27,6 +28,7 @@ class _Running(Section):
     threads: int = Field(default=1, ge=1)
     buckets: int = Field(default=0, ge=0)
     groups: tuple[tuple[str, ...], ...] = ()
+    ahead: int = Field(default=1, ge=0)
     media: MediaLimits = MediaLimits()
     encoder: Encoder = Encoder()
 

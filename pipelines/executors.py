@@ -124,7 +124,7 @@ def _submit(client: object, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt
     from distributed import Client, KilledWorker, as_completed
 
     assert isinstance(client, Client)
-    quarantined = len(LedgerView.read_quarantine(job.layout.ledger))
+    quarantined = len(LedgerView.read_deaths(job.layout.ledger).quarantined)
 
     run = uuid.uuid4().hex[:8]  # a scheduler that serves others, too, tells runs apart
 
@@ -139,7 +139,7 @@ def _submit(client: object, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt
         try:
             outcome = future.result()
         except KilledWorker as error:
-            now = len(LedgerView.read_quarantine(job.layout.ledger))
+            now = len(LedgerView.read_deaths(job.layout.ledger).quarantined)
             if now == quarantined and again:
                 raise ResourceError(
                     f"bucket {task.bucket}: its workers keep dying, and no single clip is to "

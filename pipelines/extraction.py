@@ -6,7 +6,7 @@ from typing import Any
 
 from m2hf.errors import ShardError
 from m2hf.layout import StoreLayout
-from m2hf.ledger import LedgerView, LedgerWriter
+from m2hf.ledger import LedgerView, LedgerWriter, Spent
 from m2hf.pipelines.bucket import Receipt
 from m2hf.pipelines.executors import Executor
 from m2hf.pipelines.job import Job
@@ -21,7 +21,7 @@ class Status:
     counts: dict[str, dict[str, int]]
     failures: list[dict[str, Any]]
     remarks: list[dict[str, str]]
-    seconds: dict[str, tuple[int, float]]
+    spent: dict[str, tuple[int, Spent]]
     damaged: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -31,7 +31,7 @@ class Status:
             "failures": self.failures,
             "remarks": self.remarks,
             "seconds_per_item": {
-                name: round(seconds / items, 4) for name, (items, seconds) in self.seconds.items()
+                name: round(spent.wall_s / items, 4) for name, (items, spent) in self.spent.items()
             },
             "damaged": self.damaged,
         }
@@ -76,12 +76,12 @@ def status(job: Job) -> Status:
         for (item, stream), reason in sorted(settled.items())
         if reason and (item, stream) in wanted
     ]
-    seconds = {
-        streams.get(stream, stream): spent
-        for stream, spent in view.seconds.items()
+    spent = {
+        streams.get(stream, stream): total
+        for stream, total in view.spent.items()
         if stream in streams or "@" not in stream
     }
-    return Status(found.counts, failures, remarks, seconds, found.damaged)
+    return Status(found.counts, failures, remarks, spent, found.damaged)
 
 
 def forget(job: Job) -> int:

@@ -5,7 +5,7 @@ Use: M2HF_TEST_POISON=ID python tests/poison.py extract ...
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from m2hf.cli.app import main
 from m2hf.ledger import LedgerWriter
@@ -16,10 +16,11 @@ def die(
     item: str,
     streams: Sequence[str],
     stage: str,
+    beside: Mapping[str, Sequence[str]] | None = None,
     started: Callable[..., None] = LedgerWriter.started,
 ) -> None:
     """As if the library crashed right after the ledger was told."""
-    started(self, item, streams, stage)
+    started(self, item, streams, stage, beside)
     if stage == "extract" and (item, streams[0][:5]) == (os.environ["M2HF_TEST_POISON"], "flow@"):
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -45,6 +45,7 @@ OTHER: dict[str, Any] = {
     "view": {"fps": 2.0, "size": (112, 112), "gray": True},
     "max_frames": 3,
     "batch": 7,
+    "resize": "pillow",
     "rate": 22050,
     "mels": 40,
     "window_s": 0.5,

@@ -1,5 +1,6 @@
 """`m2hf plan | extract | status | retry | verify`: from videos to shards."""
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from m2hf.errors import EXIT_FAILURES, UsageError
 from m2hf.keys import canonical_json
 
 if TYPE_CHECKING:
+    from m2hf.pipelines.efficiency import Efficiency
     from m2hf.pipelines.executors import Executor
     from m2hf.pipelines.extraction import Status
     from m2hf.pipelines.job import Job
@@ -165,6 +167,7 @@ def _executor(workers: int, scheduler: str, array: str) -> "Executor":
 def _run(job: "Job", executor: "Executor") -> None:
     from m2hf.cli.progress import extraction_progress
     from m2hf.pipelines import extraction
+    from m2hf.pipelines.efficiency import EfficiencyMeter
 
     console = Console(stderr=True)
     found = extraction.plan(job)
@@ -175,9 +178,11 @@ def _run(job: "Job", executor: "Executor") -> None:
         if counts["missing"]
     }
     if totals:
+        meter, began = EfficiencyMeter(job.layout.ledger), time.perf_counter()
         with extraction_progress(console, job.layout.ledger, totals):
             for _ in extraction.extract(job, executor, found):
                 pass
+        _print_efficiency(console, job, meter.read(time.perf_counter() - began))
     now = extraction.status(job)
     _print_status(Console(), job, now, _SHOWN)
     if now.failures or now.damaged:
@@ -199,6 +204,26 @@ def _print_plan(console: Console, job: "Job", found: "Survey") -> None:
     )
 
 
+def _print_efficiency(console: Console, job: "Job", run: "Efficiency") -> None:
+    names = {job.stream(name): name for name in job.names}
+    table = Table("this run", title_justify="left")
+    for heading in ("items", "seconds an item", "of it model", "times model"):
+        table.add_column(heading, justify="right")
+    for stream, (items, spent) in sorted(run.spent.items()):
+        wall, model = spent.wall_s / items, spent.model_s / items
+        shown = (f"{model:.3f}", f"{wall / model:.2f}") if model else ("", "")
+        table.add_row(names.get(stream, stream), str(items), f"{wall:.3f}", *shown)
+    if run.spent:
+        console.print(table)
+    if run.model_s:
+        processes = "1 process" if run.processes == 1 else f"{run.processes} processes"
+        console.print(
+            f"{run.wall_s:.1f} s in {processes}, models {run.model_s:.1f} s: {run.ratio:.2f} times "
+            "the models' own time",
+            soft_wrap=True,
+        )
+
+
 def _counts_table(job: "Job", counts: dict[str, dict[str, int]]) -> Table:
     table = Table("extractor", title=job.manifest.card.name)
     for heading in next(iter(counts.values())):
@@ -213,8 +238,8 @@ def _counts_table(job: "Job", counts: dict[str, dict[str, int]]) -> Table:
 
 def _print_status(console: Console, job: "Job", now: "Status", shown: int | None) -> None:
     console.print(_counts_table(job, now.counts))
-    if now.seconds:
-        parts = [f"{n} {total / items:.2f}" for n, (items, total) in sorted(now.seconds.items())]
+    if now.spent:
+        parts = [f"{n} {s.wall_s / items:.2f}" for n, (items, s) in sorted(now.spent.items())]
         console.print(f"seconds an item: {', '.join(parts)}", soft_wrap=True)
     _print_list(
         console,

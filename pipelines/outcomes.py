@@ -1,0 +1,109 @@
+"""What became of a bucket's items: a line in the ledger for each, and features to be written."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from m2hf.errors import ClipError, ExtractorError, M2hfError, MediaError, ResourceError
+from m2hf.extract.forward import CLOCK
+from m2hf.features import Features
+from m2hf.ledger import LedgerWriter, Spent
+from m2hf.pipelines.job import Job
+from m2hf.shard import ShardItem
+
+ATTEMPTS = 2
+
+
+class Outcomes:
+    """Collects the items of one task; every start and end of work on one goes through here.
+
+    beside: items -> streams that other threads of this process are at, which a death of the
+    process may be due to as well.
+    """
+
+    def __init__(self, job: Job, names: Sequence[str], ledger: LedgerWriter) -> None:
+        self._job = job
+        self._ledger = ledger
+        self.done: dict[str, list[ShardItem]] = {name: [] for name in names}
+        self.beside: dict[str, list[str]] = {}
+
+    def streams(self, names: Sequence[str]) -> list[str]:
+        return [self._job.stream(name) for name in names]
+
+    def started(
+        self, item: str, names: Sequence[str], stage: str, also: Sequence[str] = ()
+    ) -> None:
+        """also: other items that the same work is about."""
+        streams = self.streams(names)
+        beside = {**self.beside, **dict.fromkeys(also, streams)}
+        beside.pop(item, None)
+        self._ledger.started(item, streams, stage, beside)
+
+    def decoded(self, item: str, seconds: float) -> None:
+        self._ledger.decoded(item, round(seconds, 4))
+
+    def failed(
+        self,
+        item: str,
+        names: Sequence[str],
+        stage: str,
+        error: ClipError,
+        wall_s: float = 0.0,
+        attempt: int = 1,
+    ) -> None:
+        self._ledger.failed(item, self.streams(names), stage, error, wall_s, attempt)
+
+    def keep(self, name: str, item: str, features: Features, source: str, spent: Spent) -> None:
+        """Features that came out well, or EMPTY with a reason; `source` is the sha256 of what
+        they were made from."""
+        status, reason = features.status.value, features.reason
+        self._ledger.done(item, self._job.stream(name), status, spent, reason)
+        self.done[name].append(ShardItem(item, features, source))
+
+    def attempt(self, item: str, name: str, source: str, work: Callable[[], Features]) -> None:
+        """Extract, twice if need be, and keep it; a failure goes to the ledger."""
+        for attempt in range(1, ATTEMPTS + 1):
+            self.started(item, [name], "extract")
+            watch = Stopwatch()
+            try:
+                with as_m2hf_errors(name):
+                    features = work()
+            except ClipError as error:
+                if isinstance(error, MediaError) or attempt == ATTEMPTS:
+                    self.failed(item, [name], "extract", error, watch.stop().wall_s, attempt)
+                    return
+            else:
+                self.keep(name, item, features, source, watch.stop())
+                return
+
+
+class Stopwatch:
+    """Seconds from its making on, and those of models in them."""
+
+    def __init__(self) -> None:
+        CLOCK.take()
+        self._began = time.perf_counter()
+
+    def stop(self) -> Spent:
+        return Spent(time.perf_counter() - self._began, CLOCK.take())
+
+
+@contextmanager
+def as_m2hf_errors(name: str) -> Iterator[None]:
+    """Anything that a library raises is an outcome of the clip; no memory is one of the machine."""
+    try:
+        yield
+    except M2hfError:
+        raise
+    except MemoryError as error:
+        raise ResourceError(_no_memory(name)) from error
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, whichever device
+            raise ResourceError(f"{name}: out of device memory: {error}") from error
+        if "can't allocate memory" in str(error):  # torch's, of a CPU
+            raise ResourceError(_no_memory(name)) from error
+        raise ExtractorError(f"{type(error).__name__}: {error}") from error
+
+
+def _no_memory(name: str) -> str:
+    return f"{name}: out of memory; use fewer workers or smaller batches"
