@@ -15,7 +15,7 @@ import threadpoolctl
 
 from m2hf import __version__
 from m2hf.config import parse
-from m2hf.errors import MismatchError, UsageError
+from m2hf.errors import MismatchError, ResourceError, UsageError
 from m2hf.extract.base import CaptionExtractor, Extractor
 from m2hf.keys import SHORT, bucket_of, canonical_json
 from m2hf.layout import StoreLayout
@@ -121,7 +121,7 @@ class Job:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def configure_process(self) -> None:
-        """Fix the threads of every library before its first use.
+        """Fix the threads of every library before its first use, and see that the device is there.
 
         A sum by two threads is rounded otherwise than by one, and bytes must not depend on the
         process: Dask sets other defaults than a shell. The variables hold for libraries that
@@ -135,6 +135,12 @@ class Job:
             import torch
 
             torch.set_num_threads(threads)
+            there = {"cpu": True, "cuda": torch.cuda.is_available()}
+            if not there.get(self.device, torch.backends.mps.is_available()):
+                raise ResourceError(
+                    f"extract.device = {self.device!r}: torch {torch.__version__} sees no such "
+                    "device in this process; set it to 'auto' or 'cpu', or mend the driver"
+                )
 
 
 @lru_cache(maxsize=4)

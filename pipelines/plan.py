@@ -98,7 +98,8 @@ def tasks(job: Job, found: Survey) -> list[Task]:
                 planned.append(Task(bucket, now, 0, found.failed[bucket]))
             if later:
                 planned.append(Task(bucket, tuple(later), 1, found.failed[bucket]))
-    return sorted(planned, key=lambda task: task.wave)
+    # The largest first, so that no worker begins one when all others are done.
+    return sorted(planned, key=lambda t: (t.wave, -len(job.by_bucket.get(t.bucket, ()))))
 
 
 def read_shard(job: Job, name: str, bucket: int) -> Shard | None:

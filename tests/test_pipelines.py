@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import h5py
 import media
 import psutil
 import pytest
+import torch
 
 from m2hf.errors import UsageError
 from m2hf.manifest import Card, Manifest, Row
@@ -319,7 +321,35 @@ def test_a_poison_clip_is_quarantined_and_the_rest_is_extracted(
     }
     (failure,) = now["failures"]
     assert (failure["id"], failure["class"]) == ("id/4", "Quarantined")
+    # After the first death one clip at a time, or the second would not say which clip it was.
+    _, *later = sorted((corpus.folder / "poison" / "corpus" / "ledger").glob("*.jsonl"))
+    lines_ = [line for file in later for line in file.read_text().splitlines()]
+    assert not any('"beside"' in line and "id/4" in line for line in lines_)
     assert m2hf("retry", *corpus.options("poison", only="flow")).returncode == 0
+
+
+def test_a_run_says_what_it_spent_beside_its_models(corpus: Corpus, m2hf: Command) -> None:
+    options = corpus.options("spent", only="clip")
+    done = m2hf("extract", *options)
+    assert re.search(
+        r"s in 1 process, models [0-9.]+ s: [0-9.]+ times the models' own", done.stderr
+    )
+    (file,) = (corpus.folder / "spent" / "corpus" / "ledger").glob("*.jsonl")
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    ok = [event for event in events if event["event"] == "ok"]
+    assert len(ok) == 10
+    assert all(0 < event["model_seconds"] < event["seconds"] for event in ok)
+    assert sum(event["event"] == "decoded" for event in events) == 10
+    assert m2hf("extract", *options).stderr == "nothing to do\n"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_there_is_one_line(corpus: Corpus, m2hf: Command) -> None:
+    options = corpus.options("no-device", only="clip")
+    done = m2hf("extract", *options, "--set", "extract.device=cuda")
+    assert done.returncode == 1
+    assert "extract.device = 'cuda'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_poison_clip_costs_two_workers_and_no_run(corpus: Corpus, m2hf: Command) -> None:

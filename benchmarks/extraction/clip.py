@@ -1,0 +1,114 @@
+"""`python -m benchmarks.extraction.clip --clips DIR`: frames through CLIP, in each way there is.
+
+The plain way is open_clip's: Pillow shrinks each frame, and the frames of one clip are a batch in
+float32. Each row changes one thing and then all are changed together. Weights are drawn at random
+(time and rounding are those of trained ones). Seconds are of the processor, one thread; read them
+as ratios of one run. Agreement is the cosine of each frame's vector with the plain one's.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2hf.extract.base import Prepared
+from m2hf.extract.clip import Clip
+from m2hf.extract.encoder import Encoder
+from m2hf.extract.media import DecodedClip, decode
+
+ALONE = "alone"  # a clip is a batch
+WAYS: Mapping[str, Mapping[str, Any]] = {
+    "plain": {"resize": "pillow", "batch": ALONE},
+    "resize by torch": {"batch": ALONE},
+    "batches of 8": {"resize": "pillow", "batch": 8},
+    "batches of 16": {"resize": "pillow", "batch": 16},
+    "batches of 32": {"resize": "pillow", "batch": 32},
+    "bfloat16": {"resize": "pillow", "batch": ALONE, "precision": "bfloat16"},
+    "default": {},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way: processor seconds to prepare frames and in all, and the least and mean cosine."""
+
+    way: str
+    frames: int
+    prepare_s: float
+    all_s: float
+    least_cosine: float
+    mean_cosine: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a Markdown table, then the numbers as JSON."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.extraction.clip", description=__doc__
+    )
+    parser.add_argument("--clips", type=Path, required=True, help="a folder of .mp4 files")
+    parser.add_argument("--model", default="ViT-B-32")
+    parser.add_argument("--ways", nargs="*", choices=[*WAYS], default=[*WAYS])
+    given = parser.parse_args(arguments)
+    import torch
+
+    torch.set_num_threads(1)
+    clips = [decode(path, Clip().views()) for path in sorted(given.clips.glob("*.mp4"))]
+    rows: list[Row] = []
+    plain: NDArray[np.float32] | None = None
+    for way in dict.fromkeys(["plain", *given.ways]):
+        values, prepare_s, all_s = _run(given.model, WAYS[way], clips)
+        plain = values if plain is None else plain
+        cosine = (values * plain).sum(axis=1)
+        rows.append(
+            Row(way, len(values), prepare_s, all_s, float(cosine.min()), float(cosine.mean()))
+        )
+    print("| way | frames | prepare s | all s | of plain | least cosine | mean cosine |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for row in rows:
+        print(
+            f"| {row.way} | {row.frames} | {row.prepare_s:.1f} | {row.all_s:.1f} "
+            f"| {row.all_s / rows[0].all_s:.2f} | {row.least_cosine:.6f} | {row.mean_cosine:.6f} |"
+        )
+    print(json.dumps([asdict(row) for row in rows]))
+    return 0
+
+
+def _run(
+    model: str, way: Mapping[str, Any], clips: Sequence[DecodedClip]
+) -> tuple[NDArray[np.float32], float, float]:
+    """(F, D) of all frames, seconds to prepare them, and seconds in all."""
+    alone = way.get("batch") == ALONE
+    settings = {key: value for key, value in way.items() if value != ALONE}
+    if alone:
+        settings["batch"] = Clip().max_frames
+    encoder = Encoder(model=model, pretrained="")
+    session: Any = Clip.model_validate({"encoder": encoder, **settings}).open("cpu")
+    session.extract(clips[0])  # the first call is slower
+    began, prepare_s = time.process_time(), 0.0
+    values: dict[str, NDArray[np.float32]] = {}
+    finish = {}
+    for i, clip in enumerate(clips):
+        at = time.process_time()
+        prepared = session.prepare(clip)
+        prepare_s += time.process_time() - at
+        assert isinstance(prepared, Prepared)
+        finish[str(i)] = prepared.finish
+        session.queue.add(str(i), prepared.rows)
+        while session.queue.full or (alone and session.queue.waiting):
+            values |= session.queue.advance()
+    while session.queue.waiting:
+        values |= session.queue.advance()
+    all_s = time.process_time() - began
+    vectors = [finish[name](rows).values for name, rows in values.items()]
+    return np.concatenate(vectors), prepare_s, all_s
+
+
+if __name__ == "__main__":
+    sys.exit(main())

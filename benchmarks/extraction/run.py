@@ -1,0 +1,139 @@
+"""`python -m benchmarks.extraction.run --clips DIR`: whole runs of `m2hf extract` on real clips.
+
+One process, then two, into stores of their own that must come out equal to the byte; then each
+extractor in a run of its own, where a clip is decoded as often as there are extractors. What a run
+spent is read from its ledger; wall time has the start of Python and the opening of models in it.
+Weights of CLIP, AST and R(2+1)D are drawn at random: time is that of trained ones.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from m2hf.layout import StoreLayout
+from m2hf.ledger import DECODE
+from m2hf.manifest import Manifest
+from m2hf.pipelines.efficiency import Efficiency, EfficiencyMeter
+
+M2HF = str(Path(sys.executable).with_name("m2hf"))
+RANDOM = tuple(f"extract.{name}.pretrained=''" for name in ("encoder", "audio", "motion"))
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A folder of clips as a manifest with one caption each; stores and all in `folder`."""
+
+    folder: Path
+    media: Path
+    settings: tuple[str, ...]
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "manifest"
+
+    def make(self) -> None:
+        captions = self.folder / "captions.csv"
+        with captions.open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["id", "caption"])
+            rows.writerows([p.stem, "what happens here"] for p in sorted(self.media.glob("*.mp4")))
+        _m2hf(
+            *("manifest", "from-folder", str(self.media)),
+            *("--captions", str(captions), "--out", str(self.manifest)),
+        )
+
+    def extract(self, store: str, only: str, *options: str) -> Efficiency:
+        """Extract into a store, and say what that spent."""
+        root = self.folder / store
+        sets = [part for one in self.settings for part in ("--set", one)]
+        meter = EfficiencyMeter(StoreLayout(root, Manifest.load(self.manifest).card.name).ledger)
+        began = time.perf_counter()
+        _m2hf(
+            *("extract", "--manifest", str(self.manifest), "--media", str(self.media)),
+            *("--store", str(root), "--only", only, *sets, *options),
+        )
+        return meter.read(time.perf_counter() - began)
+
+    def shards(self, store: str) -> dict[str, bytes]:
+        root = self.folder / store
+        return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*.h5"))}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print Markdown tables and the numbers as JSON; exit code 1 where bytes differ."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.extraction.run", description=__doc__
+    )
+    parser.add_argument("--clips", type=Path, required=True, help="a folder of .mp4 files")
+    parser.add_argument("--only", default="clip,caption,audio,motion,ocr,asr,text")
+    parser.add_argument("--set", action="append", default=[], help="as of m2hf extract")
+    parser.add_argument("--alone", action="store_true", help="also each extractor alone")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Corpus(Path(folder), given.clips.absolute(), (*RANDOM, *given.set))
+        corpus.make()
+        runs = {"1 process": corpus.extract("one", given.only)}
+        runs["2 workers"] = corpus.extract("two", given.only, "--workers", "2")
+        equal = corpus.shards("one") == corpus.shards("two")
+        if given.alone:
+            for name in given.only.split(","):
+                runs[f"{name} alone"] = corpus.extract("alone", name)
+            equal &= corpus.shards("one") == corpus.shards("alone")
+    print(_runs_table(runs))
+    print()
+    print(_extractors_table(runs["1 process"]))
+    print(f"\nequal to the byte: {'yes' if equal else 'NO'}\n")
+    print(json.dumps({name: _plain(run) for name, run in runs.items()} | {"equal": equal}))
+    return 0 if equal else 1
+
+
+def _m2hf(*arguments: str) -> None:
+    subprocess.run([M2HF, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def _runs_table(runs: dict[str, Efficiency]) -> str:
+    first = next(iter(runs.values()))
+    lines = [
+        "| run | wall s | models s | wall x processes / models | times as fast |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, run in runs.items():
+        lines.append(
+            f"| {name} | {run.wall_s:.1f} | {run.model_s:.1f} | {run.ratio:.2f} "
+            f"| {first.wall_s / run.wall_s:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def _extractors_table(run: Efficiency) -> str:
+    lines = [
+        "| extractor | items | seconds | of it models | times | share of models |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for stream, (items, spent) in sorted(run.spent.items()):
+        name = stream.partition("@")[0]
+        times = f"{spent.wall_s / spent.model_s:.2f}" if spent.model_s else ""
+        share = "" if name == DECODE else f"{spent.model_s / run.model_s:.0%}"
+        lines.append(
+            f"| {name} | {items} | {spent.wall_s:.1f} | {spent.model_s:.1f} | {times} | {share} |"
+        )
+    return "\n".join(lines)
+
+
+def _plain(run: Efficiency) -> dict[str, object]:
+    spent = {
+        stream.partition("@")[0]: [items, round(s.wall_s, 3), round(s.model_s, 3)]
+        for stream, (items, s) in run.spent.items()
+    }
+    return {"wall_s": run.wall_s, "processes": run.processes, "ratio": run.ratio, "spent": spent}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
