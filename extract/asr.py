@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
 
@@ -13,6 +12,7 @@ from m2hf.extract import whisper_weights
 from m2hf.extract.base import NO_AUDIO, MediaExtractor, MediaSession
 from m2hf.extract.compat import import_torchvision
 from m2hf.extract.media import DecodedClip
+from m2hf.extract.weights import Weight, WeightFile
 from m2hf.features import Features
 
 NO_SPEECH = "no speech"
@@ -43,9 +43,8 @@ class Asr(MediaExtractor):
     def width(self) -> int:
         return len(self.columns)
 
-    def weights(self) -> Mapping[str, str]:
-        file = whisper_weights.weight(self.model, self.checkpoint).locate()
-        return {file.name: file.sha256}
+    def needs(self) -> tuple[Weight, ...]:
+        return (whisper_weights.weight(self.model, self.checkpoint),)
 
     def sample_rates(self) -> tuple[int, ...]:
         return (_RATE,)
@@ -58,7 +57,7 @@ class AsrSession(MediaSession):
     def __init__(self, declared: Asr, device: str) -> None:
         self._declared = declared
         self._device = device
-        self._model = _model(declared.model, declared.checkpoint, device)
+        self._model = _model(declared.needs()[0].locate(), device)
 
     def extract(self, clip: DecodedClip) -> Features:
         import torch
@@ -93,6 +92,6 @@ class AsrSession(MediaSession):
 
 
 @cache
-def _model(model: str, checkpoint: str, device: str) -> Any:
+def _model(file: WeightFile, device: str) -> Any:
     import_torchvision()
-    return whisper_weights.load(whisper_weights.weight(model, checkpoint).locate(), device)
+    return whisper_weights.load(file, device)

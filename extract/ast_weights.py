@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from m2hf.errors import ConfigError, ResourceError
+from m2hf.errors import ConfigError, ResourceError, first_line
 from m2hf.extract.compat import import_torchvision
 from m2hf.extract.fbank import RATE, Fbank
+from m2hf.extract.sources import Hub
 from m2hf.extract.weights import Weight, WeightFile
 
 AUDIOSET = "MIT/ast-finetuned-audioset-10-10-0.4593"
@@ -26,22 +27,19 @@ _FILES = (_TENSORS, _CONFIG, _PICTURE)
 _SIZE_MB = 346
 
 
-def find(model: str, folder: Path | None) -> tuple[WeightFile, ...]:
-    """The three files of an AST in `folder`, or of `model` in the hub's own cache.
-
-    Raises ResourceError where one is missing.
-    """
+def needs(model: str, folder: Path | None) -> tuple[Weight, ...]:
+    """The three files of an AST in `folder`, or of `model` on the hub."""
     if folder is not None:
-        return tuple(Weight(n, size_mb=0, explicit=str(folder / n)).locate() for n in _FILES)
-    return tuple(_hub(model, name).locate() for name in _FILES)
+        return tuple(Weight(name, size_mb=0, explicit=str(folder / name)) for name in _FILES)
+    return tuple(_hub(model, name) for name in _FILES)
 
 
 def _hub(model: str, name: str) -> Weight:
-    from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
+    source = Hub(model, (name,))
     try:
-        found = try_to_load_from_cache(model, name)
+        cached, sha256 = source.cached()
     except HFValidationError as error:
         raise ConfigError(
             f"extract.audio.model = {model!r}: no name of a model on the hub, such as {AUDIOSET}; "
@@ -50,9 +48,10 @@ def _hub(model: str, name: str) -> Weight:
     return Weight(
         f"{model}/{name}",
         size_mb=_SIZE_MB if name == _TENSORS else 0,
-        cached=Path(found) if isinstance(found, str) else None,
+        cached=cached,
+        cached_sha256=sha256,
+        source=source,
         get=(
-            f"run `hf download {model}` where there is a network and copy its cache here, or "
             f"set extract.audio.pretrained to a folder with {_CONFIG}, {_PICTURE} and {_TENSORS}; "
             "without weights, logmel takes the place of audio: see --config offline"
         ),
@@ -82,7 +81,7 @@ def described(model: str, files: tuple[WeightFile, ...]) -> Any:
     try:
         return ASTConfig.from_dict(said)
     except Exception as error:  # whatever its validation raises
-        raise ResourceError(f"weights {files[1].paths[0]}: {_line(error)}") from error
+        raise ResourceError(f"weights {files[1].paths[0]}: {first_line(error)}") from error
 
 
 def fbank(config: Any, files: tuple[WeightFile, ...]) -> Fbank:
@@ -129,12 +128,13 @@ def load(config: Any, files: tuple[WeightFile, ...], seed: int, device: str) -> 
     except Exception as error:  # safetensors and transformers raise what they like
         raise ResourceError(
             f"weights {tensors}: damaged, or not of the network that {_CONFIG} describes: "
-            f"{_line(error)}"
+            f"{first_line(error)}"
         ) from error
     # A tensor that is missing would be drawn at random, with a remark in a log.
     lost = sorted(told["missing_keys"]) + sorted(told["mismatched_keys"])
     if lost:
         raise ResourceError(f"weights {tensors}: not an AST checkpoint: it lacks {lost[0]}")
+    files[0].confirm()
     return model.eval().to(device)
 
 
@@ -146,7 +146,3 @@ def _json(file: WeightFile) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise ResourceError(f"weights {file.paths[0]}: expected a JSON object")
     return said
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -10,7 +10,7 @@ from m2hf.extract.base import NO_AUDIO, MediaSession
 from m2hf.extract.fbank import HOP, RATE
 from m2hf.extract.learned import Learned, Network
 from m2hf.extract.media import DecodedClip
-from m2hf.extract.weights import WeightFile
+from m2hf.extract.weights import Weight, WeightFile
 from m2hf.extract.windows import Windows
 from m2hf.features import Features
 
@@ -35,8 +35,8 @@ class Audio(Learned):
     def width(self) -> int:
         return int(ast_weights.described(self.model, self.files()).hidden_size)
 
-    def files(self) -> tuple[WeightFile, ...]:
-        return ast_weights.find(self.model, self.path) if self.pretrained else ()
+    def needs(self) -> tuple[Weight, ...]:
+        return ast_weights.needs(self.model, self.path) if self.pretrained else ()
 
     def sample_rates(self) -> tuple[int, ...]:
         return (RATE,)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from m2hf.config import Section
 from m2hf.extract.batching import RowQueue
 from m2hf.extract.media import DECODE_REVISION, DecodedClip, FrameView
+from m2hf.extract.weights import Weight
 from m2hf.features import Features
 from m2hf.ffmpeg import ffmpeg_version
 from m2hf.keys import fingerprint
@@ -44,9 +45,13 @@ class Extractor(Section, ABC):
     def width(self) -> int:
         """D of the values."""
 
+    def needs(self) -> tuple[Weight, ...]:
+        """The weight files, whether or not they are there; none for untrained weights."""
+        return ()
+
     def weights(self) -> Mapping[str, str]:
         """Name -> sha256 of each weight file; raises ResourceError where one is missing."""
-        return {}
+        return {weight.name: weight.locate().sha256 for weight in self.needs()}
 
     def flags(self) -> tuple[str, ...]:
         """Remarks that everything made of these features must repeat, such as "untrained"."""

@@ -3,7 +3,7 @@
 import difflib
 import logging
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import as_file, files
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from pydantic import field_serializer
 
 from m2hf.config import Section
-from m2hf.errors import ConfigError, ResourceError
+from m2hf.errors import ConfigError, ResourceError, first_line
 from m2hf.extract.base import Extractor
 from m2hf.extract.compat import import_torchvision
 from m2hf.extract.forward import CLOCK
-from m2hf.extract.weights import Weight
+from m2hf.extract.sources import Hub
+from m2hf.extract.weights import Weight, WeightFile
 
 UNTRAINED = "untrained"
 TINY = "m2hf-tiny"  # our own config of open_clip, small enough for demo and tests
@@ -44,18 +45,26 @@ class Encoder(Section):
         """D of the joint space; raises ConfigError for a model that open_clip doesn't know."""
         return int(_model_config(self.model)["embed_dim"])
 
+    def needs(self) -> tuple[Weight, ...]:
+        """The checkpoint, whether or not it is there; none for random weights."""
+        if not self.pretrained:
+            return ()
+        if self._is_path:
+            return (Weight(f"{self.model}/file", size_mb=0, explicit=self.pretrained),)
+        return (_tagged_weight(self.model, self.pretrained),)
+
     def weights(self) -> dict[str, str]:
         """Name -> sha256 of the checkpoint; for random weights, how they were drawn."""
         if not self.pretrained:
             return {self.model: f"{UNTRAINED}: seed {self.seed}, torch {version('torch')}"}
-        return {f"{self.model}/{self._label(self.pretrained)}": self._weight().locate().sha256}
+        return {weight.name: weight.locate().sha256 for weight in self.needs()}
 
     def flags(self) -> tuple[str, ...]:
         return () if self.pretrained else (UNTRAINED,)
 
     def open(self, device: str) -> "OpenClip":
-        """Load the model on `device`, once per process and declaration."""
-        return _open(self, device)
+        """Load the model on `device`, once per process, declaration and checkpoint."""
+        return _open(self, next((weight.locate() for weight in self.needs()), None), device)
 
     @field_serializer("pretrained")
     def _label(self, pretrained: str) -> str:
@@ -65,11 +74,6 @@ class Encoder(Section):
     @property
     def _is_path(self) -> bool:
         return "/" in self.pretrained or Path(self.pretrained).suffix in {".pt", ".safetensors"}
-
-    def _weight(self) -> Weight:
-        if self._is_path:
-            return Weight(self.model, size_mb=0, explicit=self.pretrained)
-        return _tagged_weight(self.model, self.pretrained)
 
     def tag_options(self) -> dict[str, Any]:
         """What a tag says of its weights beside the file: activation and preprocessing.
@@ -86,10 +90,6 @@ class Encoder(Section):
             "force_preprocess_cfg": {key: entry[key] for key in picture if key in entry},
         }
 
-    def checkpoint(self) -> Path:
-        """The checkpoint file; raises ResourceError where it is missing."""
-        return self._weight().locate().paths[0]
-
 
 class InJointSpace(Extractor):
     """An extractor whose values lie in the joint space of its encoder."""
@@ -99,6 +99,9 @@ class InJointSpace(Extractor):
     @property
     def width(self) -> int:
         return self.encoder.width
+
+    def needs(self) -> tuple[Weight, ...]:
+        return self.encoder.needs()
 
     def weights(self) -> Mapping[str, str]:
         return self.encoder.weights()
@@ -110,23 +113,25 @@ class InJointSpace(Extractor):
 class OpenClip:
     """A loaded CLIP: sentences to unit vectors of the joint space (frames: see `pictures`)."""
 
-    def __init__(self, encoder: Encoder, device: str) -> None:
+    def __init__(self, encoder: Encoder, file: WeightFile | None, device: str) -> None:
         import torch
 
         open_clip = _library()
         config = _model_config(encoder.model)
-        checkpoint = str(encoder.checkpoint()) if encoder.pretrained else None
+        checkpoint = str(file.paths[0]) if file else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(encoder.seed)
             try:
                 model, _, preprocess = open_clip.create_model_and_transforms(
                     encoder.model, pretrained=checkpoint, **encoder.tag_options()
                 )
-            except (RuntimeError, KeyError) as error:
+            except Exception as error:  # torch and safetensors raise what they like
                 raise ResourceError(
-                    f"weights {checkpoint} don't fit the model {encoder.model}: "
-                    f"{str(error).splitlines()[0]}"
+                    f"weights {checkpoint} are damaged, or don't fit the model {encoder.model}: "
+                    f"{first_line(error)}"
                 ) from error
+        if file:
+            file.confirm()
         self._torch = torch
         self.model = model.eval().to(device)
         self.preprocess = preprocess
@@ -189,8 +194,8 @@ class OpenClip:
 
 
 @cache
-def _open(encoder: Encoder, device: str) -> OpenClip:
-    return OpenClip(encoder, device)
+def _open(encoder: Encoder, file: WeightFile | None, device: str) -> OpenClip:
+    return OpenClip(encoder, file, device)
 
 
 @cache
@@ -219,8 +224,6 @@ def _model_config(name: str) -> Mapping[str, Any]:
 
 def _tagged_weight(model: str, tag: str) -> Weight:
     """An open_clip tag, looked for where open_clip and huggingface_hub keep what they loaded."""
-    from huggingface_hub import try_to_load_from_cache
-
     known = _library().list_pretrained_tags_by_model(model)
     if tag not in known:
         raise ConfigError(
@@ -228,24 +231,24 @@ def _tagged_weight(model: str, tag: str) -> Weight:
             f"known: {', '.join(known) or 'none'}; or give a path, or '' for random weights"
         )
     entry = _library().get_pretrained_cfg(model, tag)
-    candidates: Iterable[Any] = ()
+    source = found = sha256 = None
     if hub := entry.get("hf_hub"):
         repository, inside = posixpath.split(hub)
         names = (
             [inside] if inside else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
         )
-        candidates = (try_to_load_from_cache(repository, name) for name in names)
-    found = next((Path(c) for c in candidates if isinstance(c, str)), None)
+        source = Hub(repository, tuple(names))
+        found, sha256 = source.cached()
     if found is None and (url := entry.get("url")):
         found = Path("~/.cache/clip").expanduser() / Path(url).name
     return Weight(
         f"{model}/{tag}",
         size_mb=600,
         cached=found,
+        cached_sha256=sha256,
+        source=source,
         get=(
-            f'on a machine with a network run python -c "import open_clip; '
-            f"open_clip.create_model('{model}', '{tag}')\" and copy its cache folder here, or set "
-            f"extract.encoder.pretrained to a checkpoint file; without weights, "
+            f"set extract.encoder.pretrained to a checkpoint file; without weights, "
             f"extract.encoder.model={TINY} with extract.encoder.pretrained='' runs untrained"
         ),
     )

@@ -1,6 +1,5 @@
 """What extractors with a network of their own share: whose weights, how many windows at once."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from itertools import islice
@@ -38,14 +37,14 @@ class Learned(MediaExtractor):
     batch: int = Field(default=8, ge=1)
     precision: Precision = "float32"
 
-    @abstractmethod
     def files(self) -> tuple[WeightFile, ...]:
         """The files of the weights, found and hashed; raises ResourceError where one is missing."""
+        return tuple(weight.locate() for weight in self.needs())
 
     def weights(self) -> Mapping[str, str]:
         if not self.pretrained:
             return {self.model: f"{UNTRAINED}: seed {self.seed}, torch {version('torch')}"}
-        return {file.name: file.sha256 for file in self.files()}
+        return super().weights()
 
     def flags(self) -> tuple[str, ...]:
         return () if self.pretrained else (UNTRAINED,)

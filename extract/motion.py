@@ -11,7 +11,7 @@ from m2hf.extract.base import NO_VIDEO, MediaSession
 from m2hf.extract.learned import Learned, Network
 from m2hf.extract.media import DecodedClip, Frames, FrameView
 from m2hf.extract.video_networks import MEAN, NETWORKS, STD
-from m2hf.extract.weights import WeightFile
+from m2hf.extract.weights import Weight
 from m2hf.extract.windows import Windows
 from m2hf.features import Features
 
@@ -46,8 +46,8 @@ class Motion(Learned):
     def views(self) -> tuple[FrameView, ...]:
         return (self.view,)
 
-    def files(self) -> tuple[WeightFile, ...]:
-        return (video_networks.find(self.model, self.path),) if self.pretrained else ()
+    def needs(self) -> tuple[Weight, ...]:
+        return (video_networks.weight(self.model, self.path),) if self.pretrained else ()
 
     def open(self, device: str) -> "MotionSession":
         return MotionSession(self, device)

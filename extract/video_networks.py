@@ -6,8 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from m2hf.errors import ResourceError
+from m2hf.errors import ResourceError, first_line
 from m2hf.extract.compat import import_torchvision
+from m2hf.extract.sources import Address
 from m2hf.extract.weights import Weight, WeightFile
 
 TAG = "kinetics400"
@@ -34,27 +35,25 @@ NETWORKS: Mapping[str, VideoNetwork] = {
 }
 
 
-def find(model: str, path: Path | None) -> WeightFile:
-    """The state dict of `model` at `path`, or where torchvision itself keeps what it loaded.
-
-    Raises ResourceError where it is missing, or is not the file that torchvision names.
-    """
+def weight(model: str, path: Path | None) -> Weight:
+    """The state dict of `model` at `path`, or where torchvision itself keeps what it loaded."""
     import torch
 
     if path is not None:
-        return Weight(model, size_mb=0, explicit=str(path)).locate()
+        return Weight(model, size_mb=0, explicit=str(path))
     known = NETWORKS[model]
+    digits = Path(known.kinetics).stem.rpartition("-")[2]
     return Weight(
         f"{model}/{TAG}",
         known.size_mb,
-        cached_sha256=Path(known.kinetics).stem.rpartition("-")[2],
+        cached_sha256=digits,
         cached=Path(torch.hub.get_dir()) / "checkpoints" / known.kinetics,
+        source=Address(f"https://download.pytorch.org/models/{known.kinetics}", digits),
         get=(
-            f"download https://download.pytorch.org/models/{known.kinetics} where there is a "
-            "network to ~/.cache/torch/hub/checkpoints here, or set extract.motion.pretrained to "
-            "its path; without weights, flow takes the place of motion: see --config offline"
+            "set extract.motion.pretrained to its path; without weights, flow takes the place of "
+            "motion: see --config offline"
         ),
-    ).locate()
+    )
 
 
 @cache
@@ -76,10 +75,11 @@ def load(model: str, file: WeightFile | None, seed: int, device: str) -> Any:
         try:
             network.load_state_dict(_state(file.paths[0]))
         except Exception as error:  # torch raises what it likes for what is no checkpoint
-            line = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ResourceError(
-                f"weights {file.paths[0]}: damaged, or not a state dict of {model}: {line}"
+                f"weights {file.paths[0]}: damaged, or not a state dict of {model}: "
+                f"{first_line(error)}"
             ) from error
+        file.confirm()
     return _without_classifier(network).eval().to(device)
 
 

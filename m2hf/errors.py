@@ -23,6 +23,11 @@ EXIT_FAILURES = 3
 EXIT_INTERRUPTED = 130
 
 
+def first_line(error: Exception) -> str:
+    """What a library's error says, as the one line that a message of ours has room for."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class M2hfError(Exception):
     """Base of all errors raised on purpose; its text is one line for a person to act on."""
 
