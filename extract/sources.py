@@ -132,7 +132,10 @@ class Hub:
             except EntryNotFoundError:
                 continue
             except Exception as error:  # whatever its HTTP client raises
-                raise ResourceError(f"{url}: the hub doesn't say: {first_line(error)}") from error
+                raise ResourceError(
+                    f"{url}: asking the hub for its digest failed, which needs a network: "
+                    f"{first_line(error)}"
+                ) from error
             etag = said.etag or ""
             if len(etag) not in (_SHA256_DIGITS, _SHA1_DIGITS):
                 raise ResourceError(f"{url}: the hub says no digest of it, so it can't be checked")

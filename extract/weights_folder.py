@@ -1,7 +1,7 @@
 """The folder of weights that m2hf keeps: files, and an index that says what each must be.
 
-`$M2HF_WEIGHTS`, else `~/.cache/m2hf/weights`. It holds no absolute path, so it can be copied to
-another machine as it is. `index.json` is
+`$M2HF_WEIGHTS`, else `~/.cache/m2hf/weights`; a worker without the first takes its driver's. It
+holds no absolute path, so it can be copied to another machine as it is. `index.json` is
 
     {"schema": 1, "weights": {NAME: {"file", "bytes", "sha256", "url"}}}
 
@@ -21,10 +21,12 @@ from typing import Any
 
 from m2hf.atomic import atomic_text, raise_if_no_room
 from m2hf.errors import ResourceError, SchemaError
-from m2hf.keys import safe_name
+from m2hf.keys import safe_name, sha256_file
 
 VARIABLE = "M2HF_WEIGHTS"
 _INDEX, _LOCK, _SCHEMA = "index.json", ".lock", 1
+_HOME = "~/.cache/m2hf/weights"
+_adopted: list[str] = []  # one at most
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -46,9 +48,19 @@ class WeightsFolder:
 
     @classmethod
     def default(cls) -> "WeightsFolder":
-        """Where `$M2HF_WEIGHTS` says, else in the home folder's cache."""
-        said = os.environ.get(VARIABLE)
-        return cls(Path(said or "~/.cache/m2hf/weights").expanduser().absolute())
+        """Where `$M2HF_WEIGHTS` says, else what was adopted, else in the home folder's cache."""
+        said = os.environ.get(VARIABLE) or next(iter(_adopted), _HOME)
+        return cls(Path(said).expanduser().absolute())
+
+    def adopt(self) -> None:
+        """Make this the default of the process: of a worker, the folder of who started the job.
+
+        Where `$M2HF_WEIGHTS` is set, that stays; a folder that can't be seen here is none.
+        """
+        _adopted.clear()
+        ours = Path(_HOME).expanduser().absolute()
+        if not os.environ.get(VARIABLE) and self.root != ours and self.root.is_dir():
+            _adopted.append(str(self.root))
 
     def index(self) -> Mapping[str, Kept]:
         """Name -> what is kept of it; raises SchemaError for an index that is not one of ours."""
@@ -73,6 +85,16 @@ class WeightsFolder:
         """What is kept as `name`, if its file is there."""
         kept = self.index().get(name)
         return kept if kept is not None and self.path(kept).is_file() else None
+
+    def damage(self, kept: Kept) -> str:
+        """What is wrong with a file that the index lists; "" where nothing is."""
+        path = self.path(kept)
+        if not path.is_file():
+            return f"{path} is not there"
+        if path.stat().st_size != kept.bytes:
+            return f"{path} has {path.stat().st_size} bytes, expected {kept.bytes}"
+        digest = sha256_file(path)
+        return "" if digest == kept.sha256 else f"{path} has sha256 {digest}, not {kept.sha256}"
 
     def place(self, name: str, file: str) -> Path:
         """Where weights `name` are kept, whose source calls them `file`: NAME/FILE, escaped.

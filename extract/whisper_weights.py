@@ -91,7 +91,7 @@ def load(file: WeightFile, device: str) -> Any:
         raise _no_whisper(file, error) from error
     lost = sorted(set(missing) - {"decoder.mask"}) + sorted(unexpected)
     if lost:
-        raise ResourceError(f"weights {file.name}: not a Whisper checkpoint: {lost[0]} is amiss")
+        raise _no_whisper(file, ValueError(f"{lost[0]} is amiss"))
     return model.eval().to(device)
 
 

@@ -48,10 +48,15 @@ def _process_ledger(folder: Path) -> LedgerWriter:
 
 
 @cache
-def _session(extractor: Extractor, device: str) -> Any:
-    """The extractor's models, opened once per process."""
+def _session(extractor: Extractor, device: str, weights: tuple[tuple[str, str], ...]) -> Any:
+    """The extractor's models, opened once per process and set of weights (name, sha256)."""
     assert isinstance(extractor, MediaExtractor | CaptionExtractor | DerivedExtractor)
-    return extractor.open(device)
+    session = extractor.open(device)
+    if tuple(extractor.weights().items()) != weights:
+        raise ResourceError(
+            f"{extractor.name}: its weights were changed since the job began; start it again"
+        )
+    return session
 
 
 class _BucketRun:
@@ -119,7 +124,8 @@ class _BucketRun:
                 )
 
     def _session(self, name: str) -> Any:
-        return _session(self._job.extractor(name), self._job.device)
+        weights = tuple(self._job.declared[name]["weights"].items())
+        return _session(self._job.extractor(name), self._job.device, weights)
 
     def _missing(self, name: str) -> frozenset[str]:
         failed = dict.fromkeys(self._task.failed, "")
@@ -155,8 +161,8 @@ class _BucketRun:
             bucket=bucket,
             buckets=job.buckets,
             manifest=job.manifest.digest,
-            config=extractor.declared(job.fingerprints),
-            weights=dict(extractor.weights()),
+            config=dict(job.declared[name]),
+            weights=dict(job.declared[name]["weights"]),
             environment=extractor.environment(),
             columns=extractor.columns,
             flags=job.flags(name),

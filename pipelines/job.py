@@ -17,7 +17,8 @@ from m2hf import __version__
 from m2hf.config import parse
 from m2hf.errors import MismatchError, ResourceError, UsageError
 from m2hf.extract.base import CaptionExtractor, Extractor
-from m2hf.keys import SHORT, bucket_of, canonical_json
+from m2hf.extract.weights_folder import VARIABLE, WeightsFolder
+from m2hf.keys import SHORT, bucket_of, canonical_json, fingerprint
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, Row, captions_of
 from m2hf.pipelines.config import ExtractConfig
@@ -25,7 +26,9 @@ from m2hf.pipelines.config import ExtractConfig
 
 @dataclass(frozen=True)
 class JobSpec:
-    """Paths and settings, as a worker needs them. config is the canonical [extract] section."""
+    """Paths and settings, as a worker needs them. config is the canonical [extract] section;
+    weights: the driver's folder of weights; fingerprints: (extractor, fingerprint), as the driver
+    finds them."""
 
     manifest: str
     manifest_digest: str
@@ -33,12 +36,15 @@ class JobSpec:
     store: str
     config: str
     only: tuple[str, ...]
+    weights: str
+    fingerprints: tuple[tuple[str, str], ...]
     version: str = __version__
 
 
 @dataclass(frozen=True)
 class Job:
-    """A manifest, its media, the store, and the extractors to run, with their fingerprints."""
+    """A manifest, its media, the store, and the extractors to run. declared: all that decides
+    the features of each, of which the fingerprint is made, as it was when the job was opened."""
 
     spec: JobSpec
     manifest: Manifest
@@ -47,6 +53,7 @@ class Job:
     config: ExtractConfig
     names: tuple[str, ...]
     fingerprints: Mapping[str, str]
+    declared: Mapping[str, Mapping[str, Any]]
     buckets: int
 
     @classmethod
@@ -65,13 +72,17 @@ class Job:
         """
         if not media.is_dir():
             raise UsageError(f"--media {media}: no such folder; give the root of the video files")
+        loaded = Manifest.load(manifest)
+        declared = _declared(parse(ExtractConfig, section, "extract"), only)
         spec = JobSpec(
             manifest=str(manifest.absolute()),
-            manifest_digest=Manifest.load(manifest).digest,
+            manifest_digest=loaded.digest,
             media=str(media.absolute()),
             store=str(store.absolute()),
             config=canonical_json(dict(section)),
             only=only,
+            weights=str(WeightsFolder.default().root),
+            fingerprints=tuple((n, fingerprint(d)) for n, d in declared.items()),
         )
         return cls.open(spec)
 
@@ -79,8 +90,10 @@ class Job:
     def open(cls, spec: JobSpec) -> "Job":
         """The job in this process; made once.
 
-        Raises MismatchError where this process sees another manifest or runs another m2hf.
+        Raises MismatchError where this process sees another manifest, has other weights, or
+        runs another m2hf.
         """
+        WeightsFolder(Path(spec.weights)).adopt()
         return _open(spec)
 
     @cached_property
@@ -145,7 +158,6 @@ class Job:
 
 @lru_cache(maxsize=4)
 def _open(spec: JobSpec) -> Job:
-    os.environ["HF_HUB_OFFLINE"] = "1"  # weights are resolved before a run, never during it
     if spec.version != __version__:
         raise MismatchError(
             f"this worker runs m2hf {__version__}, the job is of m2hf {spec.version}; "
@@ -156,9 +168,15 @@ def _open(spec: JobSpec) -> Job:
         raise MismatchError(f"{spec.manifest}: changed while the job was running; start it again")
     config = parse(ExtractConfig, json.loads(spec.config), "extract")
     layout = StoreLayout(Path(spec.store), manifest.card.name)
-    fingerprints: dict[str, str] = {}
-    for name in _with_upstream(config, spec.only):
-        fingerprints[name] = config.extractor(name).fingerprint(fingerprints)
+    declared = _declared(config, spec.only)
+    fingerprints = {name: fingerprint(said) for name, said in declared.items()}
+    for name, wanted in spec.fingerprints:
+        if fingerprints[name] != wanted:
+            raise MismatchError(
+                f"{name}: this process has other weights or another config for it than the one "
+                f"that started the job; see `m2hf weights check` there, or set {VARIABLE} to one "
+                "folder that all can read"
+            )
     return Job(
         spec=spec,
         manifest=manifest,
@@ -167,11 +185,24 @@ def _open(spec: JobSpec) -> Job:
         config=config,
         names=spec.only,
         fingerprints=fingerprints,
+        declared=declared,
         buckets=layout.buckets(config.buckets, len(manifest.rows)),
     )
 
 
-def _with_upstream(config: ExtractConfig, names: tuple[str, ...]) -> list[str]:
+def _declared(config: ExtractConfig, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """What each extractor declares, upstream first. Looks for every weight file, offline."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # weights are resolved before a run, never during it
+    declared: dict[str, dict[str, Any]] = {}
+    fingerprints: dict[str, str] = {}
+    for name in with_upstream(config, names):
+        declared[name] = config.extractor(name).declared(fingerprints)
+        fingerprints[name] = fingerprint(declared[name])
+    return declared
+
+
+def with_upstream(config: ExtractConfig, names: tuple[str, ...]) -> list[str]:
+    """The extractors `names`, each after those that it reads."""
     ordered: list[str] = []
     for name in names:
         for needed in (*config.extractor(name).reads, name):

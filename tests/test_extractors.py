@@ -261,11 +261,14 @@ def test_missing_weights_name_file_size_digest_and_what_to_do(
     monkeypatch.setattr("pathlib.Path.home", lambda: Path("/nowhere"))
     monkeypatch.setenv("HOME", "/nowhere")
     expected = (
-        r"weights craft_mlt_25k\.pth \(83 MB, sha256 4a5efb\w+\) are not on this machine; pip"
+        r"weights craft_mlt_25k\.pth \(83 MB, sha256 4a5efb\w+\) are not on this machine; "
+        r"run `m2hf weights pull` .*, or pip"
     )
     with pytest.raises(ResourceError, match=expected):
         CONFIG.extractor("ocr").weights()
-    with pytest.raises(ResourceError, match=r"weights ViT-B-32/openai .* on this machine; on a"):
+    with pytest.raises(
+        ResourceError, match=r"weights ViT-B-32/openai .* on this machine; run `m2hf w"
+    ):
         Encoder().weights()
 
 

@@ -153,6 +153,9 @@ def test_flags_are_frozen() -> None:
         "trace: --json --manifest --run --store row table",
         "train: --config --manifest --run --set --store",
         "verify: --json --manifest --only --store",
+        "weights check: --config --json --only --set",
+        "weights list: --config --json --only --set",
+        "weights pull: --config --only --set",
     ]
 
 

@@ -205,7 +205,8 @@ def test_missing_weights_say_what_to_do(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(
-        ResourceError, match=r"MIT/ast\S+ \(346 MB\) are not on this machine; run `hf .*logm"
+        ResourceError,
+        match=r"MIT/ast\S+ \(346 MB\) are not on this machine; run `m2hf weights pull`.*logm",
     ):
         Audio().weights()
     with pytest.raises(ResourceError, match=r"\(126 MB, sha256 91a641e6\) are not .* flow takes"):

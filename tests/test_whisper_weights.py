@@ -1,5 +1,6 @@
 """CTranslate2 files become openai-whisper's own state, exactly, and nothing else does."""
 
+import hashlib
 import io
 import struct
 from pathlib import Path
@@ -103,7 +104,7 @@ Small = tuple[dict[str, int], dict[str, NDArray[Any]]]
 def file_of(tmp_path: Path, data: bytes) -> WeightFile:
     path = tmp_path / "model.bin"
     path.write_bytes(data)
-    return WeightFile("whisper/small", (path,), "0" * 64)
+    return WeightFile("whisper/small", (path,), hashlib.sha256(data).hexdigest())
 
 
 def test_the_conversion_is_exact(small: Small, tmp_path: Path) -> None:
@@ -151,3 +152,39 @@ def test_other_files_are_one_clear_line(small: Small, tmp_path: Path) -> None:
             whisper_weights.load(file_of(tmp_path, broken), "cpu")
     with pytest.raises(ResourceError, match="not a Whisper checkpoint"):
         whisper_weights.load(file_of(tmp_path, b"PK" + b"x" * 99), "cpu")
+
+
+def test_another_architecture_and_half_a_file_are_one_clear_line(
+    small: Small, tmp_path: Path
+) -> None:
+    import torch
+
+    dimensions, state = small
+    tensors = {name: torch.from_numpy(array) for name, array in state.items()}
+
+    def saved(said: Any) -> bytes:
+        buffer = io.BytesIO()
+        torch.save(said, buffer)
+        return buffer.getvalue()
+
+    whole = saved({"dims": dimensions, "model_state_dict": tensors})
+    wider = {**dimensions, "n_vocab": 60}
+    fewer = {name: array for name, array in state.items() if "decoder.blocks.0.mlp" not in name}
+    foreign = {"encoder/embeddings/weight": np.zeros((2, 2), np.float16)}
+    for data in (
+        whole[: len(whole) // 2],
+        saved({"weight": torch.zeros(3)}),
+        saved({"dims": {"n_mels": 80}, "model_state_dict": tensors}),
+        saved({"dims": wider, "model_state_dict": tensors}),
+        saved({"dims": dimensions, "model_state_dict": {n: tensors[n] for n in fewer}}),
+        ctranslate2_bytes(foreign, {}),
+    ):
+        with pytest.raises(
+            ResourceError, match=r"model\.bin: not a Whisper checkpoint: "
+        ) as raised:
+            whisper_weights.load(file_of(tmp_path, data), "cpu")
+        assert "\n" not in str(raised.value)
+    path = tmp_path / "model.bin"
+    path.write_bytes(whole)
+    with pytest.raises(ResourceError, match="was changed while it was in use"):
+        whisper_weights.load(WeightFile("whisper/small", (path,), "0" * 64), "cpu")

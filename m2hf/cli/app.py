@@ -7,7 +7,7 @@ from types import FrameType
 import typer
 
 from m2hf import __version__
-from m2hf.cli import demo, exported, extract, fuse, imported, manifest, show, tables, trace
+from m2hf.cli import demo, exported, extract, fuse, imported, manifest, show, tables, trace, weights
 from m2hf.errors import EXIT_INTERRUPTED, EXIT_OK, M2hfError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(manifest.app, name="manifest")
+app.add_typer(weights.app, name="weights")
 for verb in (
     extract.plan,
     extract.extract,

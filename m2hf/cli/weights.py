@@ -1,0 +1,120 @@
+"""`m2hf weights list | pull | check`: the weight files of a recipe, before any work starts."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from m2hf.cli import options
+from m2hf.errors import EXIT_FAILURES, ResourceError
+from m2hf.keys import canonical_json
+
+if TYPE_CHECKING:
+    from m2hf.pipelines.needs import Need
+
+app = typer.Typer(help="Find, download and check the weight files.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    config: options.Config = None,
+    set_: options.Set = None,
+    only: options.Only = "",
+    json: options.Json = False,
+) -> None:
+    """Print each weight file of the recipe: size, sha256, where it is, or how to get it."""
+    from m2hf.extract.weights_folder import WeightsFolder
+
+    found, folder = _needs(config, set_, only), WeightsFolder.default()
+    if json:
+        said = {"folder": str(folder.root), "weights": [need.as_json() for need in found]}
+        typer.echo(canonical_json(said))
+        return
+    for need in found:
+        typer.echo(_line(need))
+    typer.echo(f"{_counts(found)}; the folder of weights is {folder.root}")
+
+
+def pull(
+    config: options.Config = None,
+    set_: options.Set = None,
+    only: options.Only = "",
+) -> None:
+    """Download what is missing into the folder of weights; run it again to go on."""
+    from m2hf.cli.download_progress import download_progress
+    from m2hf.extract.weights_folder import WeightsFolder
+
+    lacking = [need for need in _needs(config, set_, only) if need.state != "found"]
+    for need in lacking:
+        if need.weight.source is None:
+            raise ResourceError(need.message)
+    folder, console = WeightsFolder.default(), Console(stderr=True)
+    if lacking:
+        with folder.writing():
+            for need in lacking:
+                with download_progress(console, need.weight.name) as report:
+                    file = need.weight.pull(report)
+                typer.echo(f"{file.name}: {file.paths[0]}, sha256 {file.sha256}")
+    typer.echo(f"{len(lacking)} weight files downloaded to {folder.root}; nothing is missing")
+
+
+def check(
+    config: options.Config = None,
+    set_: options.Set = None,
+    only: options.Only = "",
+    json: options.Json = False,
+) -> None:
+    """Hash every weight file of the recipe and of the folder; exit code 3 where one is missing
+    or is not what it was."""
+    from m2hf.extract.weights_folder import WeightsFolder
+    from m2hf.pipelines.needs import others_kept
+
+    found, folder = _needs(config, set_, only), WeightsFolder.default()
+    others = dict(others_kept(folder, found))
+    wrong = [need.message for need in found if need.state != "found"]
+    wrong += [f"weights {name}: {damage}" for name, damage in others.items() if damage]
+    if json:
+        records = [need.as_json() for need in found]
+        said = {"folder": str(folder.root), "weights": records, "others": others, "wrong": wrong}
+        typer.echo(canonical_json(said))
+    else:
+        for message in wrong:
+            typer.echo(message)
+        typer.echo(f"{len(found) + len(others)} weight files checked, {len(wrong)} wrong")
+    if wrong:
+        raise typer.Exit(EXIT_FAILURES)
+
+
+app.command()(pull)
+app.command()(check)
+
+
+def _needs(config: options.Config, set_: options.Set, only: str) -> "list[Need]":
+    from m2hf.cli.recipe import load_recipe
+    from m2hf.pipelines.config import select
+    from m2hf.pipelines.needs import needs
+
+    recipe, _ = load_recipe(config, set_)
+    return needs(recipe.extract, select(only, default=recipe.extract.extractors))
+
+
+def _line(need: "Need") -> str:
+    size = f"{need.size_mb:.1f} MB" if need.size_mb else "small"
+    start = f"{need.weight.name} (for {', '.join(need.extractors)}; {size})"
+    if need.state == "damaged":
+        return f"{start}: damaged: {need.message}"
+    if need.file is None:
+        digest = f"; sha256 {need.weight.pinned} (pinned)" if need.weight.pinned else ""
+        pull = "`m2hf weights pull`, or " if need.weight.source else ""
+        return f"{start}: missing{digest}; {pull}{need.weight.get or 'give another path'}"
+    where = ", ".join(str(path) for path in need.file.paths)
+    known = "pinned" if need.weight.pinned or need.file.place == "folder" else "found"
+    return f"{start}: {need.file.place}: {where}, sha256 {need.file.sha256} ({known})"
+
+
+def _counts(found: "Sequence[Need]") -> str:
+    if not found:
+        return "no weights are needed"
+    lacking = sum(need.state != "found" for need in found)
+    return f"{len(found)} weight files, {lacking} missing or damaged"
