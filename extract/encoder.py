@@ -87,7 +87,7 @@ class Encoder(Section):
         picture = ("mean", "std", "interpolation", "resize_mode")
         return {
             "force_quick_gelu": bool(entry.get("quick_gelu", False)),
-            "force_preprocess_cfg": {key: entry[key] for key in picture if key in entry},
+            **{f"image_{key}": entry[key] for key in picture if key in entry},
         }
 
 
