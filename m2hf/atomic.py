@@ -3,12 +3,16 @@
 import errno
 import os
 import shutil
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from m2hf.errors import ResourceError, UsageError
 
+_LONG_S = 86400.0  # of another host's leftover: whether its writer lives can't be seen from here
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -16,14 +20,14 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 def atomic_write(target: Path, verify: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """Yield a path beside `target` to write to; on success it takes `target`'s place.
 
-    `verify` reads the finished file back before it counts. One writer a target: leftovers of
-    a writer that was killed are removed. A full or read-only disk raises ResourceError.
+    `verify` reads the finished file back before it counts. Two writers of one target, on one
+    host or on two, don't meet: the last one's file stays. Leftovers of a writer that was killed
+    are removed. A full or read-only disk raises ResourceError.
     """
-    prefix = f".{target.name}.tmp-"
-    temporary = target.with_name(f"{prefix}{os.getpid()}")
+    temporary = _beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(f"{_glob_escape(prefix)}*"):
+        for leftover in _leftovers(target):
             leftover.unlink(missing_ok=True)
         yield temporary
         if verify is not None:
@@ -47,11 +51,10 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise UsageError(f"{target}: is there already; give a new folder, or remove it")
-    prefix = f".{target.name}.tmp-"
-    temporary = target.with_name(f"{prefix}{os.getpid()}")
+    temporary = _beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(f"{_glob_escape(prefix)}*"):
+        for leftover in _leftovers(target):
             shutil.rmtree(leftover)
         temporary.mkdir()
         yield temporary
@@ -80,6 +83,45 @@ def atomic_text(target: Path, text: str) -> None:
     """Write UTF-8 `text` to `target` atomically."""
     with atomic_write(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _beside(target: Path) -> Path:
+    """Where this process writes `target`: pids repeat on other hosts and in other containers."""
+    return target.with_name(f".{target.name}.tmp-{quote(socket.gethostname())}-{os.getpid()}")
+
+
+def _leftovers(target: Path) -> Iterator[Path]:
+    """Temporaries of `target` that nobody writes any more.
+
+    A worker that was given up for dead may only have been frozen, and go on.
+    """
+    here = quote(socket.gethostname())
+    prefix = f".{target.name}.tmp-"
+    for path in target.parent.glob(f"{_glob_escape(prefix)}*"):
+        host, _, pid = path.name.removeprefix(prefix).rpartition("-")
+        if host == here:
+            gone = not pid.isdigit() or int(pid) == os.getpid() or not _runs(int(pid))
+        else:
+            gone = not host or _age_s(path) > _LONG_S
+        if gone:
+            yield path
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:  # it was finished just now
+        return 0.0
 
 
 def _glob_escape(name: str) -> str:
