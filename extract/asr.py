@@ -32,6 +32,7 @@ class Asr(MediaExtractor):
     columns: ClassVar[tuple[str, ...]] = ("no_speech_prob", "avg_logprob", "compression_ratio")
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "openai-whisper", "torch")
     texts: ClassVar[bool] = True
+    network: ClassVar[bool] = True
 
     model: str = "base"
     checkpoint: str = Field(default="", exclude=True)  # its digest counts, not its place

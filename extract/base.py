@@ -28,7 +28,7 @@ class Extractor(Section, ABC):
 
     revision: raise it when the same config would give other features; columns: names of the
     values where they have any; libraries: whose versions a shard records; texts: whether the
-    features have strings.
+    features have strings; network: whether a network is run, which wants a GPU where there is one.
     """
 
     name: ClassVar[str]
@@ -36,6 +36,7 @@ class Extractor(Section, ABC):
     columns: ClassVar[tuple[str, ...]] = ()
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
     texts: ClassVar[bool] = False
+    network: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ()
 
     dtype: Literal["float16", "float32"] = "float32"

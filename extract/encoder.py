@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,8 @@ class Encoder(Section):
 
 class InJointSpace(Extractor):
     """An extractor whose values lie in the joint space of its encoder."""
+
+    network: ClassVar[bool] = True
 
     encoder: Encoder = Encoder()
 

@@ -28,6 +28,7 @@ class Learned(MediaExtractor):
     once; precision: "bfloat16" runs on CUDA devices that have it, and nowhere else.
     """
 
+    network: ClassVar[bool] = True
     tag: ClassVar[str]
 
     model: str

@@ -38,6 +38,7 @@ class Ocr(MediaExtractor):
     columns: ClassVar[tuple[str, ...]] = ("left", "top", "right", "bottom")
     libraries: ClassVar[tuple[str, ...]] = ("easyocr", "numpy", "opencv-python-headless", "torch")
     texts: ClassVar[bool] = True
+    network: ClassVar[bool] = True
 
     view: FrameView = FrameView(fps=1.0, max_side=640)
     every_s: float = Field(default=2.0, gt=0.0)
