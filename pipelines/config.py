@@ -13,6 +13,19 @@ from m2hf.extract.encoder import Encoder
 from m2hf.extract.media import MediaLimits
 
 
+class Cluster(Section):
+    """How a run deals with Dask workers.
+
+    wait_s: how long it waits for a worker that can do its tasks, at the start and where all are
+    gone, before it ends with an error; worker_ttl_s: with --workers, how long one may be silent
+    before it is taken for frozen and its bucket given to another (a scheduler of your own has
+    distributed.scheduler.worker-ttl for that).
+    """
+
+    wait_s: float = Field(default=300.0, ge=0.0)
+    worker_ttl_s: float = Field(default=300.0, gt=0.0)
+
+
 class _Running(Section):
     """How to run. None of it changes a byte of the features, but for the device.
 
@@ -20,7 +33,8 @@ class _Running(Section):
     threads: of torch in each process (1: workers are the parallelism); buckets: 0 chooses by the
     size of the set; groups: which extractors share a task and so one decode a clip, by default
     all; ahead: clips that a process decodes before they are needed, each in a thread and each
-    within media's bounds; encoder: the CLIP model that `clip`, `caption` and `text` share.
+    within media's bounds; cluster: for --workers and --scheduler; encoder: the CLIP model that
+    `clip`, `caption` and `text` share.
     """
 
     extractors: tuple[str, ...] = ("clip", "caption", "audio", "motion", "ocr", "asr", "text")
@@ -29,6 +43,7 @@ class _Running(Section):
     buckets: int = Field(default=0, ge=0)
     groups: tuple[tuple[str, ...], ...] = ()
     ahead: int = Field(default=1, ge=0)
+    cluster: Cluster = Cluster()
     media: MediaLimits = MediaLimits()
     encoder: Encoder = Encoder()
 

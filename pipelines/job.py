@@ -5,8 +5,9 @@ A JobSpec is plain data and travels to workers; a Job is what each process makes
 
 import json
 import os
+import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,12 @@ from m2hf.pipelines.config import ExtractConfig
 
 @dataclass(frozen=True)
 class JobSpec:
-    """Paths and settings, as a worker needs them. config is the canonical [extract] section;
-    weights: the driver's folder of weights; fingerprints: (extractor, fingerprint), as the driver
-    finds them."""
+    """Paths and settings, as a worker needs them.
+
+    config: the canonical [extract] section; weights: the driver's folder of weights;
+    fingerprints: (extractor, fingerprint), as the driver finds them; environment: library and
+    version, as every worker must have them, where () asks for nothing.
+    """
 
     manifest: str
     manifest_digest: str
@@ -39,6 +43,7 @@ class JobSpec:
     weights: str
     fingerprints: tuple[tuple[str, str], ...]
     version: str = __version__
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,23 @@ class Job:
         """The job in this process; made once.
 
         Raises MismatchError where this process sees another manifest, has other weights, or
-        runs another m2hf.
+        runs another m2hf or other versions of the libraries that decide bytes.
         """
         WeightsFolder(Path(spec.weights)).adopt()
         return _open(spec)
+
+    def for_workers(self, device: str) -> JobSpec:
+        """The spec for other processes: they all use `device`, and the libraries of this one."""
+        config = {**json.loads(self.spec.config), "device": device}
+        environment = tuple(sorted(self.environment().items()))
+        return replace(self.spec, config=canonical_json(config), environment=environment)
+
+    def environment(self) -> dict[str, str]:
+        """Library -> version in this process, over all extractors of the job."""
+        found: dict[str, str] = {}
+        for name in self.names:
+            found |= self.extractor(name).environment()
+        return found
 
     @cached_property
     def by_bucket(self) -> dict[int, list[Row]]:
@@ -177,7 +195,7 @@ def _open(spec: JobSpec) -> Job:
                 f"that started the job; see `m2hf weights check` there, or set {VARIABLE} to one "
                 "folder that all can read"
             )
-    return Job(
+    job = Job(
         spec=spec,
         manifest=manifest,
         media=Path(spec.media),
@@ -188,6 +206,20 @@ def _open(spec: JobSpec) -> Job:
         declared=declared,
         buckets=layout.buckets(config.buckets, len(manifest.rows)),
     )
+    if spec.environment:
+        _check_environment(job)
+    return job
+
+
+def _check_environment(job: Job) -> None:
+    have = job.environment()
+    wanted = job.spec.environment
+    differ = [f"{name} {have.get(name)}, not {w}" for name, w in wanted if have.get(name) != w]
+    if differ:
+        raise MismatchError(
+            f"the worker on {socket.gethostname()} has {'; '.join(differ)} as the driver: "
+            "features of mixed libraries can't be made again; install the same versions everywhere"
+        )
 
 
 def _declared(config: ExtractConfig, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:

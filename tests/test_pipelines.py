@@ -17,9 +17,10 @@ import media
 import psutil
 import pytest
 import torch
+from corpus import Corpus
 
 from m2hf.errors import UsageError
-from m2hf.manifest import Card, Manifest, Row
+from m2hf.manifest import Manifest
 from m2hf.pipelines.executors import Array
 from m2hf.pipelines.plan import Task
 from m2hf.shard import Shard
@@ -27,36 +28,6 @@ from m2hf.shard import Shard
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 M2HF = str(Path(sys.executable).parent / "m2hf")
 COUNTS = {"ok": 0, "empty": 0, "failed": 0, "quarantined": 0, "missing": 0}
-
-
-class Corpus:
-    """A manifest with media, and the options that name them."""
-
-    def __init__(self, folder: Path, files: dict[str, Path], tiny: tuple[str, ...]) -> None:
-        self.folder, self.tiny = folder, (*tiny, "--set", "extract.buckets=4")
-        rows = tuple(
-            Row(id=name, path=path.name, split="test", captions=(f"clip {name}", "another"))
-            for name, path in files.items()
-        )
-        self.media = next(iter(files.values())).parent
-        card = Card(name="corpus", protocol="multi_caption", flags={"logmel": ("a flag",)})
-        Manifest(card, rows).save(folder / "manifest")
-
-    def options(self, store: str, only: str = "clip,caption,logmel,flow") -> list[str]:
-        paths = ["--manifest", self.folder / "manifest", "--media", self.media]
-        return [*map(str, paths), "--store", str(self.folder / store), "--only", only, *self.tiny]
-
-    def shards(self, store: str) -> dict[str, bytes]:
-        """Every file of a store but the ledger, by its path."""
-        root = self.folder / store
-        files = (p for p in root.rglob("*") if p.is_file() and "ledger" not in p.parts)
-        return {str(p.relative_to(root)): p.read_bytes() for p in files}
-
-    def status(self, m2hf: Command, store: str, **more: Any) -> dict[str, Any]:
-        done = m2hf("status", *self.options(store, **more), "--json")
-        assert done.returncode == 0, done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
 
 
 @pytest.fixture(scope="module")

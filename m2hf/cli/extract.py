@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -155,13 +156,17 @@ def _job(
 
 
 def _executor(workers: int, scheduler: str, array: str) -> "Executor":
-    from m2hf.pipelines.executors import Array, DaskCluster, Serial
+    from m2hf.pipelines.executors import Array, Serial
 
     if sum(map(bool, (workers, scheduler, array))) > 1:
         raise UsageError("--workers, --scheduler and --array exclude each other; give one")
     if array:
         return Array.parse(array)
-    return DaskCluster(workers, scheduler) if workers or scheduler else Serial()
+    if not (workers or scheduler):
+        return Serial()
+    from m2hf.pipelines.dask_cluster import DaskCluster
+
+    return DaskCluster(workers, scheduler, partial(typer.echo, err=True))
 
 
 def _run(job: "Job", executor: "Executor") -> None:
