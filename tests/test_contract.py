@@ -1,6 +1,10 @@
 """Keys, atomic writes, config, features, layout: the small parts of the contract."""
 
 import json
+import os
+import socket
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +83,21 @@ def test_atomic_write_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
     (tmp_path / ".f.tmp-1").write_text("left")
     atomic.atomic_text(tmp_path / "f", "x")
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_atomic_write_leaves_what_another_writer_may_still_write(tmp_path: Path) -> None:
+    host = socket.gethostname()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    names = {f"{host}-{dead.pid}": 0, f"{host}-{os.getppid()}": 0, "far-7": 0, "gone-7": 2}
+    for writer, days in names.items():
+        file = tmp_path / f".f.tmp-{writer}"
+        file.write_text("half")
+        then = time.time() - days * 86400
+        os.utime(file, (then, then))
+    atomic.atomic_text(tmp_path / "f", "x")
+    kept = {f".f.tmp-{host}-{os.getppid()}", ".f.tmp-far-7"}
+    assert {p.name for p in tmp_path.iterdir()} == {"f", *kept}
 
 
 def test_a_full_disk_is_one_clear_line() -> None:
