@@ -45,7 +45,8 @@ class DaskCluster:
             device = self._device(job, patience, tasks)
             needs = {needed(job, task, device) for task in tasks}
             offers = patience.wait(lambda offers: {offers.asked(need) for need in needs})
-            self.say(f"{offers}; features on {device}; {_page(client)}")
+            page = dashboard(client) or "none"
+            self.say(f"{offers}; features on {device}; dashboard: {page}")
             for wave in sorted({task.wave for task in tasks}):
                 dispatch = Dispatch(client, job, device, patience)
                 yield from dispatch.receipts([task for task in tasks if task.wave == wave])
@@ -81,7 +82,3 @@ class DaskCluster:
         offers = patience.wait(lambda _: ())
         networks = any(needed(job, task, "cuda") == GPU for task in tasks)
         return "cuda" if networks and offers.declare(GPU) else "cpu"
-
-
-def _page(client: Client) -> str:
-    return f"dashboard: {dashboard(client) or 'none (its scheduler has no bokeh)'}"

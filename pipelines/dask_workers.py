@@ -15,7 +15,7 @@ from typing import Any
 
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
-from m2hf.errors import UsageError
+from m2hf.errors import ResourceError, UsageError
 from m2hf.pipelines.job import Job
 from m2hf.pipelines.plan import Task
 
@@ -59,15 +59,10 @@ def start_workers(count: int, devices: Sequence[str]) -> Any:
     for k in range(count):
         env = {"CUDA_VISIBLE_DEVICES": devices[k % len(devices)]} if devices else {}
         workers[k] = {"cls": Nanny, "options": {**common, "env": env}}
-    page = importlib.util.find_spec("bokeh") is not None
-    scheduler = {
-        "cls": Scheduler,
-        "options": {
-            "host": _HERE,
-            "dashboard": page,
-            "dashboard_address": f"{_HERE}:0" if page else None,
-        },
-    }
+    # Its web server starts in any case: with a dashboard where bokeh is installed, and without an
+    # address on Dask's default port, which another user of this machine may have.
+    options = {"host": _HERE, "dashboard_address": f"{_HERE}:0"}
+    scheduler = {"cls": Scheduler, "options": options}
     return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.WARNING)
 
 
@@ -90,8 +85,14 @@ class Offers:
 
     @classmethod
     def of(cls, client: Client) -> "Offers":
-        """As the scheduler knows them now."""
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        """As the scheduler knows them now; raises ResourceError where it doesn't answer."""
+        try:
+            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        except OSError as error:
+            raise ResourceError(
+                f"the Dask scheduler doesn't answer any more ({error}); run the same command "
+                "again to go on"
+            ) from error
         return cls(
             tuple(frozenset(k for k, v in w["resources"].items() if v >= 1) for w in workers),
             frozenset(str(worker["host"]) for worker in workers),
@@ -149,7 +150,7 @@ class Patience:
         what = f"no worker offers {' or '.join(lacking)}" if offers.resources else "no worker"
         if self._since is None:
             self._since = now
-            self._say(f"{what} yet; waiting up to {self._wait_s:g} s")
+            self._say(f"{what}; waiting up to {self._wait_s:g} s")
         if now - self._since >= self._wait_s:
             raise UsageError(
                 f"{what} after {self._wait_s:g} s ({offers}); start one with: "

@@ -80,7 +80,7 @@ class Dispatch:
                 if receipt is not None:
                     yield receipt
         finally:
-            if self._out:
+            if self._out and self._client.status == "running":
                 self._client.cancel(list(self._out))
 
     def _send(self, sent: Sent) -> None:
@@ -126,7 +126,7 @@ class Dispatch:
         return outcome
 
     def _quarantined(self) -> int:
-        return len(LedgerView.read_quarantine(self._job.layout.ledger))
+        return len(LedgerView.read_deaths(self._job.layout.ledger).quarantined)
 
 
 def _on_worker(spec: JobSpec, task: Task) -> Receipt | Broken:

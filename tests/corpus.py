@@ -9,6 +9,7 @@ from typing import Any
 from m2hf.manifest import Card, Manifest, Row
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+COUNTS = {"ok": 0, "empty": 0, "failed": 0, "quarantined": 0, "missing": 0}
 
 
 class Corpus:

@@ -17,7 +17,7 @@ import media
 import psutil
 import pytest
 import torch
-from corpus import Corpus
+from corpus import COUNTS, Corpus
 
 from m2hf.errors import UsageError
 from m2hf.manifest import Manifest
@@ -27,7 +27,6 @@ from m2hf.shard import Shard
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 M2HF = str(Path(sys.executable).parent / "m2hf")
-COUNTS = {"ok": 0, "empty": 0, "failed": 0, "quarantined": 0, "missing": 0}
 
 
 @pytest.fixture(scope="module")

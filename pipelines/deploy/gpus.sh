@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# One Dask worker for each GPU of this machine, for a scheduler that others may use, too.
+# For one machine alone there is nothing to start: m2hf extract --workers N pins worker k to GPU k.
+#
+#   dask scheduler --port 8786                # on one machine
+#   gpus.sh tcp://HOST:8786                   # on each machine with GPUs
+#   m2hf extract ... --scheduler tcp://HOST:8786 --set extract.device=cuda
+set -euo pipefail
+
+scheduler=${1:?usage: gpus.sh tcp://HOST:PORT}
+devices=${CUDA_VISIBLE_DEVICES:-$(nvidia-smi --query-gpu=index --format=csv,noheader | paste -sd,)}
+trap 'kill $(jobs -pr) 2>/dev/null || true; wait' EXIT
+for device in ${devices//,/ }; do
+    CUDA_VISIBLE_DEVICES=$device dask worker "$scheduler" \
+        --nthreads 1 --memory-limit 0 --no-dashboard --resources "GPU=1 cpu=1" &
+done
+wait

@@ -1,0 +1,44 @@
+"""Dask workers as SLURM jobs that come and go, for as long as one extraction takes.
+
+On a login node, with a copy of jobqueue.yaml that names your partition and walltime:
+
+    DASK_CONFIG=jobqueue.yaml python -m m2hf.pipelines.deploy.slurm_dask --jobs 16 \
+        --manifest MANIFEST --media VIDEOS --store STORE
+
+--jobs is the most jobs at once; everything else goes to `m2hf extract`. The driver computes
+nothing and ends with that command's exit code.
+"""
+
+import argparse
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def slurm_cluster() -> Any:
+    """A scheduler in this process, without workers yet; all settings are of jobqueue.yaml."""
+    from dask_jobqueue import SLURMCluster
+
+    return SLURMCluster()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Scale between one job and --jobs while `m2hf extract` runs; its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, required=True)
+    known, extraction = parser.parse_known_args(arguments)
+    with slurm_cluster() as cluster:
+        # One at least: the run looks at what its first worker offers before it sends tasks.
+        cluster.adapt(minimum_jobs=1, maximum_jobs=known.jobs)
+        command = [str(Path(sys.executable).with_name("m2hf")), "extract", *extraction]
+        with subprocess.Popen([*command, "--scheduler", cluster.scheduler_address]) as driver:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the driver, too
+            signal.signal(signal.SIGTERM, lambda *_: driver.terminate())
+            return driver.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
