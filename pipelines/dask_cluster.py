@@ -1,5 +1,6 @@
 """Dask workers do the tasks: new ones on this machine, or those of a scheduler that exists."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class DaskCluster:
 
     @contextmanager
     def _client(self, job: Job) -> Iterator[Client]:
+        # That the scheduler is gone is said by us in a line, and by this logger in a traceback.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         if self.scheduler:
             try:
                 client = Client(self.scheduler, timeout=_CONNECT_S)

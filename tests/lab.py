@@ -33,8 +33,11 @@ class Lab:
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
         file = folder / "address.json"
-        options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", file]
-        self._run("distributed.cli.dask_scheduler", *map(str, options), environment=environment)
+        options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+        options += ["--scheduler-file", str(file)]
+        self.scheduler = self._run(
+            "distributed.cli.dask_scheduler", *options, environment=environment
+        )
         until(lambda: file.exists() and file.read_bytes().endswith(b"}"), "a scheduler")
         self.client = Client(scheduler_file=str(file), timeout=LIMIT_S)
         self.address = str(self.client.scheduler.address)

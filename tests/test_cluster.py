@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -126,16 +127,41 @@ def test_workers_of_their_own_give_the_same_bytes(
     assert corpus.shards("separate") == serial
 
 
-def test_a_poison_clip_is_quarantined_on_workers_of_their_own(
-    corpus: Corpus, serial: dict[str, bytes], m2hf: Command, shared_lab: Lab
+def test_a_worker_opens_its_models_once(corpus: Corpus, m2hf: Command, shared_lab: Lab) -> None:
+    """Four buckets on two workers: one of them at least does two."""
+    poison(shared_lab, "none")
+    counting = """
+from m2hf.extract.flow import Flow
+
+def counted(self, device, real=Flow.open):
+    Flow.opened += 1
+    return real(self, device)
+
+Flow.opened, Flow.open = 0, counted
+"""
+    shared_lab.client.run(exec, counting, {})
+    options = [*flow(corpus, "once"), *set_("flow.window_s", 0.5)]
+    assert m2hf("extract", *options, "--scheduler", shared_lab.address).returncode == 0
+    assert len(corpus.shards("once")) == 1 + 4
+    asked = "__import__('sys').modules['m2hf.extract.flow'].Flow.opened"
+    opened = shared_lab.client.run(eval, asked)
+    assert set(opened.values()) == {1}
+
+
+def test_a_worker_with_other_libraries_is_refused(
+    corpus: Corpus, m2hf: Command, shared_lab: Lab
 ) -> None:
-    poison(shared_lab, "id/4")
-    done = m2hf("extract", *flow(corpus, "poison"), "--scheduler", shared_lab.address)
-    assert done.returncode == 3, done.stderr
-    now = corpus.status(m2hf, "poison", only="flow")
-    assert now["extractors"]["flow"] == {**COUNTS, "ok": 7, "quarantined": 1}
-    assert m2hf("retry", *flow(corpus, "poison")).returncode == 0
-    assert corpus.shards("poison") == serial
+    base = "import m2hf.extract.base as base; "
+    other = "base.real, base.version = base.version, lambda name: '0.0.1'"
+    shared_lab.client.run(exec, base + other)
+    try:
+        done = m2hf("extract", *flow(corpus, "mixed"), "--scheduler", shared_lab.address)
+    finally:
+        shared_lab.client.run(exec, base + "base.version = base.real")
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"m2hf: the worker on {socket.gethostname()} has numpy 0.0.1, not ")
+    assert [*corpus.shards("mixed")] == ["corpus/store.json"]
 
 
 def test_no_run_waits_for_ever_for_what_no_worker_offers(
@@ -149,6 +175,18 @@ def test_no_run_waits_for_ever_for_what_no_worker_offers(
     assert "no worker offers GPU; waiting up to 0.5 s" in said
     assert said[-1].startswith("m2hf: no worker offers GPU after 0.5 s (Dask workers: 2 on 1 hosts")
     assert f'dask worker {shared_lab.address} --nthreads 1 --resources "GPU=1 cpu=1"' in said[-1]
+
+
+def test_a_poison_clip_is_quarantined_on_workers_of_their_own(
+    corpus: Corpus, serial: dict[str, bytes], m2hf: Command, shared_lab: Lab
+) -> None:
+    poison(shared_lab, "id/4")
+    done = m2hf("extract", *flow(corpus, "poison"), "--scheduler", shared_lab.address)
+    assert done.returncode == 3, done.stderr
+    now = corpus.status(m2hf, "poison", only="flow")
+    assert now["extractors"]["flow"] == {**COUNTS, "ok": 7, "quarantined": 1}
+    assert m2hf("retry", *flow(corpus, "poison")).returncode == 0
+    assert corpus.shards("poison") == serial
 
 
 def test_a_run_grows_and_shrinks(
@@ -234,44 +272,23 @@ def test_an_interrupted_driver_leaves_no_tasks_behind(
     assert corpus.shards("interrupted") == serial
 
 
-def test_a_worker_opens_its_models_once(start: Start, corpus: Corpus, tmp_path: Path) -> None:
-    preload = tmp_path / "count.py"
-    preload.write_text(
-        f"""
-import os
-from m2hf.extract.flow import Flow
-
-if Flow.open.__name__ != "counted":
-    def counted(self, device, real=Flow.open):
-        with open({str(tmp_path / "opened")!r}, "a") as file:
-            file.write(f"{{os.getpid()}}\\n")
-        return real(self, device)
-
-    Flow.open = counted
-""",
-        encoding="utf-8",
-    )
-    environment = {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(preload)}
-    assert ends(start(*flow(corpus, "once"), "--workers", 1, **environment))[0] == 0
-    assert len(corpus.shards("once")) > 3
-    assert (tmp_path / "opened").read_text().count("\n") == 1
-
-
-def test_a_worker_with_other_libraries_is_refused(
+def test_a_scheduler_that_is_gone_ends_the_run_with_a_line(
     start: Start, corpus: Corpus, tmp_path: Path
 ) -> None:
-    preload = tmp_path / "other.py"
-    preload.write_text(
-        "import m2hf.extract.base\nm2hf.extract.base.version = lambda name: '0.0.1'\n",
-        encoding="utf-8",
-    )
-    environment = {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(preload)}
-    code, said = ends(start(*flow(corpus, "mixed"), "--workers", 1, **environment))
-    assert code == 2
-    last = said.splitlines()[-1]
-    assert last.startswith("m2hf: the worker on ")
-    assert "has numpy 0.0.1, not " in last
-    assert [*corpus.shards("mixed")] == ["corpus/store.json"]
+    ledger = Ledger(corpus, "gone")
+    gate = {"M2HF_TEST_GATE": str(tmp_path / "gate")}
+    with lab(tmp_path / "lab") as cluster:
+        worker = cluster.worker("only", "--no-nanny", "--preload", str(HERE / "gate.py"), **gate)
+        driver = start(*flow(corpus, "gone"), "--scheduler", cluster.address)
+        until(lambda: ledger.lines(worker.pid) >= 5, "a worker at the gate")
+        cluster.client.close()
+        cluster.scheduler.kill()
+        code, said = ends(driver)
+        (tmp_path / "gate").touch()
+    assert code == 1
+    assert "Traceback" not in said
+    assert "the Dask scheduler " in said.splitlines()[-1]
+    assert said.splitlines()[-1].endswith("run the same command again to go on")
 
 
 def test_two_hosts_give_the_same_bytes(
