@@ -3,7 +3,7 @@
 # For one machine alone there is nothing to start: m2hf extract --workers N pins worker k to GPU k.
 #
 #   dask scheduler --port 8786                # on one machine
-#   gpus.sh tcp://HOST:8786                   # on each machine with GPUs
+#   bash gpus.sh tcp://HOST:8786              # on each machine with GPUs
 #   m2hf extract ... --scheduler tcp://HOST:8786 --set extract.device=cuda
 set -euo pipefail
 
