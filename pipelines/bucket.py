@@ -7,7 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from m2hf.errors import ShardError, UpstreamError
+from m2hf.errors import ResourceError, ShardError, UpstreamError
 from m2hf.extract.base import CaptionExtractor, DerivedExtractor, Extractor, MediaExtractor
 from m2hf.features import Features
 from m2hf.keys import sha256_hex
