@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from m2hf.extract.asr import is_invented
 from m2hf.extract.base import DerivedExtractor, DerivedSession
 from m2hf.extract.encoder import InJointSpace, OpenClip
 from m2hf.features import Features
@@ -19,17 +21,19 @@ class Text(InJointSpace, DerivedExtractor):
 
     What is read at one time is one line, and each segment of speech is one; a line that is read
     again only lasts longer. A line longer than the text tower reads becomes several rows.
-    ocr_confidence, asr_confidence: strings below these are left out (what Whisper makes up on
-    music is far below).
+    ocr_confidence, asr_confidence: strings below these are left out, and so are segments that
+    `asr` takes for invented, unless `invented` is set.
     """
 
     name: ClassVar[str] = "text"
+    revision: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "torch")
     texts: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("ocr", "asr")
 
     ocr_confidence: float = Field(default=0.3, ge=0.0, le=1.0)
     asr_confidence: float = Field(default=0.2, ge=0.0, le=1.0)
+    invented: bool = False
 
     def open(self, device: str) -> "TextSession":
         return TextSession(self, device)
@@ -52,7 +56,7 @@ class TextSession(DerivedSession):
         declared = self._declared
         lines = [
             *_lines_read(inputs["ocr"], declared.ocr_confidence),
-            *_lines_heard(inputs["asr"], declared.asr_confidence),
+            *_lines_heard(inputs["asr"], declared.asr_confidence, declared.invented),
         ]
         rows = [
             _Line(chunk, line.start_s, line.end_s, line.confidence)
@@ -70,20 +74,21 @@ class TextSession(DerivedSession):
         )
 
 
-def _strings(features: Features, least: float) -> Iterator[_Line]:
+def _strings(features: Features, least: float, kept: NDArray[np.bool_]) -> Iterator[_Line]:
+    """The strings that `kept` (N,) says, from the confidence `least` on."""
     if features.texts is None or features.confidence is None:
         raise ValueError("expected features with strings")
     columns = zip(
         features.texts, features.start_s, features.end_s, features.confidence, strict=True
     )
-    for text, start, end, confidence in columns:
-        if text.strip() and confidence >= least:
+    for (text, start, end, confidence), keep in zip(columns, kept, strict=True):
+        if keep and text.strip() and confidence >= least:
             yield _Line(text.strip(), float(start), float(end), float(confidence))
 
 
 def _lines_read(ocr: Features, least: float) -> list[_Line]:
     frames: dict[float, list[_Line]] = {}
-    for string in _strings(ocr, least):
+    for string in _strings(ocr, least, np.ones(len(ocr.values), np.bool_)):
         frames.setdefault(string.start_s, []).append(string)
     lines: dict[str, _Line] = {}
     for start, strings in sorted(frames.items()):
@@ -95,8 +100,8 @@ def _lines_read(ocr: Features, least: float) -> list[_Line]:
     return list(lines.values())
 
 
-def _lines_heard(asr: Features, least: float) -> list[_Line]:
-    return list(_strings(asr, least))
+def _lines_heard(asr: Features, least: float, invented: bool) -> list[_Line]:
+    return list(_strings(asr, least, np.full(len(asr.values), invented) | ~is_invented(asr)))
 
 
 def _chunks(text: str, model: OpenClip) -> Iterator[str]:

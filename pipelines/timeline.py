@@ -24,6 +24,7 @@ from m2hf.manifest import Row, captions_of
 from m2hf.shard import Shard, ShardHeader
 
 FRAMES = "clip"  # the extractor whose rows are pictures
+INVENTED = "invented"  # the column that says which strings were never there, where there is one
 NO_STREAM = "the store has no such stream"
 
 

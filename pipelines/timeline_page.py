@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from m2hf.pipelines.preview import Preview
 from m2hf.pipelines.timeline import Entry, Timeline
-from m2hf.pipelines.timeline_text import printable, said
+from m2hf.pipelines.timeline_text import marked, printable, said
 
 _THUMBNAIL_PX = 110
 _LEAST_PX, _MOST_PX = 30.0, 140.0  # a second
@@ -69,9 +69,7 @@ class Lane:
     def of(cls, entry: Entry, axis: Axis | None) -> "Lane":
         rows: list[list[Block]] = []
         if axis is not None:
-            windows = [
-                (w["start_s"], w["end_s"], printable(w.get("text", ""))) for w in entry.windows()
-            ]
+            windows = [(w["start_s"], w["end_s"], printable(marked(w))) for w in entry.windows()]
             strings = entry.features is not None and entry.features.texts is not None
             stacks = _stacked(windows) if strings else [windows] if windows else []
             rows = [[axis.block(*window) for window in stack] for stack in stacks]

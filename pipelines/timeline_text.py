@@ -1,12 +1,13 @@
 """A time line as text for a terminal, within 96 columns."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from m2hf.features import Features
-from m2hf.pipelines.timeline import Entry, Timeline
+from m2hf.pipelines.timeline import INVENTED, Entry, Timeline
 
 COLUMNS = 96
 _BAR = COLUMNS - 10
@@ -68,6 +69,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def marked(window: Mapping[str, Any]) -> str:
+    """A window's string, with a mark where it is taken for invented; "" where it has none."""
+    text: str = window.get("text", "")
+    return f"({INVENTED}) {text}" if window.get(INVENTED) else text
+
+
 def _entry(entry: Entry, end_s: float) -> Iterator[str]:
     features = entry.features
     yield ""
@@ -83,7 +90,9 @@ def _entry(entry: Entry, end_s: float) -> Iterator[str]:
         return
     for window in entry.windows():
         times = f"{window.pop('start_s'):7.1f} {window.pop('end_s'):7.1f}"
-        text, sure = window.pop("text"), window.pop("confidence")
+        text, sure = marked(window), window["confidence"]
+        for shown in ("text", "confidence", INVENTED):
+            window.pop(shown, None)
         string = list(_wrapped(text, f"{_INDENT}{times}  {sure:.2f}  "))
         named = f"({', '.join(f'{name} {value:.2f}' for name, value in window.items())})"
         if window and len(string[-1]) + len(named) + 2 <= COLUMNS:

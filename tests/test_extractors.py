@@ -21,6 +21,7 @@ from m2hf.extract.base import (
 )
 from m2hf.extract.encoder import Encoder
 from m2hf.extract.media import DecodedClip, decode
+from m2hf.extract.text import Text
 from m2hf.features import Features, Status
 from m2hf.pipelines.config import ExtractConfig
 
@@ -64,6 +65,12 @@ OTHER: dict[str, Any] = {
     "seed": 5,
     "ocr_confidence": 0.9,
     "asr_confidence": 0.9,
+    "invented": True,
+    "engine": "faster-whisper",
+    "compute_type": "int8",
+    "vad": False,
+    "detector": {"pause_s": 1.0},
+    "doubts": {"least_speech": 0.0},
 }
 
 
@@ -229,7 +236,8 @@ def test_a_long_caption_says_that_it_is_cut() -> None:
 def strings(*texts: str, start: Mapping[int, float] | None = None) -> Features:
     begin = np.array([(start or {}).get(i, float(i)) for i in range(len(texts))])
     ones = np.ones(len(texts))
-    return Features(np.zeros((len(texts), 1)), begin, begin + 1, texts, ones)
+    width = CONFIG.extractor("asr").width
+    return Features(np.zeros((len(texts), width)), begin, begin + 1, texts, ones)
 
 
 def test_text_is_never_cut_in_silence() -> None:
@@ -252,6 +260,20 @@ def test_text_joins_what_is_read_at_one_time_and_keeps_a_line_once() -> None:
     features = extractor.open("cpu").extract({"ocr": read, "asr": strings("hello")})
     assert features.texts == ("Speed Limit", "hello")
     assert features.end_s[0] == 3.0
+
+
+def test_text_reads_no_invented_segment_unless_told_to() -> None:
+    values = np.zeros((2, CONFIG.extractor("asr").width))
+    values[0, CONFIG.extractor("asr").columns.index("invented")] = 1
+    times, ones = np.arange(2.0), np.ones(2)
+    heard = Features(values, times, times + 1, ("no, no, no", "hello"), ones)
+    made_up = Features(values[:1], times[:1], times[:1] + 1, ("no, no, no",), ones[:1])
+    silent = Features.empty("no", 1, texts=True)
+    for invented, expected in ((False, ("hello",)), (True, ("no, no, no", "hello"))):
+        text = Text.model_validate({**TINY, "invented": invented})
+        assert text.open("cpu").extract({"ocr": silent, "asr": heard}).texts == expected
+    only = Text.model_validate(TINY).open("cpu").extract({"ocr": silent, "asr": made_up})
+    assert only.reason == "no text read or heard"
 
 
 def test_missing_weights_name_file_size_digest_and_what_to_do(
