@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # benchmarks are run from the checkout, and are not installed
 
+from benchmarks.extraction import asr  # noqa: E402
 from benchmarks.levels import corpus, matrices, report, rows, run  # noqa: E402
 from benchmarks.levels.__main__ import main  # noqa: E402
 from benchmarks.metrics import __main__ as metrics  # noqa: E402
@@ -178,3 +179,25 @@ def test_scoring_stays_within_the_memory_that_it_is_given(
     assert found["eval"][3] == found["tables"][3] == 76
     assert 5 < found["eval"][1] <= 60
     assert found["tables"][1] <= 50
+
+
+def test_words_that_differ_are_counted_with_and_without_what_is_invented() -> None:
+    assert asr.edits(["a", "b", "c", "d"], ["a", "x", "c"]) == 2
+    assert asr.edits([], ["a"]) == asr.edits(["a"], []) == 1
+
+    def heard(*lines: tuple[str, bool]) -> list[asr.Heard]:
+        told = tuple(asr.Line(0.0, 1.0, text, (0.0,) * 4, flagged) for text, flagged in lines)
+        return [asr.Heard("one", 2.0, 0.5, told)]
+
+    rows = asr.table(
+        {
+            "plain": heard(("Hello, you!", False), ("no no", True)),
+            "other": heard(("hello you", False)),
+            "deaf": heard(),
+        }
+    )
+    assert rows[3] == "| other | 2.0 | 1.00 | 50% | 50.0% | 0.0% | none | none | 0 |"
+    assert rows[4] == "| deaf | 2.0 | 1.00 | 50% | 100.0% | 100.0% | one | none | 0 |"
+    assert asr.invented({"plain": heard(("no | no", True))})[2:] == [
+        "| plain | one | 0.0 to 1.0 | 0.00 | 0.00 | 0.00 | 0.00 | no / no |"
+    ]

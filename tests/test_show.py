@@ -289,3 +289,20 @@ def test_what_is_not_there_is_one_line(shelf: Shelf, m2hf: Command, tmp_path: Pa
     StoreLayout(shelf.layout.root, "a/b").record(1)
     with pytest.raises(UsageError, match="2 datasets, a/b, mine; say which"):
         StoreLayout.open(shelf.layout.root)
+
+
+def test_what_is_taken_for_invented_is_marked(shelf: Shelf) -> None:
+    heard = Features(
+        np.array([[0.5, 1.0], [0.5, 0.0]]),
+        np.array([0.0, 1.0]),
+        np.array([1.0, 2.0]),
+        texts=("no, no, no", "hello"),
+        confidence=np.ones(2),
+    )
+    shelf.add("asr", {VIDEO: heard}, columns=("speech", "invented"))
+    told = "\n".join(lines(shelf.timeline()))
+    assert "1.00  (invented) no, no, no  (speech 0.50)" in told
+    assert "1.00  hello  (speech 0.50)" in told
+    assert "(invented) no, no, no</span>" in page(shelf.timeline(), None)
+    entry = next(e for e in shelf.timeline().entries if e.features and e.extractor == "asr")
+    assert [w["invented"] for w in entry.as_json()["windows"]] == [1.0, 0.0]
