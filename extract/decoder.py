@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2hf.errors import MediaError
+from m2hf.errors import M2hfError, MediaError
+from m2hf.extract.spool import Bytes, Spool
 from m2hf.ffmpeg import ffmpeg_exe
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Recording:
     times: dict[int, list[float]] = field(default_factory=dict)
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
     lasts: dict[int, float] = field(default_factory=dict)
-    outputs: dict[int, bytearray] = field(default_factory=dict)
+    outputs: Mapping[int, Bytes] = field(default_factory=dict)
 
     def pixels(self, view: "FrameView") -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """(F, H, W[, 3]) uint8 and (F,) seconds; only whole frames that have a time count."""
@@ -55,9 +56,9 @@ class Recording:
         width, height = self.sizes.get(index, (1, 1))
         tail = (height, width) if view.gray else (height, width, 3)
         size = width * height * view.channels
-        data, times = self.outputs.get(index, bytearray()), self.times.get(index, [])
+        data, times = self._data(index), self.times.get(index, [])
         count = min(len(data) // size, len(times))
-        pixels = np.frombuffer(data, np.uint8, count * size).reshape(count, *tail)
+        pixels = data[: count * size].reshape(count, *tail)
         return pixels, np.maximum(np.asarray(times[:count], dtype=np.float64), 0.0)
 
     def last_frame_s(self, view: "FrameView") -> float:
@@ -66,8 +67,11 @@ class Recording:
 
     def samples(self, rate: int) -> NDArray[np.float32]:
         """(N,) float32 mono."""
-        data = self.outputs.get(len(self.views) + self.rates.index(rate), bytearray())
-        return np.frombuffer(data, "<f4", len(data) // 4)
+        data = self._data(len(self.views) + self.rates.index(rate))
+        return data[: len(data) // 4 * 4].view("<f4")
+
+    def _data(self, index: int) -> Bytes:
+        return self.outputs.get(index, np.zeros(0, np.uint8))
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,18 @@ class Decoder:
     def _attempt(self, video: bool, audio: bool) -> Recording:
         views, rates = self.views if video else (), self.rates if audio else ()
         recording = Recording(views=views, rates=rates)
+        with Spool(
+            self.limits.memory_mb, self.limits.max_output_mb, self.limits.spool_folder
+        ) as spool:
+            self._listen(recording, spool)
+            recording.outputs = spool.finish()
+        return recording
+
+    def _listen(self, recording: Recording, spool: Spool) -> None:
+        """Run ffmpeg; its pictures and sound go to `spool`, what it says to `recording`."""
+        views, rates = recording.views, recording.rates
         pipes = [os.pipe() for _ in range(len(views) + len(rates))]
-        problem: list[str] = []
+        problem: list[M2hfError] = []
         try:
             process = subprocess.Popen(
                 self._command(views, rates, [write for _, write in pipes]),
@@ -113,17 +127,17 @@ class Decoder:
             for _, write in pipes:
                 os.close(write)
 
-        def stop(why: str) -> None:
+        def stop(why: M2hfError) -> None:
             problem.append(why)
             process.kill()
 
         timer = threading.Timer(
             self.limits.timeout_s,
             stop,
-            [f"over the limit of {self.limits.timeout_s:g} s to decode"],
+            [MediaError(f"over the limit of {self.limits.timeout_s:g} s to decode")],
         )
         readers = [
-            threading.Thread(target=self._drain, args=(read, recording, i, stop))
+            threading.Thread(target=_drain, args=(read, i, spool, stop))
             for i, (read, _) in enumerate(pipes)
         ]
         for thread in (timer, *readers):
@@ -133,27 +147,13 @@ class Decoder:
             for line in _lines(log):
                 why = self._read_log(line, recording)
                 if why:
-                    stop(why)
+                    stop(MediaError(why))
         process.wait()
         timer.cancel()
         for thread in (timer, *readers):
             thread.join()
         if problem:
-            raise MediaError(problem[0])
-        return recording
-
-    def _drain(self, read: int, recording: Recording, index: int, stop: Any) -> None:
-        data = recording.outputs[index] = bytearray()
-        limit = self.limits.max_output_mb << 20
-        with os.fdopen(read, "rb", buffering=0) as pipe:
-            try:
-                while chunk := pipe.read(_CHUNK):
-                    data += chunk
-                    if sum(map(len, list(recording.outputs.values()))) > limit:
-                        stop(f"over the limit of {self.limits.max_output_mb} MB of decoded data")
-                        return
-            except MemoryError:  # in a thread nobody else would hear of it
-                stop("out of memory while it was decoded; lower extract.media.max_output_mb")
+            raise problem[0]
 
     def _read_log(self, line: str, recording: Recording) -> str | None:
         """Take from one line of the log what it tells; the reason to stop, where it is one."""
@@ -249,6 +249,15 @@ def _grid(stream: Any, view: "FrameView") -> Any:
             flags="bicubic+accurate_rnd+full_chroma_int",
         )
     return stream.filter("setsar", 1).filter("format", "gray" if view.gray else "rgb24")
+
+
+def _drain(read: int, output: int, spool: Spool, stop: Callable[[M2hfError], None]) -> None:
+    with os.fdopen(read, "rb", buffering=0) as pipe:
+        try:
+            while chunk := pipe.read(_CHUNK):
+                spool.append(output, chunk)
+        except M2hfError as error:  # in a thread nobody else would hear of it
+            stop(error)
 
 
 def _lines(log: Any) -> Iterator[str]:

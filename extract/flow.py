@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
-from m2hf.extract.media import DecodedClip, FrameView
+from m2hf.extract.media import DecodedClip, Frames, FrameView
 from m2hf.features import Features
 
 _BINS = 8  # directions, of 45 degrees each
@@ -52,23 +52,26 @@ class FlowSession(MediaSession):
             return Features.empty(NO_VIDEO, self._declared.width)
         if len(frames) < 2:
             return Features.empty("fewer than two frames", self._declared.width)
-        pairs = np.stack(
-            [
-                _histogram(self._flow.calc(a, b, None) / a.shape[1] / max(dt, 1e-3))
-                for a, b, dt in zip(
-                    frames.pixels[:-1], frames.pixels[1:], np.diff(frames.start_s), strict=True
-                )
-            ]
-        )
+        # Which window a pair of frames is in: the one that its first frame is in.
         window = np.floor(frames.start_s[:-1] / self._declared.window_s).astype(int)
-        firsts = np.flatnonzero(np.diff(window, prepend=-1))
-        bounds = [*firsts, len(pairs)]
-        values = [pairs[a:b].mean(axis=0) for a, b in pairwise(bounds)]
+        bounds = [*np.flatnonzero(np.diff(window, prepend=-1)), len(window)]
+        values = [self._mean(frames, a, b) for a, b in pairwise(bounds)]
         return Features(
             np.stack(values).astype(np.float32),
             frames.start_s[bounds[:-1]],
             frames.start_s[bounds[1:]],
         )
+
+    def _mean(self, frames: Frames, first: int, end: int) -> NDArray[np.float64]:
+        """(36,): over the pairs that begin with frames first to end."""
+        pairs = []
+        for a in range(first, end):
+            before, after = frames.pixels[a], frames.pixels[a + 1]
+            seconds = max(frames.start_s[a + 1] - frames.start_s[a], 1e-3)
+            flow = self._flow.calc(before, after, None)
+            pairs.append(_histogram(flow / before.shape[1] / seconds))
+        mean: NDArray[np.float64] = np.stack(pairs).mean(axis=0)
+        return mean
 
 
 def _histogram(flow: NDArray[np.float32]) -> NDArray[np.float64]:

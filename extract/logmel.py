@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from m2hf.extract.base import NO_AUDIO, MediaExtractor, MediaSession
@@ -13,6 +14,7 @@ from m2hf.features import Features
 _HOP_S = 0.010
 _FRAME_S = 0.025
 _SCALE_DB = 40.0  # -80 .. 0 dB becomes -1 .. 1
+_BLOCK = 64  # windows at once, so that a long clip takes no more memory than a short one
 
 
 class LogMel(MediaExtractor):
@@ -43,30 +45,46 @@ class LogMelSession(MediaSession):
 
         self._declared = declared
         self._librosa = librosa
+        self._hop = round(_HOP_S * declared.rate)
 
     def extract(self, clip: DecodedClip) -> Features:
         declared = self._declared
         sound = clip.sound(declared.rate)
         if sound is None:
             return Features.empty(NO_AUDIO, declared.width)
-        hop = round(_HOP_S * declared.rate)
-        power = self._librosa.feature.melspectrogram(
-            y=sound.samples,
-            sr=declared.rate,
-            n_fft=512 * declared.rate // 16000,
-            win_length=round(_FRAME_S * declared.rate),
-            hop_length=hop,
-            n_mels=declared.mels,
-            fmin=50.0,
-            pad_mode="constant",
-        )
-        level = self._librosa.power_to_db(power, ref=1.0, top_db=None) / _SCALE_DB + 1.0
         step = round(declared.window_s / _HOP_S)
+        total = 1 + len(sound.samples) // self._hop
         # The last window takes a rest of less than half a window with it.
-        count = max(1, round(level.shape[1] / step))
-        edges = [*range(0, count * step, step), level.shape[1]]
-        windows = [level[:, a:b] for a, b in pairwise(edges)]
-        values = np.stack([np.concatenate([w.mean(axis=1), w.std(axis=1)]) for w in windows])
+        count = max(1, round(total / step))
+        edges = [*range(0, count * step, step), total]
+        values = []
+        for block in range(0, count, _BLOCK):
+            inside = edges[block : block + _BLOCK + 1]
+            level = self._level(sound.samples, inside[0], inside[-1])
+            for a, b in pairwise(inside):
+                window = level[:, a - inside[0] : b - inside[0]]
+                values.append(np.concatenate([window.mean(axis=1), window.std(axis=1)]))
         times = np.minimum(np.array(edges) * _HOP_S, sound.duration_s)
         times[-1] = sound.duration_s
-        return Features(values.astype(np.float32), times[:-1], times[1:])
+        return Features(np.stack(values).astype(np.float32), times[:-1], times[1:])
+
+    def _level(self, samples: NDArray[np.float32], first: int, end: int) -> NDArray[np.float32]:
+        """(mels, end - first): columns `first` to `end`, each around sample column * hop, with
+        silence before and after the sound."""
+        declared = self._declared
+        size = 512 * declared.rate // 16000
+        start, stop = first * self._hop - size // 2, (end - 1) * self._hop + size - size // 2
+        part = samples[max(start, 0) : stop]
+        before = max(-start, 0)
+        power = self._librosa.feature.melspectrogram(
+            y=np.pad(part, (before, stop - start - before - len(part))),
+            sr=declared.rate,
+            n_fft=size,
+            win_length=round(_FRAME_S * declared.rate),
+            hop_length=self._hop,
+            center=False,
+            n_mels=declared.mels,
+            fmin=50.0,
+        )
+        level: NDArray[np.float32] = self._librosa.power_to_db(power, ref=1.0, top_db=None)
+        return level / _SCALE_DB + 1.0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from m2hf.config import Section
 from m2hf.errors import MediaError
@@ -39,12 +40,18 @@ class FrameView(Section):
 
 
 class MediaLimits(Section):
-    """What a single file may cost; each limit is an error that says it."""
+    """What a single file may cost; each limit is an error that says it.
+
+    max_output_mb: of decoded data, for the default extractors enough for three hours. memory_mb:
+    what of it stays in memory; beyond it is in temporary files in spool_folder ("": TMPDIR).
+    """
 
     max_pixels: int = 7680 * 4320
     max_duration_s: float = 4 * 3600.0
-    max_output_mb: int = 4096
-    timeout_s: float = 900.0
+    max_output_mb: int = 32768
+    memory_mb: int = Field(default=512, ge=0)
+    spool_folder: str = ""
+    timeout_s: float = 3600.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +88,8 @@ class Sound:
 
 @dataclass(frozen=True, eq=False)
 class DecodedClip:
-    """A clip in memory. duration_s: what the file says of itself, else what was decoded."""
+    """A clip, in memory or mapped, so look at parts of it and change none. duration_s: what the
+    file says of itself, else what was decoded."""
 
     duration_s: float
     sha256: str
@@ -140,7 +148,8 @@ def decode(
     """Decode `path`, or the part of it from `start` to `end` seconds, once.
 
     Raises MediaError for a file that is missing, empty, no media, over a limit, or without one
-    good frame or sample. A file that breaks off keeps what is good (see `remark`).
+    good frame or sample; ResourceError where memory or disk hold no more. A file that breaks off
+    keeps what is good (see `remark`).
     """
     limits = limits or MediaLimits()
     if not path.is_file():
