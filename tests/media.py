@@ -57,6 +57,26 @@ def variable_rate(path: Path) -> Path:
     return make(path, "-vf", chosen, "-fps_mode", "passthrough", *_H264, "-an")
 
 
+def sound_of(path: Path, rate: int) -> Path:
+    """Picture, and a tone of 440 Hz at `rate` samples a second, uncompressed."""
+    tone = ["-f", "lavfi", "-i", f"sine=frequency=440:sample_rate={rate}:duration=2"]
+    return make(path, *_H264, "-c:a", "pcm_s16le", inputs=[*_VIDEO, *tone])
+
+
+def channels(path: Path, count: int) -> Path:
+    """Picture, and sound of `count` channels; only the last one has the tone of 440 Hz."""
+    each = "|".join(["0"] * (count - 1) + ["0.5*sin(440*2*PI*t)"])
+    tone = ["-f", "lavfi", "-i", f"aevalsrc={each}:duration=2:sample_rate=44100"]
+    return make(path, *_H264, "-c:a", "pcm_s16le", inputs=[*_VIDEO, *tone])
+
+
+def uneven(path: Path, picture_s: float, sound_s: float) -> Path:
+    """Picture and sound that do not end together."""
+    picture = [part.format(seconds=picture_s) for part in _VIDEO]
+    tone = [part.format(seconds=sound_s) for part in _TONE]
+    return make(path, *_H264, "-c:a", "aac", inputs=[*picture, *tone])
+
+
 def late_audio(path: Path) -> Path:
     """Sound that begins one second after the picture."""
     inputs = [*_VIDEO, "-itsoffset", "1", *_TONE]

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from m2hf.errors import MediaError
+from m2hf.extract.audio import Audio
+from m2hf.extract.logmel import LogMel
 from m2hf.extract.media import DecodedClip, FrameView, MediaLimits, decode
 
 SLOW = FrameView(fps=1.0)
@@ -140,6 +142,78 @@ def test_sound_that_begins_later_is_padded_so_that_sample_0_is_time_0(tmp_path: 
     loud = np.abs(sound.samples) > 0.01
     assert abs(np.argmax(loud) / RATE - 1.0) < 0.06
     assert abs(sound.duration_s - 3.0) < 0.1
+
+
+def tone_of(clip: DecodedClip) -> float:
+    """The loudest frequency, in Hz."""
+    sound = clip.sound(RATE)
+    assert sound is not None
+    assert np.abs(sound.samples).max() > 0.1
+    return float(np.argmax(np.abs(np.fft.rfft(sound.samples)))) / sound.duration_s
+
+
+@pytest.mark.parametrize("rate", [8000, 96000])
+def test_sound_of_any_rate_keeps_its_pitch_and_length(tmp_path: Path, rate: int) -> None:
+    clip = read(media.sound_of(tmp_path / "rate.mkv", rate))
+    sound = clip.sound(RATE)
+    assert sound is not None
+    assert len(sound.samples) == 2 * RATE
+    assert abs(tone_of(clip) - 440) < 1
+    assert clip.remark([SLOW], [RATE]) == ""
+
+
+def test_each_of_seven_channels_is_heard(tmp_path: Path) -> None:
+    clip = read(media.channels(tmp_path / "seven.mkv", 7))
+    assert abs(tone_of(clip) - 440) < 1
+    assert clip.frames(SLOW) is not None
+
+
+def test_channels_that_have_no_known_places_are_an_error_that_says_so(tmp_path: Path) -> None:
+    """ffmpeg knows no mono mix of nine; half a clip would look like one without sound."""
+    with pytest.raises(MediaError, match=r"nothing could be decoded; .*aresample"):
+        read(media.channels(tmp_path / "nine.mkv", 9))
+
+
+@pytest.mark.parametrize(
+    ("picture_s", "sound_s", "pictures", "remark"),
+    [
+        (2, 5, 2, "the pictures end at 2.0 of 5.0 s"),
+        (5, 2, 5, "the sound ends at 2.0 of 5.0 s"),
+    ],
+)
+def test_streams_that_do_not_end_together_keep_their_own_length(
+    tmp_path: Path, picture_s: int, sound_s: int, pictures: int, remark: str
+) -> None:
+    clip = read(media.uneven(tmp_path / "uneven.mp4", picture_s, sound_s))
+    frames, sound = clip.frames(SLOW), clip.sound(RATE)
+    assert frames is not None
+    assert sound is not None
+    assert abs(clip.duration_s - 5) < 0.1
+    assert len(frames) == pictures
+    assert frames.end_s[-1] == pytest.approx(picture_s, abs=0.05)
+    assert sound.duration_s == pytest.approx(sound_s, abs=0.05)
+    assert clip.remark([SLOW], [RATE]) == remark
+
+
+def odd_sounds(folder: Path) -> dict[str, tuple[Path, float]]:
+    """Files whose sound is unusual, with its seconds."""
+    return {
+        "8 kHz": (media.sound_of(folder / "8.mkv", 8000), 2.0),
+        "96 kHz": (media.sound_of(folder / "96.mkv", 96000), 2.0),
+        "seven channels": (media.channels(folder / "seven.mkv", 7), 2.0),
+        "longer than the pictures": (media.uneven(folder / "sound.mp4", 2, 5), 5.0),
+        "shorter than the pictures": (media.uneven(folder / "pictures.mp4", 5, 2), 2.0),
+    }
+
+
+def test_extractors_of_sound_take_all_of_it(tmp_path: Path) -> None:
+    sounds = odd_sounds(tmp_path)
+    for extractor in (LogMel(), Audio(model="m2hf-tiny", pretrained="")):
+        session = extractor.open("cpu")
+        for name, (path, seconds) in sounds.items():
+            features = session.extract(decode(path, rates=extractor.sample_rates()))
+            assert features.start_s[0] == 0, name
+            assert features.end_s[-1] == pytest.approx(seconds, abs=0.05), name
 
 
 def test_a_part_of_a_file_has_times_from_its_own_start(odd_media: dict[str, Path]) -> None:
