@@ -5,6 +5,7 @@ npz    DIR/<stream>/<id>.npz            values, start_s, end_s: what `m2hf impor
 wds    DIR/<dataset>-000000.tar ...     WebDataset: for each video, under one key,
        <key>.<stream>.npy               values (N, D)
        <key>.json                       id, split, captions; by stream status, times, digest
+arrow  DIR/<stream>.arrow               a table of all videos: see `m2hf.export_arrow`
 
 Ids are escaped (`m2hf.keys.safe_name`); a key has no dot besides, where WebDataset would cut it. A
 video that is EMPTY in a stream has an array of no rows there, one that is missing has none. No
@@ -14,7 +15,7 @@ clock and no owner is inside: equal features give equal bytes.
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +30,14 @@ from m2hf.manifest import Row
 
 SAMPLES = 1000  # videos in a tar
 _NAME_MAX = 255  # bytes of a file name, on any file system that is in use
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the values of a stream are: D, and their type."""
+
+    width: int
+    dtype: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,20 +130,25 @@ class TarShards:
 
 
 @contextmanager
-def _npz(folder: Path, _dataset: str) -> Iterator[Files]:
+def _npz(folder: Path, _dataset: str, _kinds: Mapping[str, Kind]) -> Iterator[Files]:
     yield NpzFolders(folder)
 
 
 @contextmanager
-def _wds(folder: Path, dataset: str) -> Iterator[Files]:
-    tars = TarShards(folder, dataset, SAMPLES)
-    try:
+def _wds(folder: Path, dataset: str, _kinds: Mapping[str, Kind]) -> Iterator[Files]:
+    with closing(TarShards(folder, dataset, SAMPLES)) as tars:
         yield tars
-    finally:
-        tars.close()
 
 
-_FORMATS = {"npz": _npz, "wds": _wds}
+@contextmanager
+def _arrow(folder: Path, _dataset: str, kinds: Mapping[str, Kind]) -> Iterator[Files]:
+    from m2hf.export_arrow import ArrowTables
+
+    with closing(ArrowTables(folder, kinds)) as tables:
+        yield tables
+
+
+_FORMATS = {"npz": _npz, "wds": _wds, "arrow": _arrow}
 
 
 def check_format(name: str) -> None:
@@ -143,9 +157,12 @@ def check_format(name: str) -> None:
         raise UsageError(f"--format {name}: no such format; known: {', '.join(_FORMATS)}")
 
 
-def open_files(name: str, folder: Path, dataset: str) -> AbstractContextManager[Files]:
-    """The files of format `name` in `folder`; whole when the context ends."""
-    return _FORMATS[name](folder, dataset)
+def open_files(
+    name: str, folder: Path, dataset: str, kinds: Mapping[str, Kind]
+) -> AbstractContextManager[Files]:
+    """The files of format `name` in `folder`, of the streams in `kinds`; whole when the context
+    ends. Raises UsageError where what writes them is not installed."""
+    return _FORMATS[name](folder, dataset, kinds)
 
 
 def _strings(features: Features) -> dict[str, Any]:

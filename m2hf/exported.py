@@ -12,7 +12,7 @@ from typing import Any
 from m2hf import __version__
 from m2hf.atomic import atomic_folder, atomic_text
 from m2hf.errors import ShardError, UsageError
-from m2hf.export_files import Exported, check_format, open_files
+from m2hf.export_files import Exported, Kind, check_format, open_files
 from m2hf.features import Status
 from m2hf.imported import CAPTIONS
 from m2hf.keys import bucket_of, canonical_json, sha256_hex
@@ -53,7 +53,7 @@ def export_streams(
     manifest: Manifest, store: Path, names: Sequence[str], form: str, out: Path
 ) -> dict[str, ExportedStream]:
     """Write the streams called `names` of the manifest's videos to the new folder `out`, as `form`
-    ("npz" or "wds"); returns what became of each, by extractor.
+    ("npz", "wds" or "arrow"); returns what became of each, by extractor.
 
     `out` appears whole or not at all. Raises UsageError for a stream, format or folder that can't
     be, ShardError for an item that doesn't match its digest.
@@ -76,7 +76,8 @@ def export_streams(
     for row in sorted(manifest.rows, key=lambda row: row.id):
         inside.setdefault(bucket_of(row.id, buckets), []).append(row)
     with atomic_folder(out) as folder:
-        with open_files(form, folder, manifest.card.name) as files:
+        kinds = {name: Kind(s.told.width, s.told.dtype) for name, s in sources.items()}
+        with open_files(form, folder, manifest.card.name, kinds) as files:
             for bucket, rows in sorted(inside.items()):
                 opened = {n: s.items(bucket, buckets, rows) for n, s in sources.items()}
                 for row in rows:

@@ -3,15 +3,17 @@
 import io
 import json
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow.ipc
 import pytest
 
-from m2hf import export_files
+from m2hf import export_arrow, export_files
 from m2hf.atomic import atomic_folder
 from m2hf.errors import MediaError, ShardError, UsageError
 from m2hf.exported import NEVER, PROVENANCE, ExportedStream, export_streams
@@ -123,7 +125,7 @@ def test_out_and_in_again_gives_equal_features(
     assert strings == {"id": "one", "texts": list(texts), "confidence": [0.5] * len(texts)}
 
 
-@pytest.mark.parametrize("form", ["npz", "wds"])
+@pytest.mark.parametrize("form", ["npz", "wds", "arrow"])
 def test_provenance_names_every_video(
     manifest: Manifest, store: Path, tmp_path: Path, form: str
 ) -> None:
@@ -184,7 +186,52 @@ def test_the_tars_hold_every_video(
             assert stream.get("texts", []) == list(features[item].texts or ())
 
 
-@pytest.mark.parametrize("form", ["npz", "wds"])
+def test_the_tables_have_a_row_for_every_video(
+    manifest: Manifest, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_arrow, "_BATCH", 4)
+    made = give(manifest, store, tmp_path / "out", "arrow")
+    for name, told in made.items():
+        features = stored(store, told.stream)
+        table = pyarrow.ipc.open_file(tmp_path / "out" / f"{name}.arrow").read_all()
+        assert (
+            str(table.schema.field("values").type.value_type.value_type)
+            == {
+                "float16": "halffloat",
+                "float32": "float",
+            }[WIDTHS[name][0]]
+        )
+        rows = {row["id"]: row for row in table.to_pylist()}
+        assert sorted(rows) == sorted(IDS)
+        assert table.num_rows == len(IDS)
+        for item, row in rows.items():
+            assert (row["split"], row["captions"]) == ("train", [f"the {item}"])
+            if item not in features:
+                assert (row["status"], row["reason"]) == ("missing", told.missing[item])
+                assert (row["values"], row["start_s"], row["texts"]) == (None, None, None)
+                continue
+            expected = features[item]
+            assert (row["status"], row["reason"]) == (expected.status.value, expected.reason)
+            values = np.array(row["values"], expected.values.dtype).reshape(-1, told.width)
+            np.testing.assert_array_equal(values, expected.values)
+            assert row["start_s"] == expected.start_s.tolist()
+            assert row["end_s"] == expected.end_s.tolist()
+            texts = None if expected.texts is None else list(expected.texts)
+            assert row["texts"] == texts
+            sure = None if expected.confidence is None else expected.confidence.tolist()
+            assert row["confidence"] == sure
+
+
+def test_without_pyarrow_the_line_says_what_to_install(
+    manifest: Manifest, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"pyarrow is not installed; pip install 'm2hf\[arrow\]'"):
+        give(manifest, store, tmp_path / "out", "arrow")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["npz", "wds", "arrow"])
 def test_equal_features_give_equal_bytes(
     manifest: Manifest, store: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +281,7 @@ def test_an_id_that_no_file_can_have(manifest: Manifest, store: Path, tmp_path: 
     ("names", "form", "says"),
     [
         ([], "npz", "nothing to export"),
-        (["clip"], "zip", "no such format; known: npz, wds"),
+        (["clip"], "zip", "no such format; known: npz, wds, arrow"),
         (["clip", "clip"], "npz", "given twice"),
         (["depth"], "npz", "no features of 'depth'; the store has clip@"),
     ],

@@ -14,7 +14,9 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="New folder to write.")],
     form: Annotated[
         str,
-        typer.Option("--format", help="npz (as `import` reads it), or wds: WebDataset tars."),
+        typer.Option(
+            "--format", help="npz (as `import` reads it), wds (WebDataset tars), or arrow."
+        ),
     ],
     stream: Annotated[
         list[str] | None,
