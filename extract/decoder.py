@@ -33,6 +33,8 @@ _LASTS = re.compile(r" duration_time:\s*(\d+(?:\.\d+)?)")
 _TROUBLE = re.compile(r"error|invalid|not found|could not|failed|denied", re.IGNORECASE)
 _ADDRESS = re.compile(r"^\[\S+ @ 0x[0-9a-f]+\] ")
 _CHUNK = 1 << 20
+# Samples are mixed to at most 1, as for integers: ffmpeg lets the sum of float channels grow.
+_MONO = {"async": 1, "first_pts": 0, "ochl": "mono", "osf": "flt", "rematrix_maxval": 1.0}
 
 
 @dataclass
@@ -223,8 +225,7 @@ class Decoder:
             assert sounds is not None
             outputs.append(
                 sounds[index]
-                .filter("aresample", rate, **{"async": 1, "first_pts": 0})
-                .filter("aformat", sample_fmts="flt", channel_layouts="mono")
+                .filter("aresample", rate, **_MONO)
                 .output(f"pipe:{pipes[len(views) + index]}", format="f32le", acodec="pcm_f32le")
             )
         if not outputs:

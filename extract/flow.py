@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
+from m2hf.extract.forward import CLOCK
 from m2hf.extract.media import DecodedClip, Frames, FrameView
 from m2hf.features import Features
 
@@ -68,8 +69,9 @@ class FlowSession(MediaSession):
         for a in range(first, end):
             before, after = frames.pixels[a], frames.pixels[a + 1]
             seconds = max(frames.start_s[a + 1] - frames.start_s[a], 1e-3)
-            flow = self._flow.calc(before, after, None)
-            pairs.append(_histogram(flow / before.shape[1] / seconds))
+            with CLOCK.running():
+                flow = self._flow.calc(before, after, None)
+                pairs.append(_histogram(flow / before.shape[1] / seconds))
         mean: NDArray[np.float64] = np.stack(pairs).mean(axis=0)
         return mean
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from m2hf.extract.base import NO_AUDIO, MediaExtractor, MediaSession
+from m2hf.extract.forward import CLOCK
 from m2hf.extract.media import DecodedClip
 from m2hf.features import Features
 
@@ -60,7 +61,8 @@ class LogMelSession(MediaSession):
         values = []
         for block in range(0, count, _BLOCK):
             inside = edges[block : block + _BLOCK + 1]
-            level = self._level(sound.samples, inside[0], inside[-1])
+            with CLOCK.running():
+                level = self._level(sound.samples, inside[0], inside[-1])
             for a, b in pairwise(inside):
                 window = level[:, a - inside[0] : b - inside[0]]
                 values.append(np.concatenate([window.mean(axis=1), window.std(axis=1)]))

@@ -20,7 +20,7 @@ from m2hf.extract.decoder import Decoder, Recording
 from m2hf.keys import sha256_file
 
 _SLACK_S = 1.0  # streams of a sound file seldom end together, but never this far apart
-DECODE_REVISION = 1  # raise when the same file would give other frames, times or samples
+DECODE_REVISION = 2  # raise when the same file would give other frames, times or samples
 
 
 class FrameView(Section):

@@ -54,7 +54,8 @@ class PictureTower:
         from PIL import Image
 
         if self._resize == "torch":
-            tensor: Any = torch.from_numpy(np.ascontiguousarray(pixels_FHW3)).permute(0, 3, 1, 2)
+            # A copy, since torch warns of frames that can't be written to, such as mapped ones.
+            tensor: Any = torch.from_numpy(np.array(pixels_FHW3)).permute(0, 3, 1, 2)
             for step in self._shape:
                 tensor = _shrunk(tensor, step) if hasattr(step, "interpolation") else step(tensor)
             prepared: NDArray[np.uint8] = tensor.contiguous().numpy()

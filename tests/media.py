@@ -63,9 +63,11 @@ def sound_of(path: Path, rate: int) -> Path:
     return make(path, *_H264, "-c:a", "pcm_s16le", inputs=[*_VIDEO, *tone])
 
 
-def channels(path: Path, count: int) -> Path:
-    """Picture, and sound of `count` channels; only the last one has the tone of 440 Hz."""
-    each = "|".join(["0"] * (count - 1) + ["0.5*sin(440*2*PI*t)"])
+def channels(path: Path, count: int, alike: bool = False) -> Path:
+    """Picture, and sound of `count` channels; only the last one, or all alike, has the tone of
+    440 Hz, which reaches 0.5."""
+    tone_ = "0.5*sin(440*2*PI*t)"
+    each = "|".join([tone_ if alike else "0"] * (count - 1) + [tone_])
     tone = ["-f", "lavfi", "-i", f"aevalsrc={each}:duration=2:sample_rate=44100"]
     return make(path, *_H264, "-c:a", "pcm_s16le", inputs=[*_VIDEO, *tone])
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.extraction.asr CLIPS`: ways to run ASR, beside openai-whisper as it comes.
+"""`python -m benchmarks.extraction.asr --clips DIR`: ways to run ASR, beside plain openai-whisper.
 
 "plain" is openai's own transcribe on the whole sound. Prints Markdown: processor seconds without
 decoding (a busy machine changes these least), the part of the time inside models, and how far the
@@ -67,7 +67,7 @@ class Heard:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables, and with --out write all as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.extraction.asr")
-    parser.add_argument("clips", type=Path, help="a folder of media files")
+    parser.add_argument("--clips", type=Path, required=True, help="a folder of .mp4 files")
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--ways", nargs="*", choices=[*WAYS], default=[*WAYS])
     parser.add_argument("--out", type=Path, help="a JSON file with every segment")
@@ -75,9 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(1)
-    found = [decode(p, (), (RATE,)) for p in sorted(given.clips.iterdir())]
-    names = [p.stem for p in sorted(given.clips.iterdir())]
-    clips = {n: clip for n, clip in zip(names, found, strict=True) if clip.sound(RATE) is not None}
+    found = {p.stem: decode(p, (), (RATE,)) for p in sorted(given.clips.glob("*.mp4"))}
+    clips = {name: clip for name, clip in found.items() if clip.sound(RATE) is not None}
     heard = {PLAIN: listen(plain(given.model), clips)}
     for way in given.ways:
         session = Asr.model_validate({"model": given.model, **WAYS[way]}).open("cpu")
