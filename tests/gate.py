@@ -5,7 +5,7 @@ Use: M2HF_TEST_GATE=FILE dask worker --preload tests/gate.py
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from m2hf.ledger import LedgerWriter
@@ -18,10 +18,11 @@ def wait(
     item: str,
     streams: Sequence[str],
     stage: str,
+    beside: Mapping[str, Sequence[str]] | None = None,
     started: Callable[..., None] = LedgerWriter.started,
 ) -> None:
     """Told the ledger, so that others see how far it is; then wait."""
-    started(self, item, streams, stage)
+    started(self, item, streams, stage, beside)
     _begun.append(item)
     if len(_begun) == 3:
         while not Path(os.environ["M2HF_TEST_GATE"]).exists():
