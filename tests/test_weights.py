@@ -308,11 +308,11 @@ def test_addresses_are_those_that_the_libraries_know() -> None:
         (motion,) = Motion.model_validate({"model": name}).needs()
         assert isinstance(motion.source, Address)
         assert motion.source.url == get_model_weights(name).KINETICS400_V1.url
-    (asr,) = Asr(model="tiny.en").needs()
+    asr, _ = Asr(model="tiny.en").needs()
     assert isinstance(asr.source, Address)
     assert len(asr.source.sha256) == 64
     assert asr.source.url.endswith(f"{asr.source.sha256}/tiny.en.pt")
-    (large,) = Asr(model="large").needs()
+    large, _ = Asr(model="large").needs()
     assert large.cached is not None
     assert large.cached.name == "large-v3.pt"
 
