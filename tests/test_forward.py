@@ -39,6 +39,6 @@ def test_a_failed_call_ends_its_time() -> None:
     model = clock.watch(_Slow(0.01))
     with pytest.raises(ValueError, match="negative"):
         model(-torch.ones(1))
-    time.sleep(0.05)
+    time.sleep(1.0)  # on nobody's clock
     model(torch.ones(1))
-    assert 0.02 <= clock.take() < 0.06
+    assert 0.02 <= clock.take() < 1.0
