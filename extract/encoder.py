@@ -20,19 +20,23 @@ from m2hf.extract.base import Extractor
 from m2hf.extract.compat import import_torchvision
 from m2hf.extract.forward import CLOCK
 from m2hf.extract.sources import Hub
-from m2hf.extract.weights import Weight, WeightFile
+from m2hf.extract.weights import Shipped, Weight, WeightFile
 
 UNTRAINED = "untrained"
 TINY = "m2hf-tiny"  # our own config of open_clip, small enough for demo and tests
+TOYBOX = "toybox"  # the tag of its weights, which come with m2hf (docs/m2hf-tiny.md)
+_TOYBOX_FILE = "m2hf-tiny.safetensors"
+_TOYBOX_SHA256 = "0" * 64
+_TINY_PICTURE = {"image_resize_mode": "squash"}  # nothing is cut off at the sides
 
 
 class Encoder(Section):
     """Which CLIP: an open_clip model name, and a tag, a checkpoint file, or "" for random weights.
 
     model: any name that open_clip knows, or `m2hf-tiny`; pretrained: an open_clip tag such as
-    `openai`, a path to a checkpoint (.safetensors, .pt), or "" for weights drawn from `seed`,
-    whose every output is flagged "untrained". quick_gelu: for a checkpoint *file* of OpenAI's
-    models, which were trained with that activation; a tag brings its own.
+    `openai` (`toybox` for m2hf-tiny), a path to a checkpoint (.safetensors, .pt), or "" for weights
+    drawn from `seed`, whose every output is flagged "untrained". quick_gelu: for a checkpoint
+    *file* of OpenAI's models, which were trained with that activation; a tag brings its own.
     """
 
     model: str = "ViT-B-32"
@@ -51,6 +55,8 @@ class Encoder(Section):
             return ()
         if self._is_path:
             return (Weight(f"{self.model}/file", size_mb=0, explicit=self.pretrained),)
+        if self._is_shipped:
+            return (Weight(f"{TINY}/{TOYBOX}", 0, _TOYBOX_SHA256, packaged=Shipped(_TOYBOX_FILE)),)
         return (_tagged_weight(self.model, self.pretrained),)
 
     def weights(self) -> dict[str, str]:
@@ -75,19 +81,24 @@ class Encoder(Section):
     def _is_path(self) -> bool:
         return "/" in self.pretrained or Path(self.pretrained).suffix in {".pt", ".safetensors"}
 
+    @property
+    def _is_shipped(self) -> bool:
+        return (self.model, self.pretrained) == (TINY, TOYBOX)
+
     def tag_options(self) -> dict[str, Any]:
         """What a tag says of its weights beside the file: activation and preprocessing.
 
         open_clip only warns where a file is loaded with another activation than it was trained
         with, and the features are then wrong.
         """
-        if not self.pretrained or self._is_path:
-            return {"force_quick_gelu": self.quick_gelu}
+        if not self.pretrained or self._is_path or self._is_shipped:
+            picture = _TINY_PICTURE if self.model == TINY else {}
+            return {"force_quick_gelu": self.quick_gelu, **picture}
         entry = _library().get_pretrained_cfg(self.model, self.pretrained)
-        picture = ("mean", "std", "interpolation", "resize_mode")
+        keys = ("mean", "std", "interpolation", "resize_mode")
         return {
             "force_quick_gelu": bool(entry.get("quick_gelu", False)),
-            **{f"image_{key}": entry[key] for key in picture if key in entry},
+            **{f"image_{key}": entry[key] for key in keys if key in entry},
         }
 
 
@@ -137,12 +148,12 @@ class OpenClip:
         self._torch = torch
         self.model = model.eval().to(device)
         self.preprocess = preprocess
-        self._tokenizer = open_clip.get_tokenizer(encoder.model)
+        self.tokenizer = open_clip.get_tokenizer(encoder.model)
         self._device = device
         self.width = int(config["embed_dim"])
         self.context = int(config["text_cfg"].get("context_length", 77))
         tower: Any = model if hasattr(model, "ln_final") else getattr(model, "text", None)
-        if not hasattr(tower, "ln_final") or not hasattr(self._tokenizer, "eot_token_id"):
+        if not hasattr(tower, "ln_final") or not hasattr(self.tokenizer, "eot_token_id"):
             raise ConfigError(
                 f"encoder.model = {encoder.model!r}: token embeddings need a text tower of "
                 "open_clip's own (ViT-*, RN*, convnext*, ...), not one of another library"
@@ -151,7 +162,7 @@ class OpenClip:
 
     def token_count(self, text: str) -> int:
         """Tokens of `text` without the two that mark its ends."""
-        return len(self._tokenizer.encode(text))
+        return len(self.tokenizer.encode(text))
 
     @property
     def room(self) -> int:
@@ -160,7 +171,7 @@ class OpenClip:
 
     def encode_sentences(self, texts: list[str]) -> NDArray[np.float32]:
         """(N, D) unit vectors; what is beyond `room` tokens is cut, so split before."""
-        ids = self._tokenizer(texts).to(self._device)
+        ids = self.tokenizer(texts).to(self._device)
         with self._torch.inference_mode(), CLOCK.running(self._device):
             encoded = self.model.encode_text(ids)
         return unit(encoded.float().cpu().numpy())
@@ -174,7 +185,7 @@ class OpenClip:
         torch = self._torch
         caught: list[Any] = []
         hook = self._tower.ln_final.register_forward_hook(lambda *args: caught.append(args[2]))
-        ids = self._tokenizer([text]).to(self._device)
+        ids = self.tokenizer([text]).to(self._device)
         try:
             with torch.inference_mode(), CLOCK.running(self._device):
                 sentence = self.model.encode_text(ids)
@@ -190,7 +201,7 @@ class OpenClip:
                     projected = states
         finally:
             hook.remove()
-        end = int((ids[0] == self._tokenizer.eot_token_id).nonzero()[0])
+        end = int((ids[0] == self.tokenizer.eot_token_id).nonzero()[0])
         rows = torch.cat([sentence, projected[1:end]]).float().cpu().numpy()
         return unit(rows)
 

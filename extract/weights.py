@@ -39,6 +39,17 @@ class Packaged:
 
 
 @dataclass(frozen=True)
+class Shipped:
+    """A weight file that comes with m2hf itself."""
+
+    file: str  # beside this one
+
+    def find(self) -> tuple[Path, ...] | None:
+        path = Path(__file__).with_name(self.file)
+        return (path,) if path.is_file() else None
+
+
+@dataclass(frozen=True)
 class Weight:
     """One weight file that an extractor needs.
 
@@ -51,7 +62,7 @@ class Weight:
     size_mb: int
     sha256: str | None = None
     explicit: str = ""
-    packaged: Packaged | None = None
+    packaged: Packaged | Shipped | None = None
     cached: Path | None = None
     cached_sha256: str | None = None
     source: Source | None = None

@@ -19,6 +19,7 @@ from m2hf.config import parse
 from m2hf.errors import MismatchError, ResourceError, UsageError
 from m2hf.extract.base import CaptionExtractor, Extractor
 from m2hf.extract.weights_folder import VARIABLE, WeightsFolder
+from m2hf.heap import keep_freed_memory
 from m2hf.keys import SHORT, bucket_of, canonical_json, fingerprint
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, Row, captions_of
@@ -152,12 +153,14 @@ class Job:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def configure_process(self) -> None:
-        """Fix the threads of every library before its first use, and see that the device is there.
+        """Fix the threads of every library before its first use, keep memory that networks give
+        back, and see that the device is there.
 
         A sum by two threads is rounded otherwise than by one, and bytes must not depend on the
         process: Dask sets other defaults than a shell. The variables hold for libraries that
         load later, the limits for those that are there.
         """
+        keep_freed_memory()
         threads = self.config.threads
         for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[variable] = str(threads)

@@ -88,12 +88,14 @@ def extractor(request: pytest.FixtureRequest) -> Extractor:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two different clips with words to read and to hear, and clips that lack a stream."""
-    from m2hf.data_manifests.shapes.corpus import generate
+    from m2hf.data_manifests.toybox.corpus import write_clip
+    from m2hf.data_manifests.toybox.families import draw_toybox
 
     folder = tmp_path_factory.mktemp("clips")
-    corpus = generate(folder / "shapes", clips=24, seed=0)
-    rich = [i for i, scene in corpus.scenes.items() if scene.sign and scene.spoken]
-    made = {"one": corpus.videos / f"{rich[0]}.mp4", "two": corpus.videos / f"{rich[1]}.mp4"}
+    rich = [scene for scene in draw_toybox(48, seed=0) if scene.sign and scene.spoken]
+    made = {name: folder / f"{name}.mp4" for name in ("one", "two")}
+    for path, scene in zip(made.values(), rich, strict=False):
+        write_clip(path, scene)
     for maker in (media.no_audio, media.audio_only, media.one_frame):
         made[maker.__name__] = maker(folder / f"{maker.__name__}.mp4")
     made["short"] = media.good(folder / "short.mp4", seconds=0.2)
@@ -323,7 +325,7 @@ def test_a_checkpoint_file_gives_its_own_features_wherever_it_lies(tmp_path: Pat
     import torch
 
     Encoder(model="m2hf-tiny", pretrained="").weights()
-    assert Encoder(model="m2hf-tiny", pretrained="").width == 64
+    assert Encoder(model="m2hf-tiny", pretrained="").width == 128
     torch.manual_seed(7)
     state = open_clip.create_model("m2hf-tiny").state_dict()
     paths = [tmp_path / "a.safetensors", tmp_path / "deeper" / "b.safetensors"]
@@ -346,5 +348,5 @@ def test_a_checkpoint_file_gives_its_own_features_wherever_it_lies(tmp_path: Pat
 def test_the_sentence_is_the_first_row_of_its_tokens() -> None:
     model = Encoder(model="m2hf-tiny", pretrained="").open("cpu")
     rows = model.encode_tokens("a red square")
-    assert rows.shape == (4, 64)
+    assert rows.shape == (4, 128)
     np.testing.assert_allclose(rows[:1], model.encode_sentences(["a red square"]), atol=1e-6)

@@ -1,4 +1,4 @@
-"""Writes the corpus: an mp4 per scene, captions.csv with the splits, scenes.json with the truth."""
+"""Writes the toybox: an mp4 per scene, captions.csv with the splits, scenes.json with the truth."""
 
 import csv
 import io
@@ -12,25 +12,36 @@ from pathlib import Path
 import numpy as np
 
 from m2hf.atomic import atomic_text, atomic_write
-from m2hf.data_manifests.shapes.picture import frames
-from m2hf.data_manifests.shapes.scene import (
-    FPS,
-    HEIGHT,
-    SECONDS,
-    WIDTH,
-    Scene,
-    captions,
-    draw_scenes,
-)
-from m2hf.data_manifests.shapes.sound import RATE, Wave, soundtrack
-from m2hf.data_manifests.shapes.voice import say
+from m2hf.data_manifests.toybox.captions import parts_of, sentence
+from m2hf.data_manifests.toybox.families import BLOCK, TWINS, draw_toybox, questions
+from m2hf.data_manifests.toybox.picture import frames
+from m2hf.data_manifests.toybox.scene import FPS, HEIGHT, SECONDS, WIDTH, Scene
+from m2hf.data_manifests.toybox.sound import RATE, Wave, soundtrack
+from m2hf.data_manifests.toybox.voice import say
 from m2hf.errors import ResourceError, UsageError
 from m2hf.ffmpeg import ffmpeg_exe
+from m2hf.manifest import Split
 
-LEAST, MOST = 3, 9999  # clips: one for each split; four digits in an id
-TEST_SHARE = 0.2
-VAL_SHARE = 0.15
+LEAST, MOST = 3 * BLOCK, 9999  # clips: a block for each split; four digits in an id
+TEST_SHARE, VAL_SHARE = 0.3, 0.1
 TRAIN_CAPTIONS = 4
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A caption; `kind` says what it takes to find its clip (families.questions), or "free"."""
+
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The truth about one clip, its split, and its captions."""
+
+    scene: Scene
+    split: Split
+    captions: tuple[Asked, ...]
 
 
 @dataclass(frozen=True)
@@ -39,39 +50,58 @@ class Corpus:
 
     videos: Path
     captions: Path
-    scenes: dict[str, Scene]
+    clips: dict[str, Clip]
 
 
-def generate(out: Path, clips: int = 60, seed: int = 0) -> Corpus:
+def generate(out: Path, clips: int, seed: int = 0) -> Corpus:
     """Writes out/videos/<id>.mp4, out/captions.csv (id, caption, split) and out/scenes.json.
 
     The same arguments give the same bytes, with the same ffmpeg and the same libraries; a second
-    call writes them again. A clip is SECONDS long; the first clips are train, then val, then test.
+    call writes them again. A clip is SECONDS long. Families are whole within a split.
 
     Raises UsageError for a number of clips or a seed out of range, or where out/videos can't be
     made or holds anything else; ResourceError where ffmpeg or the voice is missing or fails.
     """
     if not LEAST <= clips <= MOST:
-        raise UsageError(f"shapes: {clips} clips asked for, {LEAST} to {MOST} can be made")
+        raise UsageError(f"toybox: {clips} clips asked for, {LEAST} to {MOST} can be made")
     if seed < 0:
-        raise UsageError(f"shapes: the seed is {seed}, it must be 0 or more")
-    scenes = {f"shapes{at:04d}": scene for at, scene in enumerate(draw_scenes(clips, seed))}
-    corpus = Corpus(out / "videos", out / "captions.csv", scenes)
+        raise UsageError(f"toybox: the seed is {seed}, it must be 0 or more")
+    corpus = Corpus(out / "videos", out / "captions.csv", _clips(clips, seed))
     # Spoken first, so that a missing voice ends the call before anything is written.
-    speech: dict[str | None, Wave] = {
-        scene.spoken: say(scene.spoken) for scene in scenes.values() if scene.spoken is not None
-    }
+    for word in {clip.scene.spoken for clip in corpus.clips.values()} - {None}:
+        say(str(word))
     _make_room(corpus)
-    for name, scene in scenes.items():
-        _write_video(corpus.videos / f"{name}.mp4", scene, speech.get(scene.spoken))
-    splits = _splits(list(scenes))
-    atomic_text(corpus.captions, _captions_csv(scenes, splits, seed))
-    truth = [
-        {"id": name, "split": splits[name], "has_audio": scene.has_audio, **asdict(scene)}
-        for name, scene in scenes.items()
-    ]
+    for name, clip in corpus.clips.items():
+        write_clip(corpus.videos / f"{name}.mp4", clip.scene)
+    atomic_text(corpus.captions, _captions_csv(corpus.clips))
+    truth = [{"id": name, **asdict(clip)} for name, clip in corpus.clips.items()]
     atomic_text(out / "scenes.json", json.dumps({"seed": seed, "clips": truth}, indent=1) + "\n")
     return corpus
+
+
+def _clips(count: int, seed: int) -> dict[str, Clip]:
+    rng = np.random.default_rng((seed, 1))  # apart from the stream that drew the scenes
+    blocks = count // BLOCK
+    test = BLOCK * max(1, round(TEST_SHARE * blocks))
+    val = test + BLOCK * max(1, round(VAL_SHARE * blocks))
+    clips = {}
+    for at, scene in enumerate(draw_toybox(count, seed)):
+        split: Split = "test" if at < test else "val" if at < val else "train"
+        clips[f"toybox{at:04d}"] = Clip(scene, split, _captions(scene, split, at, rng))
+    return clips
+
+
+def _captions(scene: Scene, split: Split, at: int, rng: np.random.Generator) -> tuple[Asked, ...]:
+    """For training a few about random parts; else one for each question."""
+    if split != "train":
+        asked = questions(scene, alone=at % BLOCK >= TWINS)
+        return tuple(Asked(sentence(scene, parts, rng), kind) for kind, parts in asked)
+    found: list[str] = []
+    while len(found) < TRAIN_CAPTIONS:
+        beside = [part for part in parts_of(scene)[2:] if rng.random() < 0.4]
+        text = sentence(scene, ["figures", "ground", *beside], rng)
+        found += [text] * (text not in found)
+    return tuple(Asked(text, "free") for text in found)
 
 
 def _make_room(corpus: Corpus) -> None:
@@ -80,7 +110,7 @@ def _make_room(corpus: Corpus) -> None:
         corpus.videos.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{corpus.videos}: no folder can be made there ({error})") from error
-    ours = {f"{name}.mp4" for name in corpus.scenes}
+    ours = {f"{name}.mp4" for name in corpus.clips}
     visible = [path.name for path in corpus.videos.iterdir() if not path.name.startswith(".")]
     strays = sorted(name for name in visible if name not in ours)
     if strays:
@@ -90,33 +120,24 @@ def _make_room(corpus: Corpus) -> None:
         )
 
 
-def _splits(names: list[str]) -> dict[str, str]:
-    test = max(1, round(TEST_SHARE * len(names)))
-    val = max(1, round(VAL_SHARE * len(names)))
-    train = len(names) - val - test
-    order = ["train"] * train + ["val"] * val + ["test"] * test
-    return dict(zip(names, order, strict=True))
-
-
-def _captions_csv(scenes: dict[str, Scene], splits: dict[str, str], seed: int) -> str:
-    rng = np.random.default_rng((seed, 1))  # apart from the stream that drew the scenes
+def _captions_csv(clips: dict[str, Clip]) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["id", "caption", "split"])
-    for name, scene in scenes.items():
-        split = splits[name]
-        # A query about one part alone would fit many clips; for training that is fine.
-        count, least = (TRAIN_CAPTIONS, 1) if split == "train" else (1, 2)
-        rows.writerows([name, caption, split] for caption in captions(scene, count, rng, least))
+    for name, clip in clips.items():
+        rows.writerows([name, asked.text, clip.split] for asked in clip.captions)
     return text.getvalue()
 
 
-def _write_video(path: Path, scene: Scene, speech: Wave | None) -> None:
+def write_clip(path: Path, scene: Scene) -> None:
+    """Write one scene as an mp4 of SECONDS; raises ResourceError as `generate` does."""
     with tempfile.TemporaryDirectory() as folder, atomic_write(path) as part:
         sound = None
         if scene.has_audio:
             sound = Path(folder) / "sound.wav"
-            _write_wav(sound, soundtrack(scene, speech))
+            _write_wav(
+                sound, soundtrack(scene, None if scene.spoken is None else say(scene.spoken))
+            )
         done = subprocess.run(
             _encoder(sound, part),
             input=b"".join(frame.tobytes() for frame in frames(scene)),

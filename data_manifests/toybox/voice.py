@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from m2hf.data_manifests.shapes.scene import SPOKEN
-from m2hf.data_manifests.shapes.sound import RATE, Wave
+from m2hf.data_manifests.toybox.sound import RATE, Wave
+from m2hf.data_manifests.toybox.vocabulary import SPOKEN
 from m2hf.errors import ResourceError
 
 # A small speech recogniser gets the words in this sentence at this speed; in "The word is ..." it
@@ -28,7 +28,7 @@ def say(word: str) -> Wave:
     """SENTENCE with `word`: (samples,) float32 mono at sound.RATE, peak 1.
 
     The same word gives the same samples in every process. Raises ResourceError where the voice is
-    not installed or doesn't start, KeyError for a word that is not in scene.SPOKEN.
+    not installed or doesn't start, KeyError for a word that is not in SPOKEN.
     """
     return _vocabulary()[word]
 
@@ -74,6 +74,6 @@ def _load() -> tuple[CDLL, str]:
         return CDLL(espeakng_loader.get_library_path()), str(espeakng_loader.get_data_path())
     except (ImportError, OSError, RuntimeError) as error:
         raise ResourceError(
-            f"espeak-ng: the voice of the shapes corpus can't be loaded ({error}); "
+            f"espeak-ng: the voice of the toybox corpus can't be loaded ({error}); "
             "pip install 'm2hf[demo]'"
         ) from error

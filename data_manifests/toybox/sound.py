@@ -1,14 +1,13 @@
-"""What a scene sounds like, as a waveform: a sound, and quietly under the voice if one speaks."""
+"""What a scene sounds like, as a waveform: a sound, and then a voice if one speaks."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2hf.data_manifests.shapes.scene import SECONDS, Scene
+from m2hf.data_manifests.toybox.scene import SECONDS, Scene
 
 RATE = 22050  # samples per second, mono
-LOUD = 0.3  # peak of the sound on its own, of 1
-QUIET = 0.01  # and under a voice, which speech recognition has to understand
-SPEECH_START = 0.6  # seconds
+LOUD = 0.3  # peak of the sound, of 1
+SPEECH_START = 1.7  # seconds; where a voice speaks, the sound ends before it
 
 Wave = NDArray[np.float32]
 
@@ -21,16 +20,18 @@ def soundtrack(scene: Scene, speech: Wave | None) -> Wave:
     """
     if scene.sound is None:
         raise ValueError("this scene has no audio track")
-    wave = make_sound(scene.sound, scene.seed) * (LOUD if speech is None else QUIET)
+    start = round(SPEECH_START * RATE)
+    end = round(SECONDS * RATE) if speech is None else start - RATE // 10
+    wave = np.zeros(round(SECONDS * RATE))
+    wave[:end] = LOUD * make_sound(scene.sound, scene.seed)[:end] * _fade(end)
     if speech is not None:
-        start = round(SPEECH_START * RATE)
         part = speech[: len(wave) - start]
         wave[start : start + len(part)] += 0.7 * part
     return wave.astype(np.float32)
 
 
 def make_sound(sound: str, seed: int) -> Wave:
-    """One of scene.SOUNDS for SECONDS: (SECONDS * RATE,) float32 with peak 1.
+    """One of SOUNDS for SECONDS: (SECONDS * RATE,) float32 with peak 1.
 
     Raises ValueError for another name.
     """
@@ -55,8 +56,24 @@ def make_sound(sound: str, seed: int) -> Wave:
             since = t % rng.uniform(0.34, 0.42)  # seconds since the last beat
             thump = np.sin(2 * np.pi * 90 * since) * np.exp(-since / 0.06)
             wave = thump + 0.5 * rng.standard_normal(len(t)) * np.exp(-since / 0.012)
+        case "bark":
+            since = t % rng.uniform(0.55, 0.7)  # seconds since the last bark
+            hertz = rng.uniform(380, 460) * np.exp(-since / 0.3)
+            voice = np.sign(np.sin(2 * np.pi * hertz * since)) + 0.4 * rng.standard_normal(len(t))
+            wave = voice * np.minimum(1, since / 0.01) * np.exp(-((since / 0.12) ** 2))
+        case "bell":
+            since = t % rng.uniform(1.1, 1.3)
+            hertz = rng.uniform(600, 700)
+            partials = ((1.0, 1.0), (2.76, 0.6), (5.4, 0.35))  # of a bar, which are no harmonics
+            tones = [a * np.sin(2 * np.pi * hertz * k * since) for k, a in partials]
+            wave = np.sum(tones, axis=0) * np.exp(-since / 0.4)
         case _:
             raise ValueError(f"no sound {sound!r}")
-    fade = np.minimum(1, np.minimum(t, t[::-1]) / 0.02)  # no click at either end
-    wave = wave * fade
     return np.asarray(wave / np.abs(wave).max(), dtype=np.float32)
+
+
+def _fade(samples: int) -> NDArray[np.float64]:
+    """No click at either end."""
+    at = np.arange(samples) / RATE
+    fade: NDArray[np.float64] = np.minimum(1, np.minimum(at, at[::-1]) / 0.02)
+    return fade

@@ -1,0 +1,47 @@
+"""Single frames of world scenes, as the network's preprocessing leaves them, and their scenes.
+
+N stills, S the network's side.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from m2hf.data_manifests.toybox.picture import Stage
+from m2hf.data_manifests.toybox.scene import SECONDS, Scene
+from m2hf.data_manifests.toybox.world import draw_world
+
+_CHUNK = 250  # scenes that a process draws at once
+
+
+@dataclass(frozen=True, eq=False)
+class Stills:
+    """pixels (N, S, S, 3) uint8 of the scenes, each at a moment of its own."""
+
+    scenes: tuple[Scene, ...]
+    pixels: NDArray[np.uint8]
+
+    @classmethod
+    def draw(cls, count: int, side: int, seed: int, held_out: bool, processes: int) -> "Stills":
+        """The same arguments, but for `processes`, give the same stills."""
+        scenes = tuple(islice(draw_world(seed, held_out), count))
+        chunks = [scenes[at : at + _CHUNK] for at in range(0, count, _CHUNK)]
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            drawn = list(pool.map(_draw, chunks, [side] * len(chunks)))
+        return cls(scenes, np.concatenate(drawn))
+
+
+def _draw(scenes: Sequence[Scene], side: int) -> NDArray[np.uint8]:
+    pixels = []
+    for scene in scenes:
+        moment = np.random.default_rng(scene.seed + 1).uniform(0, SECONDS)
+        picture = Image.fromarray(Stage(scene).frame(moment))
+        # As open_clip shrinks a picture that it squashes.
+        pixels.append(np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC)))
+    return np.stack(pixels)

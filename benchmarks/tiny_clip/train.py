@@ -1,0 +1,129 @@
+"""Both towers of the tiny CLIP, trained on stills and sentences of the world.
+
+The loss is symmetric InfoNCE of pictures and sentences, and half of it again of two sentences on
+one scene, for half of the scenes (see `sentences`). AdamW, warm-up and cosine. N a batch, S the
+network's side, W tokens, D joint width.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from benchmarks.tiny_clip.sentences import pair, seen
+from benchmarks.tiny_clip.stills import Stills
+
+# open_clip's own, as the preprocessing applies them.
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast; `sentences_weight` is that of the loss between two sentences."""
+
+    steps: int = 3000
+    batch: int = 128
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    warm_up: int = 200
+    sentences_weight: float = 0.5
+    seed: int = 0
+
+
+class Training:
+    """One run: a model of open_clip, its tokenizer, and stills to draw batches from."""
+
+    def __init__(self, model: Any, tokenizer: Any, stills: Stills, recipe: Recipe) -> None:
+        self.model = model.to(memory_format=torch.channels_last)  # a third faster on a CPU
+        self._tokenizer, self._stills, self._recipe = tokenizer, stills, recipe
+        self._known: set[int] = set()
+        decayed = [p for p in model.parameters() if p.ndim > 1]
+        plain = [p for p in model.parameters() if p.ndim <= 1]
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": recipe.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=recipe.lr,
+            betas=(0.9, 0.98),
+        )
+
+    def run(self) -> Iterator[tuple[int, float, float]]:
+        """Step, loss of pictures, loss of sentences; after the last step the model is done."""
+        recipe = self._recipe
+        rng = np.random.default_rng(recipe.seed)
+        torch.manual_seed(recipe.seed)
+        self.model.train()
+        for step in range(recipe.steps):
+            for group in self._optimizer.param_groups:
+                group["lr"] = recipe.lr * self._rate(step)
+            chosen = rng.choice(len(self._stills.scenes), recipe.batch, replace=False)
+            losses = self._losses(chosen, rng)
+            self._optimizer.zero_grad()
+            (losses[0] + recipe.sentences_weight * losses[1]).backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self._optimizer.step()
+            with torch.no_grad():
+                self.model.logit_scale.clamp_(0, np.log(100))
+            yield step, float(losses[0]), float(losses[1])
+        self._forget_unknown()
+        self.model.eval()
+
+    def _losses(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        scenes = [self._stills.scenes[at] for at in chosen]
+        # Half as many of the other pairs: sentences cost as much as pictures.
+        pairs = [pair(scene, rng) for scene in scenes[: len(scenes) // 2]]
+        said, again = [a for a, _ in pairs], [b for _, b in pairs]
+        texts_ND = self._sentences([*(seen(scene, rng) for scene in scenes), *said, *again])
+        seen_ND, said_ND, again_ND = texts_ND.split([len(scenes), len(said), len(again)])
+        pixels = self._jitter(self._stills.pixels[chosen], rng)
+        pictures_ND = normalize(self.model.encode_image(pixels), dim=-1)
+        return self._contrast(pictures_ND, seen_ND), self._contrast(said_ND, again_ND)
+
+    def _sentences(self, texts: Sequence[str]) -> Tensor:
+        """(N, D) unit vectors, as encode_text gives, without the padding behind the longest."""
+        model = self.model
+        ids_NW = self._tokenizer(list(texts))
+        self._known.update(ids_NW.unique().tolist())
+        ends_N = ids_NW.argmax(dim=1)
+        longest = int(ends_N.max()) + 1
+        x = model.token_embedding(ids_NW[:, :longest]) + model.positional_embedding[:longest]
+        x = model.transformer(x, attn_mask=model.attn_mask[:longest, :longest])
+        last_ND = model.ln_final(x)[torch.arange(len(x)), ends_N] @ model.text_projection
+        return normalize(last_ND, dim=-1)
+
+    def _contrast(self, a_ND: Tensor, b_ND: Tensor) -> Tensor:
+        scores_NN = self.model.logit_scale.exp() * a_ND @ b_ND.T
+        own_N = torch.arange(len(a_ND))
+        return (cross_entropy(scores_NN, own_N) + cross_entropy(scores_NN.T, own_N)) / 2
+
+    def _jitter(self, pixels_NSS3: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
+        """(N, 3, S, S) of the network; brighter or darker, and a pixel or two aside."""
+        rows, columns = rng.integers(-2, 3, 2)
+        moved = np.roll(pixels_NSS3, (rows, columns), axis=(1, 2))
+        x = torch.from_numpy(moved).permute(0, 3, 1, 2).float().div(255)
+        light = torch.from_numpy(rng.uniform(0.9, 1.1, (len(moved), 1, 1, 1)).astype(np.float32))
+        mean, std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
+        done = ((x * light).clamp(0, 1) - mean) / std
+        return done.contiguous(memory_format=torch.channels_last)
+
+    def _rate(self, step: int) -> float:
+        recipe = self._recipe
+        if step < recipe.warm_up:
+            return (step + 1) / recipe.warm_up
+        done = (step - recipe.warm_up) / max(1, recipe.steps - recipe.warm_up)
+        return 0.5 * (1 + float(np.cos(np.pi * done)))
+
+    @torch.no_grad()
+    def _forget_unknown(self) -> None:
+        """Tokens that no sentence had become zeros: they would be noise, and zeros pack well."""
+        table = self.model.token_embedding.weight
+        unknown = torch.ones(len(table), dtype=torch.bool)
+        unknown[sorted(self._known)] = False
+        table[unknown] = 0

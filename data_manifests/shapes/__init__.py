@@ -1,1 +1,0 @@
-"""Shapes: a small corpus of short clips that this project generates, offline and from a seed."""

@@ -1,0 +1,1 @@
+"""Toybox: a world of short clips that this project generates, offline and from a seed."""

@@ -1,0 +1,98 @@
+"""Sentences about a scene, each about some of its parts and about nothing else."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from m2hf.data_manifests.toybox.scene import Group, Scene
+from m2hf.data_manifests.toybox.vocabulary import (
+    COLOURS,
+    COUNTS,
+    GROUNDS,
+    HEARD,
+    MOTIONS,
+    PLACES,
+    READ,
+    SHAPES,
+    SIZES,
+    SOUNDS,
+)
+
+Part = Literal["figures", "ground", "motion", "sound", "sign", "spoken"]
+SEEN: tuple[Part, ...] = ("figures", "ground")  # what a single frame shows and CLIP can tell
+_PLURAL = {"cross": "crosses", "plus": "pluses", "box": "boxes", "rhombus": "rhombi"}
+
+Item = TypeVar("Item")
+
+
+def parts_of(scene: Scene) -> tuple[Part, ...]:
+    """What can be said of it."""
+    heard: list[Part] = ["sound"] if scene.sound is not None else []
+    heard += ["sign"] if scene.sign is not None else []
+    heard += ["spoken"] if scene.spoken is not None else []
+    return ("figures", "ground", "motion", *heard)
+
+
+def sentence(scene: Scene, parts: Iterable[Part], rng: np.random.Generator) -> str:
+    """One sentence that mentions exactly these parts of the scene, in words drawn by `rng`.
+
+    Raises ValueError for a part that the scene doesn't have, and for none.
+    """
+    chosen = set(parts)
+    unknown = sorted(chosen - set(parts_of(scene)))
+    if unknown or not chosen:
+        raise ValueError(f"a sentence about {unknown or 'nothing'} of {scene}")
+    clauses = []
+    if "sign" in chosen:
+        clauses.append(_pick(READ, rng).format(scene.sign))
+    if "spoken" in chosen:
+        clauses.append(_pick(HEARD, rng).format(scene.spoken))
+    if "sound" in chosen and scene.sound is not None:
+        clauses.append(_pick(SOUNDS[scene.sound], rng))
+    clauses = [clauses[at] for at in rng.permutation(len(clauses))]
+    if picture := _picture(scene, chosen, rng):
+        clauses.insert(0 if rng.random() < 0.7 else len(clauses), picture)
+    if len(clauses) < 3:
+        return " while ".join(clauses)
+    return ", ".join(clauses[:-1]) + " and " + clauses[-1]
+
+
+def _picture(scene: Scene, chosen: set[Part], rng: np.random.Generator) -> str:
+    """What is seen, as one clause; "" where none of it is chosen."""
+    ground = _pick(GROUNDS[scene.ground], rng)
+    motion = _pick(MOTIONS[scene.motion], rng)
+    if "figures" not in chosen:
+        if "motion" in chosen:
+            return f"something {motion}" + (f" on {ground}" if "ground" in chosen else "")
+        return f"there is {ground}" if "ground" in chosen else ""
+    nouns = [_noun(group, rng) for group in scene.groups]
+    text = _pick((" and ", " next to ", " beside "), rng).join(nouns)
+    if "motion" in chosen:
+        one = len(nouns) == 1 and scene.groups[0].count == 1
+        text += f" {motion if one else _plural_verb(motion)}"
+    elif scene.place is not None and rng.random() < 0.7:
+        text += f" {_pick(PLACES[scene.place], rng)}"
+    if "ground" in chosen:
+        text += f" {_pick(('on', 'in front of', 'over'), rng)} {ground}"
+    return text
+
+
+def _noun(group: Group, rng: np.random.Generator) -> str:
+    many = group.count > 1
+    shape = _pick(SHAPES[group.shape], rng)
+    words = [
+        _pick(SIZES[group.size], rng),
+        _pick(COLOURS[group.colour], rng),
+        _PLURAL.get(shape, f"{shape}s") if many else shape,
+    ]
+    return f"{_pick(COUNTS[group.count], rng)} {' '.join(words)}"
+
+
+def _plural_verb(motion: str) -> str:
+    verb, _, rest = motion.partition(" ")
+    return f"{verb.removesuffix('s')} {rest}".strip()
+
+
+def _pick(names: Sequence[Item], rng: np.random.Generator) -> Item:
+    return names[int(rng.integers(len(names)))]

@@ -1,0 +1,113 @@
+"""Scenes of the benchmark: some alone, some with twins that only one modality tells apart.
+
+In each eight clips four are alone in how they look, and four look alike: the same figures on the
+same ground, that move otherwise, and are heard, labelled and spoken over otherwise. All figures
+are combinations that the tiny CLIP was not trained on.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2hf.data_manifests.toybox.captions import Part, parts_of
+from m2hf.data_manifests.toybox.scene import Group, Scene, is_held_out
+from m2hf.data_manifests.toybox.vocabulary import (
+    MOTIONS,
+    SIGNS,
+    SIZES,
+    SOUNDS,
+    SPOKEN,
+    TOYBOX_COLOURS,
+    TOYBOX_COUNTS,
+    TOYBOX_GROUNDS,
+    TOYBOX_SHAPES,
+)
+
+Item = TypeVar("Item")
+
+TWINS = 4
+BLOCK = 2 * TWINS  # clips: one family, and as many that are alone
+MUTE_SHARE, SIGN_SHARE, SPOKEN_SHARE, PAIR_SHARE = 0.12, 0.5, 0.5, 0.25
+
+
+def draw_toybox(count: int, seed: int) -> list[Scene]:
+    """`count` scenes (at least 0), family by family.
+
+    The same count and seed (at least 0) give the same scenes.
+    """
+    rng = np.random.default_rng((seed, 2))
+    looks = _looks(rng)
+    signs, words = _dealt(SIGNS, rng), _dealt(SPOKEN, rng)
+    sounds = _dealt(tuple(SOUNDS), rng)
+    scenes: list[Scene] = []
+    while len(scenes) < count:
+        in_block = len(scenes) % BLOCK
+        twins = TWINS if in_block < TWINS else 1
+        groups, ground = next(looks)
+        motions = rng.permutation(list(MOTIONS))[:twins]
+        signed, spoken = _some(SIGN_SHARE, twins, rng), _some(SPOKEN_SHARE, twins, rng)
+        for at, motion in enumerate(motions[: count - len(scenes)]):
+            mute = rng.random() < MUTE_SHARE
+            scenes.append(
+                Scene(
+                    groups,
+                    ground,
+                    str(motion),
+                    sound=None if mute else next(sounds),
+                    sign=next(signs) if signed[at] else None,
+                    spoken=next(words) if spoken[at] and not mute else None,
+                    seed=int(rng.integers(2**31)),
+                )
+            )
+    return scenes
+
+
+def questions(scene: Scene, alone: bool) -> Iterator[tuple[str, tuple[Part, ...]]]:
+    """What a test clip is asked by: kind, and the parts that its caption mentions.
+
+    A kind says what is needed beside the looks: `look` (nothing), motion, sound, sign or spoken.
+    """
+    if alone:
+        yield "look", ("figures", "ground")
+        return
+    for part in parts_of(scene):
+        if part not in ("figures", "ground"):
+            yield part, ("figures", "ground", part)
+
+
+def _some(share: float, of: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """(of,) with this share of them, as exactly as it can be."""
+    least, rest = divmod(share * of, 1)
+    chosen: NDArray[np.bool_] = rng.permutation(of) < least + (rng.random() < rest)
+    return chosen
+
+
+def _looks(rng: np.random.Generator) -> Iterator[tuple[tuple[Group, ...], str]]:
+    """Figures and ground, no two alike; the first figures are a held-out combination."""
+    seen = set()
+    while True:
+        ground = str(rng.choice(TOYBOX_GROUNDS))
+        colours = [str(name) for name in rng.permutation(TOYBOX_COLOURS)[:2]]
+        shapes = [str(name) for name in rng.permutation(TOYBOX_SHAPES)[:2]]
+        pair = rng.random() < PAIR_SHARE
+        groups = tuple(
+            Group(int(rng.choice(TOYBOX_COUNTS)), str(rng.choice(list(SIZES))), colour, shape)
+            for colour, shape in zip(colours, shapes, strict=True)
+        )[: 1 + pair]
+        look = (groups, ground)
+        if is_held_out(colours[0], shapes[0], ground) and look not in seen:
+            seen.add(look)
+            yield look
+
+
+def _dealt(items: Sequence[Item], rng: np.random.Generator) -> Iterator[Item]:
+    """Each once in a random order, then again in another; any TWINS in a row are different."""
+    last: list[Item] = []
+    while True:
+        fresh = [item for item in items if item not in last]
+        order = [fresh[at] for at in rng.permutation(len(fresh))]
+        order += [last[at] for at in rng.permutation(len(last))]
+        yield from order
+        last = order[1 - TWINS :]
