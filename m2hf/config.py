@@ -6,15 +6,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from m2hf.errors import ConfigError
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, and an unknown key is an error."""
+    """A part of a recipe: frozen, and an unknown key is an error.
+
+    A table that is given for a field goes over that field's own default: the keys that it leaves
+    out are the default's, not those of the default's class.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        return {name: _over(defaults.get(name), given) for name, given in data.items()}
+
+
+def _over(default: Any, given: Any) -> Any:
+    """`given` on top of what `default` was made with; what it was not made with, pydantic knows."""
+    if not (isinstance(default, Section) and isinstance(given, Mapping)):
+        return given
+    made = {name: getattr(default, name) for name in default.model_fields_set}
+    return {**made, **{name: _over(made.get(name), value) for name, value in given.items()}}
 
 
 S = TypeVar("S", bound=BaseModel)

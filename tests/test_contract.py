@@ -112,6 +112,7 @@ def _write_to_full_disk() -> None:
 
 class Inner(Section):
     threads: int = 1
+    name: str = ""
 
 
 class Outer(Section):
@@ -128,7 +129,7 @@ class Outer(Section):
             {"table": {"a": {"thread": 1}}},
             "test: unknown key 'table.a.thread'; did you mean 'threads'?",
         ),
-        ({"inner": {"xyz": 1}}, "test: unknown key 'inner.xyz'; known here: threads"),
+        ({"inner": {"xyz": 1}}, "test: unknown key 'inner.xyz'; known here: name, threads"),
     ],
 )
 def test_an_unknown_key_names_the_nearest(data: dict[str, object], message: str) -> None:
@@ -140,6 +141,35 @@ def test_an_unknown_key_names_the_nearest(data: dict[str, object], message: str)
 def test_a_bad_value_says_where_and_what() -> None:
     with pytest.raises(ConfigError, match=r"test: inner.threads = 'x': .*integer"):
         parse(Outer, {"inner": {"threads": "x"}}, "test")
+
+
+class Far(Section):
+    inner: Inner = Inner()
+    other: int = 1
+
+
+class Whole(Section):
+    near: Inner = Inner(threads=3, name="near")
+    far: Far = Far(inner=Inner(threads=4, name="far"))
+
+
+@pytest.mark.parametrize(
+    ("given", "near", "far"),
+    [
+        ({}, (3, "near"), (4, "far")),
+        ({"near": {}, "far": {"inner": {}}}, (3, "near"), (4, "far")),
+        ({"near": {"threads": 9}}, (9, "near"), (4, "far")),
+        ({"far": {"other": 2}}, (3, "near"), (4, "far")),
+        ({"far": {"inner": {"name": "x"}}}, (3, "near"), (4, "x")),
+        ({"near": Inner(threads=5)}, (5, ""), (4, "far")),
+    ],
+)
+def test_a_table_goes_over_the_default_of_its_own_field(
+    given: dict[str, object], near: tuple[int, str], far: tuple[int, str]
+) -> None:
+    whole = parse(Whole, given)
+    found = whole.near, whole.far.inner
+    assert [(inner.threads, inner.name) for inner in found] == [near, far]
 
 
 def test_overrides_are_toml_or_strings(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import media
 import numpy as np
 import pytest
 
+from m2hf.config import Section
 from m2hf.errors import ConfigError, ResourceError
 from m2hf.extract import registry
 from m2hf.extract.base import (
@@ -195,6 +196,16 @@ def _installed(package: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
+
+
+def test_a_part_of_a_section_leaves_the_rest_of_it(extractor: Extractor) -> None:
+    for name in type(extractor).model_fields:
+        section = getattr(extractor, name)
+        if isinstance(section, Section):
+            default = type(extractor)()
+            for key in type(section).model_fields:
+                part = {name: {key: getattr(getattr(default, name), key)}}
+                assert type(extractor).model_validate(part) == default, (name, key)
 
 
 def test_the_environment_names_its_libraries(extractor: Extractor) -> None:
