@@ -68,7 +68,7 @@ def described(model: str, files: tuple[WeightFile, ...]) -> Any:
     if not files:
         if model not in _UNTRAINED:
             raise ConfigError(
-                f"extract.audio.model = {model!r}: with random weights there are "
+                f"extract.audio.model = {model!r}: of ASTs with random weights there are "
                 f"{', '.join(_UNTRAINED)}"
             )
         return ASTConfig(**_UNTRAINED[model])

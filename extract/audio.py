@@ -1,45 +1,50 @@
-"""Sound as a network hears it that was trained on AudioSet: AST, a row for each window."""
+"""Sound as a network hears it that was trained on AudioSet, a row for each window."""
 
-from functools import cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from m2hf.extract import ast_weights
+from m2hf.extract import ast_weights, audio_networks
+from m2hf.extract.audio_networks import AudioNetwork
 from m2hf.extract.base import NO_AUDIO, MediaSession
-from m2hf.extract.fbank import HOP, RATE
 from m2hf.extract.learned import Learned, Network
 from m2hf.extract.media import DecodedClip
-from m2hf.extract.weights import Weight, WeightFile
+from m2hf.extract.weights import Weight
 from m2hf.extract.windows import Windows
 from m2hf.features import Features
 
 
 class Audio(Learned):
-    """Values (K, D): of each window, what AST's classifier reads, the mean of its two class
-    tokens. A window is as long as the network was trained on (10.24 s); of a shorter clip, the
-    rest is silent.
+    """Values (K, D): of each window, what the classifier of AST (D 768) or of PANNs' Cnn14
+    (D 2048) reads. A window is as long as the network was trained on (AST 10.24 s, Cnn14 10 s);
+    of a shorter clip, the rest is silent.
 
-    model: a name on the hub; pretrained: "hub" for the hub's own cache, a folder as transformers
-    saves it, or "" for random weights.
+    model: "cnn14", or the name of an AST on the hub; pretrained: "published" for the weights that
+    are known by this name, from where they are published; a path, which is a folder as
+    transformers saves it for an AST, and PANNs' checkpoint (.pth, or .safetensors of the same
+    names) for cnn14; or "" for random weights.
     """
 
     name: ClassVar[str] = "audio"
-    libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "transformers")
-    tag: ClassVar[str] = "hub"
+    libraries: ClassVar[tuple[str, ...]] = ("librosa", "numpy", "torch", "transformers")
+    tag: ClassVar[str] = audio_networks.TAG
 
     model: str = ast_weights.AUDIOSET
     pretrained: str = tag
 
     @property
+    def _chosen(self) -> AudioNetwork:
+        return audio_networks.named(self.model)
+
+    @property
     def width(self) -> int:
-        return int(ast_weights.described(self.model, self.files()).hidden_size)
+        return self._chosen.width(self.files())
 
     def needs(self) -> tuple[Weight, ...]:
-        return ast_weights.needs(self.model, self.path) if self.pretrained else ()
+        return self._chosen.needs(self.path) if self.pretrained else ()
 
     def sample_rates(self) -> tuple[int, ...]:
-        return (RATE,)
+        return (self._chosen.rate,)
 
     def open(self, device: str) -> "AudioSession":
         return AudioSession(self, device)
@@ -47,34 +52,27 @@ class Audio(Learned):
 
 class AudioSession(MediaSession):
     def __init__(self, declared: Audio, device: str) -> None:
-        files = declared.files()
-        self._model = _model(declared.model, files, declared.seed, device)
-        self._network = Network(self._pooled, declared, device)
-        self._fbank = ast_weights.fbank(self._model.config, files)
-        self._windows = Windows(self._fbank.rows, declared.overlap)
+        self._width, (self._rate,) = declared.width, declared.sample_rates()
+        loaded = audio_networks.load(declared.model, declared.files(), declared.seed, device)
+        self._hop, self._picture = loaded.hop, loaded.picture
+        self._network = Network(loaded.forward, declared, device)
+        self._windows = Windows(loaded.rows, declared.overlap)
 
     def extract(self, clip: DecodedClip) -> Features:
-        sound = clip.sound(RATE)
+        sound = clip.sound(self._rate)
         if sound is None:
-            return Features.empty(NO_AUDIO, self._model.config.hidden_size)
-        length = self._windows.length * HOP
-        starts = [HOP * n for n in self._windows.starts(-(-len(sound.samples) // HOP))]
+            return Features.empty(NO_AUDIO, self._width)
+        length = self._windows.length * self._hop
+        steps = -(-len(sound.samples) // self._hop)
+        starts = [self._hop * n for n in self._windows.starts(steps)]
         values = self._network.encode(
-            self._fbank.picture(sound.samples[start : start + length]) for start in starts
+            self._picture(sound.samples[start : start + length]) for start in starts
         )
-        start_s = np.array(starts) / RATE
-        short = sound.duration_s < length / RATE
+        start_s, window_s = np.array(starts) / self._rate, length / self._rate
+        short = sound.duration_s < window_s
         return Features(
             values,
             start_s,
-            np.minimum(start_s + length / RATE, sound.duration_s),
-            reason=f"padded from {sound.duration_s:.2f} to {length / RATE} s" if short else "",
+            np.minimum(start_s + window_s, sound.duration_s),
+            reason=f"padded from {sound.duration_s:.2f} to {window_s:.2f} s" if short else "",
         )
-
-    def _pooled(self, pictures: Any) -> Any:
-        return self._model(pictures).pooler_output
-
-
-@cache
-def _model(model: str, files: tuple[WeightFile, ...], seed: int, device: str) -> Any:
-    return ast_weights.load(ast_weights.described(model, files), files, seed, device)

@@ -61,6 +61,19 @@ class Learned(MediaExtractor):
         return "file" if self.path else pretrained
 
 
+def read_tensors(path: Path) -> Any:
+    """What a .safetensors file, or a .pth of tensors and plain tables alone, holds.
+
+    Raises what the libraries raise for a file that is neither.
+    """
+    import safetensors.torch
+    import torch
+
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 class Network:
     """A loaded network that turns a batch (B, ...) of windows into (B, D)."""
 

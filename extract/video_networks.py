@@ -8,6 +8,7 @@ from typing import Any
 
 from m2hf.errors import ResourceError, first_line
 from m2hf.extract.compat import import_torchvision
+from m2hf.extract.learned import read_tensors
 from m2hf.extract.sources import Address
 from m2hf.extract.weights import Weight, WeightFile
 
@@ -73,7 +74,7 @@ def load(model: str, file: WeightFile | None, seed: int, device: str) -> Any:
         network = getattr(video, model)(weights=None)
     if file is not None:
         try:
-            network.load_state_dict(_state(file.paths[0]))
+            network.load_state_dict(read_tensors(file.paths[0]))
         except Exception as error:  # torch raises what it likes for what is no checkpoint
             raise ResourceError(
                 f"weights {file.paths[0]}: damaged, or not a state dict of {model}: "
@@ -81,15 +82,6 @@ def load(model: str, file: WeightFile | None, seed: int, device: str) -> Any:
             ) from error
         file.confirm()
     return _without_classifier(network).eval().to(device)
-
-
-def _state(path: Path) -> Any:
-    import safetensors.torch
-    import torch
-
-    if path.suffix == ".safetensors":
-        return safetensors.torch.load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _without_classifier(network: Any) -> Any:

@@ -213,7 +213,7 @@ def test_missing_weights_say_what_to_do(tmp_path: Path, monkeypatch: pytest.Monk
         Motion().weights()
     with pytest.raises(ConfigError, match="no name of a model on the hub, such as MIT/ast"):
         Audio(model="a/b/c").weights()
-    with pytest.raises(ConfigError, match="with random weights there are MIT/ast"):
+    with pytest.raises(ConfigError, match="of ASTs with random weights there are MIT/ast"):
         Audio(model=REPOSITORY, pretrained="").open("cpu")
 
 
