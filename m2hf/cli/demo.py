@@ -3,6 +3,7 @@
 import shlex
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,49 +15,94 @@ from m2hf.errors import EXIT_FAILURES
 RECIPE = Path("demo")  # pipelines/recipes/demo.toml
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """A run of the demo: its folder, what it sets beside the recipe, and what its rows show."""
+
+    folder: str
+    settings: tuple[str, ...]
+    shows: str
+
+
+RUNS = (
+    _Trained(
+        "zero_shot",
+        (
+            "fuse.train.epochs=0",
+            *(
+                f"fuse.levels.{level}.enabled=false"
+                for level in ("audio_visual", "motion_visual", "text")
+            ),
+        ),
+        "CLIP's frames and captions as they come, nothing trained: what is seen, and no more",
+    ),
+    _Trained(
+        "ensemble",
+        ("fuse.strategy=ensemble",),
+        "each level trained alone, a row each, and their late fusion: sound, motion, and what is "
+        "read or heard tell clips apart that look alike",
+    ),
+    _Trained(
+        "end_to_end", (), "one model for all levels; a level's row is what it adds, not what it can"
+    ),
+    _Trained(
+        "balanced",
+        ("fuse.balance.form=contribution",),
+        "the same with the balance loss, which keeps weak levels learning",
+    ),
+)
+
+
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder to work in.")] = Path("demo"),
-    clips: Annotated[int, typer.Option("--clips", min=12, help="How many clips.")] = 60,
+    clips: Annotated[int, typer.Option("--clips", min=24, help="How many clips.")] = 120,
     seed: Annotated[int, typer.Option("--seed", help="Another data set.")] = 0,
     workers: options.Workers = 2,
 ) -> None:
     """Generate clips, extract every modality, train the fusion, and print the table. Offline."""
-    from m2hf.data_manifests.shapes.corpus import generate
+    from m2hf.data_manifests.toybox.corpus import generate
 
     began = time.monotonic()
     videos, captions = out / "videos", out / "captions.csv"
-    shards, run = out / "store", out / "run"
-    rows = out / "manifest"
+    rows, shards = out / "manifest", out / "store"
     _say(f"generating {clips} clips with captions in {out}")
     generate(out, clips, seed)
     paths = f"--manifest {_quoted(rows)} --media {_quoted(videos)} --store {_quoted(shards)}"
-    trained = f"--manifest {_quoted(rows)} --store {_quoted(shards)} --run {_quoted(run)}"
 
-    written = f"--captions {_quoted(captions)} --out {_quoted(rows)} --name shapes"
+    written = f"--captions {_quoted(captions)} --out {_quoted(rows)} --name toybox"
     _command(f"manifest from-folder {_quoted(videos)} {written}")
-    manifest.from_folder(videos, captions, rows, name="shapes")
-    _command(f"extract {paths} --workers {workers} --config demo")
+    manifest.from_folder(videos, captions, rows, name="toybox")
+    _command(f"extract {paths} --workers {workers} --config {RECIPE}")
     try:
         extract.extract(rows, videos, shards, config=RECIPE, workers=workers)
     except typer.Exit as end:
         if end.exit_code != EXIT_FAILURES:
             raise
-    _command(f"train {trained} --config demo")
-    fuse.train(rows, shards, run, config=RECIPE)
-    _command(f"eval {trained}")
-    fuse.evaluate(rows, shards, run)
-    similarity = run / "similarity.h5"
-    _command(f"tables {_quoted(similarity)}")
-    tables.tables([similarity])
+    for run in RUNS:
+        _train(run, rows, shards, out / run.folder)
+    similarities = [out / run.folder / "similarity.h5" for run in RUNS]
+    _command(f"tables {' '.join(_quoted(path) for path in similarities)}")
+    tables.tables(similarities)
     for suffix in (".md", ".csv", ".html"):
-        tables.tables([similarity], out=out / f"table{suffix}")
+        tables.tables(similarities, out=out / f"table{suffix}")
+    for run in RUNS:
+        typer.echo(f"{run.folder}: {run.shows}")
     _say(f"done in {time.monotonic() - began:.0f} s; everything is in {out}")
     typer.echo(_NEXT)
 
 
+def _train(run: _Trained, rows: Path, shards: Path, folder: Path) -> None:
+    where = f"--manifest {_quoted(rows)} --store {_quoted(shards)} --run {_quoted(folder)}"
+    sets = "".join(f" --set {setting}" for setting in run.settings)
+    _command(f"train {where} --config {RECIPE}{sets}")
+    fuse.train(rows, shards, folder, config=RECIPE, set_=list(run.settings))
+    _command(f"eval {where}")
+    fuse.evaluate(rows, shards, folder)
+
+
 _NEXT = """
-The CLIP model here is a tiny one with random weights ("untrained"): the numbers show that the
-parts fit together, not how well they retrieve. With your own videos, and CLIP weights:
+The CLIP model here is a tiny one that knows the world of these clips and nothing else
+(docs/m2hf-tiny.md). With your own videos, and CLIP weights:
 
   m2hf manifest from-folder VIDEOS --captions captions.csv --out MANIFEST   # id,caption[,split]
   m2hf plan    --manifest MANIFEST --media VIDEOS --store STORE

@@ -1,0 +1,1 @@
+"""What each level is worth on the toybox, by what a caption asks for."""
