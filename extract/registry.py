@@ -11,6 +11,7 @@ _WHERE = {
     "logmel": "m2hf.extract.logmel:LogMel",
     "motion": "m2hf.extract.motion:Motion",
     "flow": "m2hf.extract.flow:Flow",
+    "thumbnail": "m2hf.extract.thumbnail:Thumbnail",
     "ocr": "m2hf.extract.ocr:Ocr",
     "asr": "m2hf.extract.asr:Asr",
     "text": "m2hf.extract.text:Text",

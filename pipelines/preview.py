@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from m2hf.errors import MediaError
 from m2hf.extract.media import Frames, FrameView, Sound, decode
+from m2hf.extract.thumbnail import jpeg
 from m2hf.manifest import Row
 from m2hf.pipelines.timeline import Entry
+from m2hf.thumbnails import Thumbnail
 
 _SIDE = 160  # pixels, the longer side of a thumbnail
 _UNSTORED = 12  # pictures of a clip that has no stored times
@@ -94,12 +96,9 @@ def _at(frames: Frames, start_s: NDArray[np.floating[Any]], step_s: float) -> Fr
 
 
 def _thumbnails(frames: Frames) -> Iterator[Picture]:
-    from PIL import Image
-
     for pixels, start_s, end_s in zip(frames.pixels, frames.start_s, frames.end_s, strict=True):
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY)
-        yield Picture(float(start_s), float(end_s), _uri("image/jpeg", stream))
+        picture = Thumbnail(float(start_s), float(end_s), jpeg(pixels, _QUALITY))
+        yield Picture(picture.start_s, picture.end_s, picture.uri)
 
 
 def _spectrogram(sound: Sound) -> Picture:
@@ -122,8 +121,5 @@ def _spectrogram(sound: Sound) -> Picture:
     colours = mpl.colormaps["magma"](np.clip(level_MT[::-1], 0.0, 1.0), bytes=True)[..., :3]
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(colours)).save(stream, "PNG", optimize=True)
-    return Picture(0.0, sound.duration_s, _uri("image/png", stream))
-
-
-def _uri(kind: str, stream: io.BytesIO) -> str:
-    return f"data:{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    uri = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    return Picture(0.0, sound.duration_s, uri)

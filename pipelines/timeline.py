@@ -22,6 +22,7 @@ from m2hf.layout import StoreLayout
 from m2hf.ledger import Key, LedgerView
 from m2hf.manifest import Row, captions_of
 from m2hf.shard import Shard, ShardHeader
+from m2hf.thumbnails import THUMBNAILS
 
 FRAMES = "clip"  # the extractor whose rows are pictures
 INVENTED = "invented"  # the column that says which strings were never there, where there is one
@@ -98,6 +99,13 @@ class Entry:
         return () if self.header is None else tuple(self.header.flags)
 
     @property
+    def strings(self) -> tuple[str, ...] | None:
+        """Words that were read or heard, a string a row; None where rows have none."""
+        if self.features is None or self.extractor == THUMBNAILS:
+            return None
+        return self.features.texts
+
+    @property
     def summary(self) -> Summary | None:
         return None if self.features is None else Summary.of(self.features)
 
@@ -105,13 +113,13 @@ class Entry:
         """start_s and end_s of each row; text and confidence of strings, and named values."""
         if self.features is None:
             return
-        f = self.features
+        f, strings = self.features, self.strings
         columns = () if self.header is None else self.header.columns
         for i in range(len(f.values)):
             times = zip(("start_s", "end_s"), (f.start_s[i], f.end_s[i]), strict=True)
             window: dict[str, Any] = {name: round(float(at), 4) for name, at in times}
-            if f.texts is not None and f.confidence is not None:
-                window |= {"text": f.texts[i], "confidence": round(float(f.confidence[i]), 4)}
+            if strings is not None and f.confidence is not None:
+                window |= {"text": strings[i], "confidence": round(float(f.confidence[i]), 4)}
             for name, value in zip(columns, f.values[i], strict=False):
                 window[name] = round(float(value), 4)
             yield window

@@ -70,8 +70,8 @@ class Lane:
         rows: list[list[Block]] = []
         if axis is not None:
             windows = [(w["start_s"], w["end_s"], printable(marked(w))) for w in entry.windows()]
-            strings = entry.features is not None and entry.features.texts is not None
-            stacks = _stacked(windows) if strings else [windows] if windows else []
+            words = entry.strings is not None
+            stacks = _stacked(windows) if words else [windows] if windows else []
             rows = [[axis.block(*window) for window in stack] for stack in stacks]
         return cls(entry, said(entry), rows)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from m2hf.features import Features
 from m2hf.pipelines.timeline import INVENTED, Entry, Timeline
+from m2hf.thumbnails import THUMBNAILS, thumbnails
 
 COLUMNS = 96
 _BAR = COLUMNS - 10
@@ -38,11 +39,11 @@ def said(entry: Entry) -> str:
     summary = entry.summary
     if summary is None:
         return ""
-    strings = entry.features is not None and entry.features.texts is not None
-    line = (
-        f"{summary.rows} {'strings' if strings else 'windows'}, "
-        f"{summary.start_s:.1f} to {summary.end_s:.1f} s"
-    )
+    rows = f"{summary.rows} {'windows' if entry.strings is None else 'strings'}"
+    if entry.extractor == THUMBNAILS and entry.features is not None:
+        size = sum(len(picture.jpeg) for picture in thumbnails(entry.features))
+        rows = f"{summary.rows} pictures, {size / 1000:.1f} kB"
+    line = f"{rows}, {summary.start_s:.1f} to {summary.end_s:.1f} s"
     if entry.header is not None and entry.header.columns:
         return line
     line += (
@@ -86,7 +87,7 @@ def _entry(entry: Entry, end_s: float) -> Iterator[str]:
         return
     if end_s:
         yield f"{_INDENT}|{bar(features, end_s, _BAR)}|"
-    if features.texts is None:
+    if entry.strings is None:
         return
     for window in entry.windows():
         times = f"{window.pop('start_s'):7.1f} {window.pop('end_s'):7.1f}"

@@ -46,6 +46,8 @@ OTHER: dict[str, Any] = {
     "encoder": {"model": "m2hf-tiny", "pretrained": "", "seed": 1},
     "view": {"fps": 2.0, "size": (112, 112), "gray": True},
     "max_frames": 3,
+    "max_side": 100,
+    "quality": 50,
     "batch": 7,
     "resize": "pillow",
     "rate": 22050,

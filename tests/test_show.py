@@ -101,7 +101,9 @@ def shelf(tmp_path: Path) -> Shelf:
 def test_every_stream_has_its_outcome(shelf: Shelf) -> None:
     found = shelf.timeline()
     told = {e.extractor: (e.outcome, e.reason, e.flags) for e in found.entries}
-    assert list(told) == ["clip", "audio", "logmel", "motion", "flow", "ocr", "asr", "text"]
+    assert list(told) == [
+        "clip", "audio", "logmel", "motion", "flow", "thumbnail", "ocr", "asr", "text",
+    ]  # fmt: skip
     assert told["clip"] == (Outcome.OK, "the pictures end early", ("untrained",))
     assert told["audio"] == (Outcome.EMPTY, "no audio stream", ())
     failed = "MediaError at extract: too <loud> (attempt 1)"

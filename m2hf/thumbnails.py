@@ -1,0 +1,56 @@
+"""Pictures of a video as a store has them: strings of a stream, each a JPEG file in base64.
+
+A shard holds values and UTF-8 strings, so a picture is a string there, with a digest and times
+like any other. Who shows strings asks here first whether they are words.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from m2hf.errors import ShardError
+from m2hf.features import Features
+
+THUMBNAILS = "thumbnail"  # the extractor whose strings are pictures
+
+_JPEG = b"\xff\xd8\xff"  # how such a file begins
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture that stands for start_s to end_s, seconds from the start of the clip."""
+
+    start_s: float
+    end_s: float
+    jpeg: bytes
+
+    @property
+    def uri(self) -> str:
+        """As a page shows it without fetching anything."""
+        return f"data:image/jpeg;base64,{as_string(self.jpeg)}"
+
+
+def as_string(jpeg: bytes) -> str:
+    """A JPEG file as a shard's string."""
+    return base64.b64encode(jpeg).decode("ascii")
+
+
+def thumbnails(features: Features) -> Iterator[Thumbnail]:
+    """The pictures of one item of the stream, in time order.
+
+    Raises ShardError for a string that is no JPEG file in base64.
+    """
+    for text, start_s, end_s in zip(
+        features.texts or (), features.start_s, features.end_s, strict=True
+    ):
+        try:
+            jpeg = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):  # which it raises for letters that are not ASCII
+            jpeg = b""
+        if not jpeg.startswith(_JPEG):
+            raise ShardError(
+                f"stream {THUMBNAILS}: the string at {start_s:.1f} s is no JPEG file in base64; "
+                f"extract `{THUMBNAILS}` again"
+            )
+        yield Thumbnail(float(start_s), float(end_s), jpeg)
