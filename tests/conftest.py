@@ -3,15 +3,20 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # the media makers; --import-mode=importlib adds nothing
 
+import chromium  # noqa: E402
 import media  # noqa: E402
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +32,13 @@ def shared_data() -> Path:
 def odd_media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One media file of each odd kind."""
     return media.odd_corpus(tmp_path_factory.mktemp("odd"))
+
+
+@pytest.fixture(scope="module")  # while it is open no other event loop can run in this thread
+def browser() -> "Iterator[Browser]":
+    """A headless Chromium; `chromium.tab(browser)` opens a page in it."""
+    with chromium.chromium() as opened:
+        yield opened
 
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
