@@ -30,7 +30,9 @@ assert (files("m2hf.pipelines") / "timeline.html").is_file()
 assert (files("m2hf.pipelines.deploy") / "slurm_array.sbatch").is_file()
 assert load_recipe(Path("demo"), [])[0].extract.encoder.model == "m2hf-tiny"
 assert "site-packages" in m2hf.shard.__file__, m2hf.shard.__file__
-import m2hf.fuse.tables.matrix_table
+import m2hf.fuse.report.page, m2hf.fuse.tables.matrix_table
+assert (files("m2hf.fuse.report") / "page.js").is_file()
+assert (files("m2hf.fuse.report") / "style.css").is_file()
 from m2hf.fuse.tables.formats import render
 from m2hf.fuse.tables.table import Table
 assert render(Table(()), ".html").startswith("<!doctype html>")

@@ -1,12 +1,14 @@
-"""Training curves as a picture, from the log of a run."""
+"""Training curves, from the log of a run: what there is to draw, and a picture of it."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from m2hf.atomic import atomic_write
 
+LOG_NAME = "metrics.jsonl"
 FILE_NAME = "curves.png"
 
 _PANELS = {  # title, what of a line of the log, whether it may be logarithmic
@@ -17,23 +19,45 @@ _PANELS = {  # title, what of a line of the log, whether it may be logarithmic
 }
 
 
+@dataclass(frozen=True)
+class Panel:
+    """Curves that share an axis: value by epoch, by level (an ensemble's stages overlaid).
+
+    logarithmic: whether the axis is, which shows no value that isn't above 0.
+    """
+
+    title: str
+    curves: Mapping[str, Mapping[int, float]]
+    logarithmic: bool
+
+
+def panels(log: str) -> list[Panel]:
+    """What metrics.jsonl holds; raises ValueError where it is no such log."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    found = []
+    for title, (what, may_be) in _PANELS.items():
+        try:
+            curves = _curves(lines, what)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not the log of a training run: {error!r}") from error
+        some = any(y > 0 for points in curves.values() for y in points.values())
+        found.append(Panel(title, curves, may_be and some))
+    return found
+
+
 def draw(log: str, path: Path) -> None:
-    """Draw what metrics.jsonl holds, by level, over epochs; an ensemble's stages overlaid."""
+    """Draw what metrics.jsonl holds."""
     from matplotlib.figure import Figure
 
-    lines = [json.loads(line) for line in log.splitlines()]
     figure = Figure(figsize=(11, 7), layout="constrained")
-    for axes, (title, (what, logarithmic)) in zip(
-        figure.subplots(2, 2).flat, _PANELS.items(), strict=True
-    ):
-        curves = _curves(lines, what)
-        for name, points in curves.items():
+    for axes, panel in zip(figure.subplots(2, 2).flat, panels(log), strict=True):
+        for name, points in panel.curves.items():
             axes.plot(list(points), list(points.values()), label=name, marker=".")
-        axes.set_title(title)
+        axes.set_title(panel.title)
         axes.set_xlabel("epoch")
-        if logarithmic and any(y > 0 for points in curves.values() for y in points.values()):
+        if panel.logarithmic:
             axes.set_yscale("log", nonpositive="mask")
-        if curves:
+        if panel.curves:
             axes.legend(fontsize="small")
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)

@@ -20,7 +20,7 @@ from m2hf.errors import MismatchError, ShardError, UsageError
 from m2hf.fuse.config import CAPTIONS, FusionConfig
 from m2hf.keys import SHORT, canonical_json, sha256_hex
 from m2hf.layout import StoreLayout
-from m2hf.shard import Shard
+from m2hf.shard import Shard, ShardItem
 
 _HALF_INFINITY = 0x7C00  # its bits: a half with these or more is infinite or NaN
 _SPARE_FILES = 256  # open files left for everything that is not a mapped shard
@@ -131,6 +131,24 @@ class Stream:
                 "delete the file and extract again"
             )
         return rows
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the values where they have any."""
+        return tuple(self._shards[0].header.columns)
+
+    def item(self, item_id: str) -> ShardItem | None:
+        """One item whole, with its strings; None where the stream has no entry for it.
+
+        Raises ShardError where it doesn't match its digest.
+        """
+        number, item = self._where.get(item_id, (-1, -1))
+        return None if item < 0 else self._shards[number].intact_item(item)
+
+    def reason(self, item_id: str) -> str:
+        """Why an entry is EMPTY, or a remark on one that isn't; "" where nothing is to be said."""
+        number, item = self._where.get(item_id, (-1, -1))
+        return "" if item < 0 else self._shards[number].reasons[item]
 
     def digest(self, ids: Iterable[str]) -> str:
         """sha256 over the ids of `ids` that the store has and their digests, in id order."""

@@ -31,7 +31,6 @@ from m2hf.manifest import Caption, Manifest
 __all__ = ["EpochReport", "TrainSummary", "train"]
 
 CONFIG_NAME = "config.json"
-LOG_NAME = "metrics.jsonl"
 
 _CALIBRATION_VIDEOS = 1024  # of the validation part; two numbers a level need no more
 
@@ -194,7 +193,7 @@ class _Run:
                 self.lines += report.line
                 if self.world.leads:
                     self._keep(trainer)
-                    atomic_text(self.folder / LOG_NAME, self.lines)
+                    atomic_text(self.folder / curves.LOG_NAME, self.lines)
                 if on_epoch is not None:
                     on_epoch(report)
         finally:

@@ -8,7 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from m2hf.pipelines.preview import Preview
 from m2hf.pipelines.timeline import Entry, Timeline
-from m2hf.pipelines.timeline_text import marked, printable, said
+from m2hf.pipelines.timeline_text import marked, said
+from m2hf.printable import printable
 
 _THUMBNAIL_PX = 110
 _LEAST_PX, _MOST_PX = 30.0, 140.0  # a second

@@ -8,6 +8,7 @@ import numpy as np
 
 from m2hf.features import Features
 from m2hf.pipelines.timeline import INVENTED, Entry, Timeline
+from m2hf.printable import printable
 from m2hf.thumbnails import THUMBNAILS, thumbnails
 
 COLUMNS = 96
@@ -63,11 +64,6 @@ def bar(features: Features, end_s: float, cells: int) -> str:
     for first in cell_N:
         drawn[first] = "["
     return "".join(drawn)
-
-
-def printable(text: str) -> str:
-    """`text` without what would steer a terminal: such characters as their escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def marked(window: Mapping[str, Any]) -> str:

@@ -16,9 +16,10 @@ FOLDERS: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
 MAY_IMPORT = {
     "m2hf": {"m2hf"},
     "m2hf.cli": {"m2hf", "m2hf.cli", "m2hf.extract", "m2hf.fuse", "m2hf.pipelines"}
-    | {"m2hf.data_manifests", "m2hf.fuse.tables"},
+    | {"m2hf.data_manifests", "m2hf.fuse.report", "m2hf.fuse.tables"},
     "m2hf.extract": {"m2hf", "m2hf.extract"},
     "m2hf.fuse": {"m2hf", "m2hf.fuse"},
+    "m2hf.fuse.report": {"m2hf", "m2hf.fuse", "m2hf.fuse.report", "m2hf.fuse.tables"},
     "m2hf.fuse.tables": {"m2hf", "m2hf.fuse", "m2hf.fuse.tables"},
     "m2hf.pipelines": {"m2hf", "m2hf.extract", "m2hf.pipelines"},
     "m2hf.data_manifests": {"m2hf", "m2hf.data_manifests"},
@@ -101,7 +102,8 @@ def test_contract_and_tables_import_without_torch() -> None:
     modules = [m for m, _ in sources() if part_of(m) == "m2hf" and not m.endswith("__init__")]
     modules += ["m2hf.cli.app", "m2hf.cli.recipe", "m2hf.pipelines.config"]
     modules += ["m2hf.data_manifests.build", "m2hf.data_manifests.folder"]
-    modules += [m for m, _ in sources() if part_of(m) == "m2hf.fuse.tables"]
+    without = ("m2hf.fuse.report", "m2hf.fuse.tables")
+    modules += [m for m, _ in sources() if part_of(m) in without]
     listed = ", ".join(modules)
     run_python(f"import sys, {listed}\nassert not {HEAVY} & set(sys.modules)")
 
@@ -145,6 +147,7 @@ def test_flags_are_frozen() -> None:
         "manifest from-folder: --captions --name --out videos",
         "manifest list: --json",
         "plan: --config --json --manifest --media --only --set --store",
+        "report: --manifest --out --run --similarity --store",
         "retry: --array --config --manifest --media --only --scheduler --set --store --workers",
         "show: --html --json --manifest --media store video",
         "status: --config --json --manifest --media --only --set --store",

@@ -66,7 +66,7 @@ def _form(suffix: str) -> Callable[[Table], str]:
 
 
 def _markdown_file(table: Table) -> str:
-    return f"{markdown(table)}\n<!-- {_hidden(table)}\n-->\n"
+    return f"{markdown(table)}\n<!-- {hidden(table)}\n-->\n"
 
 
 def _markdown_grid(grid: Grid) -> list[str]:
@@ -92,7 +92,7 @@ def _plain(text: str) -> str:
 
 
 def _latex(table: Table) -> str:
-    lines = ["% \\usepackage{booktabs}", f"% {_hidden(table)}"]
+    lines = ["% \\usepackage{booktabs}", f"% {hidden(table)}"]
     for part in map(sheet, table.parts):
         for number, grid in enumerate(part.grids):
             lines += ["", *_latex_grid(part, grid, part.notes if not number else ())]
@@ -137,10 +137,10 @@ def _tex(text: str) -> str:
 def _page(table: Table) -> str:
     from m2hf.fuse.tables.page import page
 
-    return page([sheet(part) for part in table.parts], document(table), _hidden(table))
+    return page([sheet(part) for part in table.parts], document(table), hidden(table))
 
 
-def _hidden(table: Table) -> str:
+def hidden(table: Table) -> str:
     """The document in one line that ends no comment, whatever is in it; of the numbers only
     those that a trace shows."""
     whole = document(table)

@@ -7,7 +7,19 @@ from types import FrameType
 import typer
 
 from m2hf import __version__
-from m2hf.cli import demo, exported, extract, fuse, imported, manifest, show, tables, trace, weights
+from m2hf.cli import (
+    demo,
+    exported,
+    extract,
+    fuse,
+    imported,
+    manifest,
+    report,
+    show,
+    tables,
+    trace,
+    weights,
+)
 from m2hf.errors import EXIT_INTERRUPTED, EXIT_OK, M2hfError
 
 app = typer.Typer(
@@ -28,6 +40,7 @@ for verb in (
     show.show,
     fuse.train,
     tables.tables,
+    report.report,
     trace.trace,
     demo.demo,
 ):

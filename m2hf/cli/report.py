@@ -1,0 +1,37 @@
+"""`m2hf report`: a run as one page to look at."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from m2hf.cli import options
+
+
+def report(
+    manifest: options.ManifestDir,
+    store: options.Store,
+    run: options.Run,
+    similarity: Annotated[
+        Path | None,
+        typer.Option("--similarity", help="Similarity file; default: RUN/similarity.h5."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Page to write; default: RUN/report.html.")
+    ] = None,
+) -> None:
+    """Write one HTML file: the table, training curves, what each level and modality is worth, and
+    queries with the videos found for them, the worst failures first."""
+    from m2hf.atomic import atomic_text
+    from m2hf.fuse.report.page import page
+    from m2hf.fuse.report.source import Source
+    from m2hf.manifest import Manifest
+
+    source = Source.open(Manifest.load(manifest), store, run, similarity)
+    path = out or run / "report.html"
+    atomic_text(path, page(source))
+    for remark in source.remarks:
+        typer.echo(remark)
+    for name, flags in source.flags.items():
+        typer.echo(f"{name}: {', '.join(flags)}")
+    typer.echo(f"wrote {path}")

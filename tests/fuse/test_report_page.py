@@ -1,0 +1,109 @@
+"""A report in a real browser: it fetches nothing, opens fast at 1,000 queries, fits a phone, and
+can be worked by keyboard."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from chromium import DESKTOP, PHONE, tab
+from seen_run import SeenRun
+
+from m2hf.fuse.report.page import page
+from m2hf.fuse.report.source import Source
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+MANY, FEW = 1000, 70
+LIMIT_S = 20  # under 3 s where the machine is idle
+LIMIT_MB = 12  # of which 3 are pictures
+
+
+def written(folder: Path, queries: int) -> Path:
+    run = SeenRun(folder, [f"video{i:04d}" for i in range(queries)])
+    path = run.run / "report.html"
+    path.write_text(page(Source.open(run.manifest, run.store, run.run, None)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("seen"), FEW)
+
+
+def test_it_opens_fast_at_a_thousand_queries(browser: "Browser", tmp_path: Path) -> None:
+    report = written(tmp_path, MANY)
+    assert report.stat().st_size < LIMIT_MB * 1e6
+    with tab(browser) as opened:
+        began = time.monotonic()
+        opened.page.goto(report.as_uri())
+        opened.page.locator("#q1 .right").scroll_into_view_if_needed()
+        assert time.monotonic() - began < LIMIT_S
+        began = time.monotonic()
+        opened.page.keyboard.press("Tab")  # where a browser looks at all that may have the focus
+        assert time.monotonic() - began < LIMIT_S
+        assert opened.page.locator("details.card").count() == MANY
+        assert opened.page.locator("details.card[open]").count() == 50
+        assert (opened.requests, opened.complaints) == ([report.as_uri()], [])
+
+
+@pytest.mark.parametrize(("size", "dark"), [(DESKTOP, False), (PHONE, True)])
+def test_it_asks_for_nothing_and_fits(
+    browser: "Browser", report: Path, size: tuple[int, int], dark: bool
+) -> None:
+    with tab(browser, size, dark) as opened:
+        opened.page.goto(report.as_uri())
+        picture = "getComputedStyle(document.querySelector('.pic')).backgroundImage"
+        assert opened.page.evaluate(picture).startswith('url("data:image/jpeg;base64,')
+        opened.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert opened.overflow() == 0
+        back = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert back == ("rgb(22, 24, 27)" if dark else "rgb(255, 255, 255)")
+        assert (opened.requests, opened.complaints) == ([report.as_uri()], [])
+
+
+def test_the_keyboard_reaches_everything(browser: "Browser", report: Path) -> None:
+    with tab(browser) as opened:
+        keys = opened.page.keyboard
+        opened.page.goto(report.as_uri())
+        keys.press("Tab")
+        assert opened.focused() == "a.skip"
+        keys.press("Enter")  # to the queries
+        assert opened.focused() == "h2#gallery"
+        keys.press("Tab")
+        assert opened.focused() == "input#filter"
+        outline = "getComputedStyle(document.activeElement).outlineStyle"
+        assert opened.page.evaluate(outline) == "solid"
+        keys.type("nobody said")
+        opened.page.locator("#found", has_text=f"0 of {FEW} queries").wait_for()
+        opened.page.locator("#filter").fill("NOODLES,  take 67")
+        opened.page.locator("#found", has_text=f"1 of {FEW} queries").wait_for()
+        shown = opened.page.locator("details.card:visible")
+        assert shown.count() == 1
+        assert shown.locator("h3").inner_text().endswith("two people cook noodles, take 67")
+        keys.press("Tab")
+        assert opened.focused() == "summary"
+        assert not shown.locator(".right").is_visible()  # only the worst are open
+        keys.press("Enter")
+        assert "✔ right answer" in shown.locator(".right").inner_text()
+        keys.press("Tab")
+        assert opened.focused() == "summary"
+        keys.press("Enter")
+        whole = shown.locator(".tile details[open] > p")
+        assert whole.count() == 1
+        assert whole.inner_text().count("and then") == 4
+        opened.page.locator("#filter").fill("")
+        opened.page.locator("details.card").nth(1).wait_for()
+        assert opened.complaints == []
+
+
+def test_without_script_only_the_filter_is_gone(browser: "Browser", report: Path) -> None:
+    text = report.read_text(encoding="utf-8").replace('"use strict";', '"use strict"; alert(1);')
+    changed = report.with_name("changed.html")  # its script is not the one that the page names
+    changed.write_text(text, encoding="utf-8")
+    with tab(browser) as opened:
+        opened.page.goto(changed.as_uri())
+        assert any("Content Security Policy" in said for said in opened.complaints)
+        assert not opened.page.locator("#filter").is_visible()
+        assert opened.page.locator("details.card").first.is_visible()
