@@ -35,6 +35,11 @@ class Bar:
     deviations: float | None
 
     @property
+    def text(self) -> str:
+        """With its sign, to a tenth; 0 has a plus."""
+        return f"{round(self.deviations or 0.0, 1) + 0.0:+.1f}"
+
+    @property
     def percent(self) -> float:
         """Of a bar that is full at `FULL`; what is below the mean has none."""
         return round(100 * min(max(self.deviations or 0.0, 0.0) / FULL, 1.0), 1)
