@@ -89,7 +89,7 @@ class Stream:
         paths = list(layout.shards(found))
         if not paths:
             raise UsageError(f"{layout.folder / found}: no shards; extract this stream first")
-        _allow_open_files(len(paths))
+        _allow_open_files(2 * len(paths))  # for values, and for strings where there are any
         return cls(found, [Shard.open(path) for path in paths])
 
     def lengths(self, ids: Sequence[str]) -> NDArray[np.int64]:

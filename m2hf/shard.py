@@ -125,7 +125,8 @@ def write_shard(
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """A shard opened for reading; `values` (R, D) is mapped, not read, and no handle stays open."""
+    """A shard opened for reading; `values` (R, D) and the bytes of `text` are mapped, not read, and
+    no handle of HDF5 stays open."""
 
     path: Path
     header: ShardHeader
@@ -138,13 +139,13 @@ class Shard:
     values: FloatArray
     start_s: FloatArray
     end_s: FloatArray
-    text: bytes | None
+    text: NDArray[np.uint8] | None
     text_offset: NDArray[np.int64] | None
     confidence: FloatArray | None
 
     @classmethod
     def open(cls, path: Path) -> "Shard":
-        """Read everything but the values, which are mapped.
+        """Read everything but values and text, which are mapped.
 
         Raises ShardError for a file that is not HDF5, not a shard, or whose parts don't fit
         together, SchemaError for another version. Cheap: it checks no digests (see `verify`).
@@ -166,7 +167,7 @@ class Shard:
                     values=values,
                     start_s=file["start_s"][:],
                     end_s=file["end_s"][:],
-                    text=file["text"][:].tobytes() if has_text else None,
+                    text=map_dataset(path, file["text"]) if has_text else None,
                     text_offset=file["text_offset"][:] if has_text else None,
                     confidence=file["confidence"][:] if has_text else None,
                 )
@@ -186,7 +187,7 @@ class Shard:
         texts = None
         if self.text is not None and self.text_offset is not None:
             ends = self.text_offset[rows.start : rows.stop + 1]
-            texts = tuple(self.text[a:b].decode() for a, b in pairwise(ends))
+            texts = tuple(self.text[a:b].tobytes().decode() for a, b in pairwise(ends))
         features = Features(
             values=self.values[rows],
             start_s=self.start_s[rows],

@@ -120,6 +120,7 @@ def _corpus(root: Path) -> Corpus:
         for i in range(count)
     )
     manifest = Manifest(Card(name="synthetic", protocol="one_caption"), rows)
+    StoreLayout(root, "synthetic").record(BUCKETS)
     for extractor, (items, width) in _features(rows).items():
         _write_stream(root, extractor, items, width)
     return Corpus(manifest, root)

@@ -12,6 +12,8 @@ import pytest
 from m2hf.errors import SchemaError, UsageError
 from m2hf.fuse import checkpoint
 from m2hf.fuse.evaluate import evaluate
+from m2hf.fuse.report.page import page as report_page
+from m2hf.fuse.report.source import Source
 from m2hf.fuse.similarity import SimilarityFile
 from m2hf.fuse.tables import chain
 from m2hf.fuse.tables.chain import Files
@@ -53,6 +55,19 @@ def test_the_chain_of_a_row(
     (same,) = trace.check(files)
     assert set(same) == {"similarity", "checkpoint", "manifest", *file.streams}
     assert all(same.values())
+
+
+def test_a_report_is_followed_like_a_table(
+    similarity: Path, corpus: Any, run: Any, tmp_path: Path
+) -> None:
+    source = Source.open(corpus.manifest, corpus.store, run.folder, None)
+    assert [panel.title for panel in source.curves if panel.curves][:2] == [
+        "training loss", "validation R@1 in %",
+    ]  # fmt: skip
+    written = tmp_path / "report.html"
+    written.write_text(report_page(source), encoding="utf-8")
+    (found,) = Trace.of(written, "audio_visual").runs
+    assert found["similarity"] == sha256_file(similarity)
 
 
 def test_what_differs_is_named(
