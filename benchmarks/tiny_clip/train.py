@@ -66,7 +66,7 @@ class Training:
             chosen = rng.choice(len(self._stills.scenes), recipe.batch, replace=False)
             losses = self._losses(chosen, rng)
             self._optimizer.zero_grad()
-            (losses[0] + recipe.sentences_weight * losses[1]).backward()
+            torch.autograd.backward(losses[0] + recipe.sentences_weight * losses[1])
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self._optimizer.step()
             with torch.no_grad():
@@ -81,7 +81,7 @@ class Training:
         pairs = [pair(scene, rng) for scene in scenes[: len(scenes) // 2]]
         said, again = [a for a, _ in pairs], [b for _, b in pairs]
         texts_ND = self._sentences([*(seen(scene, rng) for scene in scenes), *said, *again])
-        seen_ND, said_ND, again_ND = texts_ND.split([len(scenes), len(said), len(again)])
+        seen_ND, said_ND, again_ND = torch.split(texts_ND, [len(scenes), len(said), len(again)])
         pixels = self._jitter(self._stills.pixels[chosen], rng)
         pictures_ND = normalize(self.model.encode_image(pixels), dim=-1)
         return self._contrast(pictures_ND, seen_ND), self._contrast(said_ND, again_ND)

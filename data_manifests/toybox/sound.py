@@ -58,8 +58,8 @@ def make_sound(sound: str, seed: int) -> Wave:
             wave = thump + 0.5 * rng.standard_normal(len(t)) * np.exp(-since / 0.012)
         case "bark":
             since = t % rng.uniform(0.55, 0.7)  # seconds since the last bark
-            hertz = rng.uniform(380, 460) * np.exp(-since / 0.3)
-            voice = np.sign(np.sin(2 * np.pi * hertz * since)) + 0.4 * rng.standard_normal(len(t))
+            falling = rng.uniform(380, 460) * np.exp(-since / 0.3)
+            voice = np.sign(np.sin(2 * np.pi * falling * since)) + 0.4 * rng.standard_normal(len(t))
             wave = voice * np.minimum(1, since / 0.01) * np.exp(-((since / 0.12) ** 2))
         case "bell":
             since = t % rng.uniform(1.1, 1.3)
