@@ -28,6 +28,10 @@ class CaptionEncoderSession(CaptionSession):
     def __init__(self, declared: Caption, device: str) -> None:
         self._model = declared.encoder.open(device)
 
+    def known_words(self, caption: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Words that the encoder may know, and those that it was surely never trained on."""
+        return self._model.known_words(caption)
+
     def extract(self, caption: str) -> Features:
         tokens = self._model.token_count(caption)
         if not tokens:

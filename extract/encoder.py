@@ -3,6 +3,7 @@
 import difflib
 import logging
 import posixpath
+import string
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
@@ -163,6 +164,14 @@ class OpenClip:
     def token_count(self, text: str) -> int:
         """Tokens of `text` without the two that mark its ends."""
         return len(self.tokenizer.encode(text))
+
+    def known_words(self, text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Words of `text` that training may have met, and those with a token that it never met:
+        its embedding is all zeros, as none is that was drawn or learned."""
+        met = self._tower.token_embedding.weight.detach().ne(0).any(dim=1).cpu()
+        bare = (word.strip(string.punctuation) for word in text.split())
+        words = {w: bool(met[self._tokenizer.encode(w)].all()) for w in bare if w}
+        return tuple(w for w in words if words[w]), tuple(w for w in words if not words[w])
 
     @property
     def room(self) -> int:
