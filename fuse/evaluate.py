@@ -41,7 +41,7 @@ def evaluate(
     """
     refuse_several("eval")
     path = run_dir / checkpoint.FILE_NAME
-    config = _resolve(path, checkpoint.read_header(path), config)
+    config = resolve(path, checkpoint.read_header(path), config)
     store = FeatureStore.open(store_root, manifest.card.name, config)
     model, header = checkpoint.load(path, store)
     model.config = config
@@ -58,7 +58,7 @@ def evaluate(
         streams=_streams(store, gallery, StoreLayout(store_root, manifest.card.name)),
         # Memory changes no bit, so it isn't said.
         config=config.model_dump(mode="json", exclude={"eval": {"memory_mb"}}),
-        flags=_flags(store, header),
+        flags=flags_of(store, header),
         missing=gallery.missing(store),
         declared=declared.model_dump() if declared else {},
         query_ids=gallery.query_ids,
@@ -97,8 +97,12 @@ def _bank(
     return querybank(manifest.split("train"), store, config.eval.bank)
 
 
-def _resolve(path: Path, header: CheckpointHeader, given: FusionConfig | None) -> FusionConfig:
-    """The trained config, with what `given` itself sets (not by default) of where to run."""
+def resolve(path: Path, header: CheckpointHeader, given: FusionConfig | None) -> FusionConfig:
+    """The trained config, with what `given` itself sets (not by default) of where to run.
+
+    path: of the checkpoint, for the message. Raises MismatchError where `given` sets what the
+    weights depend on to something else.
+    """
     trained = header.config
     if given is None:
         return trained
@@ -137,7 +141,7 @@ def _streams(
     return used
 
 
-def _flags(store: FeatureStore, header: CheckpointHeader) -> dict[str, list[str]]:
+def flags_of(store: FeatureStore, header: CheckpointHeader) -> dict[str, list[str]]:
     """Flags of what was scored and of what the model was trained on, by role."""
     flags = {
         role: sorted({*info.flags, *header.streams[role].flags})

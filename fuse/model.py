@@ -68,6 +68,14 @@ class Retriever(nn.Module):
         """Every query against every video."""
         raise NotImplementedError
 
+    def condensed(self, videos: Any) -> Any:
+        """The same videos in as few rows as give the same scores, to the bit."""
+        raise NotImplementedError
+
+    def parts(self, queries: Any, videos: Any) -> list[tuple[Tokens, EncodedVideos]]:
+        """What is encoded, by model: each knows the levels that its videos have."""
+        raise NotImplementedError
+
     def forward(self, captions: Tokens, streams: Mapping[str, Tokens]) -> Scores:
         """Encode and score one batch."""
         return self.score(self.encode_queries(captions), self.encode_videos(streams))
@@ -108,6 +116,18 @@ class M2HF(Retriever):
         levels_LQB, valid_LB = level_scores(self.scorer, queries, videos.frames, videos.levels)
         return Scores(levels_LQB, valid_LB, self.late(levels_LQB, valid_LB))
 
+    def condensed(self, videos: EncodedVideos) -> EncodedVideos:
+        """Tokens that are one object stay one: one score of them."""
+        tokens = [videos.frames, *(level.tokens for level in videos.levels.values())]
+        distinct = {id(t): t for t in tokens}
+        short = {key: self.scorer.condensed(t) for key, t in distinct.items()}
+        levels = {n: replace(v, tokens=short[id(v.tokens)]) for n, v in videos.levels.items()}
+        return EncodedVideos(short[id(videos.frames)], levels)
+
+    def parts(self, queries: Tokens, videos: EncodedVideos) -> list[tuple[Tokens, EncodedVideos]]:
+        """One part."""
+        return [(queries, videos)]
+
     def _autocast(self, tokens: Tokens) -> torch.autocast:
         return torch.autocast(tokens.values.device.type, torch.bfloat16, enabled=self.bf16)
 
@@ -141,6 +161,16 @@ class Ensemble(Retriever):
         levels_LQB = torch.cat([part.levels for part in parts])
         valid_LB = torch.cat([part.valid for part in parts])
         return Scores(levels_LQB, valid_LB, self.late(levels_LQB, valid_LB))
+
+    def condensed(self, videos: list[EncodedVideos]) -> list[EncodedVideos]:
+        """One for each level."""
+        return [m.condensed(v) for m, v in zip(self._members(), videos, strict=True)]
+
+    def parts(
+        self, queries: list[Tokens], videos: list[EncodedVideos]
+    ) -> list[tuple[Tokens, EncodedVideos]]:
+        """A part for each level."""
+        return list(zip(queries, videos, strict=True))
 
     @torch.no_grad()
     def mean_temperature(self, known_L: Tensor) -> None:

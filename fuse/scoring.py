@@ -29,6 +29,11 @@ class MeanScorer(nn.Module):
         """(Q, B) cosines; 0 where a side has no rows or no direction."""
         return mean_score(queries, videos)
 
+    def condensed(self, videos: Tokens) -> Tokens:
+        """(B, 1, D) the means, which score as all rows do."""
+        mean_B1D, present_B1 = masked_mean(videos).unsqueeze(1), videos.present.unsqueeze(1)
+        return Tokens(mean_B1D, present_B1, torch.zeros_like(mean_B1D[..., 0]))
+
 
 class TokenwiseScorer(nn.Module):
     """Weighted token-wise interaction, 1/2 [sum_i w_i max_j c_ij + sum_j w_j max_i c_ij].
@@ -58,6 +63,10 @@ class TokenwiseScorer(nn.Module):
             for s in spans
         ]
         return torch.cat(scores) if scores else w_QW.new_zeros((0, len(w_BN)))
+
+    def condensed(self, videos: Tokens) -> Tokens:
+        """All rows, since each meets the words."""
+        return videos
 
 
 Scorer = MeanScorer | TokenwiseScorer

@@ -11,16 +11,17 @@ import resource
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2hf.errors import MismatchError, ShardError, UsageError
+from m2hf.features import Features
 from m2hf.fuse.config import CAPTIONS, FusionConfig
 from m2hf.keys import SHORT, canonical_json, sha256_hex
 from m2hf.layout import StoreLayout
-from m2hf.shard import Shard, ShardItem
+from m2hf.shard import Shard, ShardHeader, ShardItem
 
 _HALF_INFINITY = 0x7C00  # its bits: a half with these or more is infinite or NaN
 _SPARE_FILES = 256  # open files left for everything that is not a mapped shard
@@ -92,6 +93,16 @@ class Stream:
         _allow_open_files(2 * len(paths))  # for values, and for strings where there are any
         return cls(found, [Shard.open(path) for path in paths])
 
+    @property
+    def header(self) -> ShardHeader:
+        """What its first shard says of itself, and so of what made the stream."""
+        return self._shards[0].header
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The precision that values are stored with."""
+        return self._dtype
+
     def lengths(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """(B,) rows of each id; 0 for what is missing."""
         spans = (self._rows(item_id) for item_id in ids)
@@ -144,6 +155,12 @@ class Stream:
         """
         number, item = self._where.get(item_id, (-1, -1))
         return None if item < 0 else self._shards[number].intact_item(item)
+
+    def features(self, item_id: str) -> Features:
+        """Features of an item that `holds` knows, with its strings and times; raises as `item`."""
+        stored = self.item(item_id)
+        assert stored is not None
+        return stored.features
 
     def reason(self, item_id: str) -> str:
         """Why an entry is EMPTY, or a remark on one that isn't; "" where nothing is to be said."""

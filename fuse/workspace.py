@@ -71,11 +71,12 @@ class Blocks:
 @dataclass(frozen=True, eq=False)
 class Workspace:
     """How queries (one or more sets of them) and videos are cut, and which queries are kept:
-    the first `kept` blocks of all sets, counted through."""
+    the first `kept` blocks of all sets, counted through. room: bytes left for these."""
 
     queries: tuple[Blocks, ...]
     videos: Blocks
     kept: int
+    room: int
 
     @classmethod
     def of(
@@ -98,7 +99,7 @@ class Workspace:
                 f"at these lengths takes {-(-needed // _MIB)}; give it that much"
             )
         kept = int(np.searchsorted(encoded.cumsum(), given - needed, side="right"))
-        return cls(queries, videos, kept)
+        return cls(queries, videos, kept, given - needed)
 
 
 @dataclass(frozen=True)
