@@ -149,6 +149,7 @@ def test_flags_are_frozen() -> None:
         "plan: --config --json --manifest --media --only --set --store",
         "report: --manifest --out --run --similarity --store",
         "retry: --array --config --manifest --media --only --scheduler --set --store --workers",
+        "search: --config --json --manifest --run --set --split --store --top query",
         "show: --html --json --manifest --media store video",
         "status: --config --json --manifest --media --only --set --store",
         "tables: --dsl --fuse --group-maximum --json --matrix --out --qb --qb-scale --queries "

@@ -15,6 +15,7 @@ from m2hf.cli import (
     imported,
     manifest,
     report,
+    search,
     show,
     tables,
     trace,
@@ -42,6 +43,7 @@ for verb in (
     tables.tables,
     report.report,
     trace.trace,
+    search.search,
     demo.demo,
 ):
     app.command()(verb)

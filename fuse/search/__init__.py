@@ -1,0 +1,1 @@
+"""Search: a sentence in, ranked videos out, with what in each of them matched."""

@@ -1,0 +1,188 @@
+"""A trained run over a gallery, ready to score any query as `m2hf eval` scores a caption.
+
+The same blocks, the same model and the same late rule, so a caption of a split gets its scores
+of the similarity file, but for the rounding of a sum of another shape. Every late rule is
+defined for a single query: its statistics come from the checkpoint, and ranks are taken in the
+query's own row.
+
+V videos of the gallery, of which v in a block; L levels.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from m2hf.errors import MismatchError, UsageError
+from m2hf.features import Features
+from m2hf.fuse import checkpoint
+from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.devices import repeatable
+from m2hf.fuse.evaluate import flags_of, resolve
+from m2hf.fuse.late_rules import LATE_RULES
+from m2hf.fuse.levels import LevelTokens
+from m2hf.fuse.model import EncodedVideos, Retriever
+from m2hf.fuse.scoring import LOWEST
+from m2hf.fuse.store import FeatureStore, Rows
+from m2hf.fuse.tokens import Tokens, video_tokens
+from m2hf.fuse.workspace import Workspace
+from m2hf.fuse.world import refuse_several
+from m2hf.layout import StoreLayout
+from m2hf.manifest import Manifest, Row, Split
+
+
+@dataclass(frozen=True, eq=False)
+class QueryScores:
+    """levels_LV (L, V) float32, -1 where a level doesn't know the video; fused_V (V,) float32,
+    which means nothing where no level does."""
+
+    levels_LV: NDArray[np.float32]
+    fused_V: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class SearchIndex:
+    """The model of `run`, and the rows of a manifest that it searches; `layout`: of the store.
+
+    flags: by role, what everything made of these features must repeat.
+    """
+
+    run: Path
+    model: Retriever
+    store: FeatureStore
+    layout: StoreLayout
+    rows: tuple[Row, ...]
+    flags: Mapping[str, Sequence[str]]
+    _blocks: dict[int, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls,
+        manifest: Manifest,
+        store_root: Path,
+        run_dir: Path,
+        config: FusionConfig | None = None,
+        split: Split | None = None,
+    ) -> Self:
+        """Search `split`, or all videos of the manifest; config: as of `evaluate`.
+
+        Raises UsageError where checkpoint, store or videos are missing, MismatchError where they
+        don't belong together.
+        """
+        refuse_several("search")
+        path = run_dir / checkpoint.FILE_NAME
+        config = resolve(path, checkpoint.read_header(path), config)
+        layout = StoreLayout(store_root, manifest.card.name)
+        if not layout.folder.is_dir():
+            StoreLayout.open(store_root, layout.dataset)  # raises, and says what there is
+        store = FeatureStore.open(store_root, layout.dataset, config)
+        model, header = checkpoint.load(path, store)
+        model.config = config
+        model.eval()
+        rows = manifest.rows if split is None else tuple(manifest.split(split))
+        if not rows:
+            raise UsageError(f"split {split}: the manifest has no videos in it; name another split")
+        if not store[FRAMES].present([row.id for row in rows]).any():
+            where = "the manifest" if split is None else f"split {split}"
+            raise UsageError(
+                f"{layout.folder}: none of the {len(rows)} videos of {where} has frames in "
+                f"stream {store[FRAMES].info.name}; extract it, or name another split"
+            )
+        return cls(run_dir, model, store, layout, rows, flags_of(store, header))
+
+    @property
+    def config(self) -> FusionConfig:
+        return self.model.config
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """(V,) of the gallery, in manifest order."""
+        return tuple(row.id for row in self.rows)
+
+    @cached_property
+    def valid_LV(self) -> NDArray[np.bool_]:
+        """Which videos each level knows."""
+        with repeatable(self.config) as device:
+            self.model.to(device)
+            return np.concatenate([_valid(block) for block in self._encoded(device)], axis=1)
+
+    @property
+    def known_V(self) -> NDArray[np.bool_]:
+        """Which videos can be found: some level knows them."""
+        known_V: NDArray[np.bool_] = np.logical_or.reduce(self.valid_LV, axis=0)
+        return known_V
+
+    def query(self, features: Features, device: torch.device) -> Any:
+        """A caption's features as the model reads them, at the precision that captions have in
+        the store. Raises MismatchError for another width."""
+        captions = self.store[CAPTIONS]
+        if features.values.shape[1] != captions.info.width:
+            raise MismatchError(
+                f"{self.run}: trained on {captions.info}, the query has width "
+                f"{features.values.shape[1]}; ask with the encoder that it was trained with"
+            )
+        rows = features.values[None, : self.model.query_rows].astype(captions.dtype)
+        there, zero_s = np.ones(rows.shape[:2], np.bool_), np.zeros(rows.shape[:2], np.float32)
+        return self.model.encode_queries(Tokens.of(Rows(rows, there, zero_s), device))
+
+    @torch.no_grad()
+    def scores(self, features: Features) -> QueryScores:
+        """Every level and their fusion, for one query."""
+        valid_LV, parts = self.valid_LV, []
+        with repeatable(self.config) as device:
+            query = self.query(features, device)
+            for block in self._encoded(device):
+                parts.append(self.model.score(query, block).levels.cpu().numpy())
+        levels_LQV = np.where(valid_LV[:, None], np.concatenate(parts, axis=2), np.float32(LOWEST))
+        rule = LATE_RULES[self.model.late_rule]
+        fused_QV = rule(levels_LQV, valid_LV, self.model.late.calibration())
+        return QueryScores(levels_LQV[:, 0], fused_QV[0].astype(np.float32))
+
+    @torch.no_grad()
+    def encoded(self, ids: Sequence[str], device: torch.device) -> Any:
+        """Some videos with all their rows, which the index doesn't keep."""
+        return self.model.encode_videos(video_tokens(self.store, ids, device))
+
+    @cached_property
+    def _space(self) -> Workspace:
+        return Workspace.of(self.config, self.store, [()], self.ids)
+
+    @torch.no_grad()
+    def _encoded(self, device: torch.device) -> Iterator[Any]:
+        """Blocks of the gallery, condensed. They are kept while `fuse.eval.memory_mb` has room
+        for them; the others are encoded again for each query."""
+        held = sum(_bytes(block) for block in self._blocks.values())
+        for number, part in enumerate(self._space.videos.parts):
+            if number in self._blocks:
+                yield self._blocks[number]
+                continue
+            block = self.model.condensed(self.encoded(self.ids[part], device))
+            if held + _bytes(block) <= self._space.room:
+                self._blocks[number] = block
+                held += _bytes(block)
+            yield block
+
+
+def _models(block: Any) -> list[EncodedVideos]:
+    return block if isinstance(block, list) else [block]
+
+
+def _levels(block: Any) -> list[LevelTokens]:
+    return [level for videos in _models(block) for level in videos.levels.values()]
+
+
+def _valid(block: Any) -> NDArray[np.bool_]:
+    valid_Lv: NDArray[np.bool_] = torch.stack([v.valid for v in _levels(block)]).cpu().numpy()
+    return valid_Lv
+
+
+def _bytes(block: Any) -> int:
+    tokens = [*(videos.frames for videos in _models(block)), *(v.tokens for v in _levels(block))]
+    tensors: dict[int, Tensor] = {id(t.values): t.values for t in tokens}
+    return sum(tensor.nbytes for tensor in tensors.values())

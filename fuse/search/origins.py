@@ -1,0 +1,53 @@
+"""Whether a line of a text stream was read in the pictures or heard."""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from m2hf.features import Features
+from m2hf.fuse.store import Stream
+from m2hf.keys import SHORT
+from m2hf.layout import StoreLayout
+from m2hf.shard import ShardHeader
+
+Origin = Literal["read", "heard", "text"]
+
+
+@dataclass(frozen=True, eq=False)
+class Origins:
+    """The streams that a text stream was derived from, where the store has them."""
+
+    read: Stream | None
+    heard: Stream | None
+
+    @classmethod
+    def of(cls, layout: StoreLayout, derived: ShardHeader) -> Self:
+        """`derived`: of the text stream; its declared config names what it reads."""
+        return cls(_source(layout, derived, "ocr"), _source(layout, derived, "asr"))
+
+    def of_line(self, video: str, text: str, start_s: float, end_s: float) -> Origin:
+        """A line has the start of the frame that it was read in, or the times of the segment that
+        it was heard in, and its words are among the words there; "text" where neither is so."""
+        words = set(text.split())
+        read, heard = _item(self.read, video), _item(self.heard, video)
+        if read is not None and words <= _words(read, [s == start_s for s in read.start_s]):
+            return "read"
+        if heard is not None:
+            times = zip(heard.start_s, heard.end_s, strict=True)
+            if words <= _words(heard, [span == (start_s, end_s) for span in times]):
+                return "heard"
+        return "text"
+
+
+def _source(layout: StoreLayout, derived: ShardHeader, extractor: str) -> Stream | None:
+    fingerprint = derived.config.get("reads", {}).get(extractor, "")
+    name = f"{extractor}@{fingerprint[:SHORT]}"
+    return Stream.open(layout, name) if name in layout.streams() else None
+
+
+def _item(stream: Stream | None, video: str) -> Features | None:
+    return stream.item(video) if stream is not None and stream.holds([video])[0] else None
+
+
+def _words(features: Features, there: list[bool]) -> set[str]:
+    rows = zip(features.texts or (), there, strict=True)
+    return {word for text, kept in rows if kept for word in text.split()}

@@ -1,0 +1,115 @@
+"""Answers queries: encodes each, scores the gallery, and finds what matched in the best videos.
+
+L levels, V videos.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2hf.errors import UsageError
+from m2hf.features import Features
+from m2hf.fuse.search.answer import Answer, Hit, LevelMatch
+from m2hf.fuse.search.evidence import Evidence, Place
+from m2hf.fuse.search.index import QueryScores, SearchIndex
+from m2hf.fuse.search.origins import Origins
+from m2hf.fuse.search.query import checked, foreign, scripts
+
+Encode = Callable[[str], Features]
+
+
+@dataclass(frozen=True, eq=False)
+class Searcher:
+    """encode: a query to the features of a caption, as the model was trained on them; captions:
+    those of the training data, whose script a query should be in."""
+
+    index: SearchIndex
+    encode: Encode
+    captions: tuple[str, ...] = ()
+
+    def search(self, text: str, top: int) -> Answer:
+        """The `top` best videos for `text`, or all that can be found where they are fewer.
+
+        Raises UsageError for a query without words, and as `checked`.
+        """
+        text = checked(text)
+        features = self.encode(text)
+        if not len(features.values):
+            raise UsageError(f"the query can't be encoded: {features.reason}")
+        scores = self.index.scores(features)
+        known_V = self.index.known_V
+        order_V = np.argsort(-scores.fused_V, kind="stable")
+        best = [int(v) for v in order_V[known_V[order_V]][:top]]
+        evidence = Evidence.of(self.index, features, [self.index.ids[v] for v in best])
+        hits = [
+            self._hit(rank, video, scores, found)
+            for rank, (video, found) in enumerate(zip(best, evidence, strict=True), start=1)
+        ]
+        remarks = [foreign(text, self._scripts)]
+        if features.reason:
+            remarks.append(f"the query: {features.reason}")
+        return Answer(
+            query=text,
+            dataset=self.index.layout.dataset,
+            videos=int(known_V.sum()),
+            unseen=int((~known_V).sum()),
+            rule=self.index.model.late_rule,
+            remarks=[remark for remark in remarks if remark],
+            flags=self.index.flags,
+            hits=hits,
+        )
+
+    def _hit(self, rank: int, video: int, scores: QueryScores, found: Evidence) -> Hit:
+        relative_L = _relative(scores.levels_LV, self.index.valid_LV, video)
+        levels = {
+            name: self._level(name, video, float(score), float(relative), found.levels.get(name))
+            for name, score, relative in zip(
+                self.index.model.level_names, scores.levels_LV[:, video], relative_L, strict=True
+            )
+        }
+        score = float(scores.fused_V[video])
+        return Hit(rank, self.index.rows[video], score, found.frame, levels)
+
+    def _level(
+        self, name: str, video: int, score: float, relative: float, place: Place | None
+    ) -> LevelMatch | None:
+        if place is None:
+            return None
+        match = LevelMatch(name, score, relative, place.moment)
+        if not place.text:
+            return match
+        moment = place.moment
+        origin = self._origins[name].of_line(
+            self.index.ids[video], place.text, moment.start_s, moment.end_s
+        )
+        return LevelMatch(name, score, relative, moment, place.text, origin)
+
+    @cached_property
+    def _scripts(self) -> set[str]:
+        return scripts(self.captions)
+
+    @cached_property
+    def _origins(self) -> dict[str, Origins]:
+        index = self.index
+        levels = index.config.active_levels.items()
+        alone = {name: level.stream for name, level in levels if level.fusion == "none"}
+        return {n: Origins.of(index.layout, index.store[role].header) for n, role in alone.items()}
+
+
+def _relative(
+    levels_LV: NDArray[np.float32], valid_LV: NDArray[np.bool_], video: int
+) -> NDArray[np.float32]:
+    """(L,) where a video's scores lie between the lowest, 0, and the highest, 1, of the videos
+    that each level knows; 1 where they are all alike, 0 where it doesn't know the video."""
+    highest_L = np.where(valid_LV, levels_LV, -np.inf).max(axis=1)
+    lowest_L = np.where(valid_LV, levels_LV, np.inf).min(axis=1)
+    range_L = highest_L - lowest_L
+    flat_L = ~(range_L > 0)
+    share_L = (levels_LV[:, video] - lowest_L) / np.where(flat_L, 1.0, range_L)
+    relative_L: NDArray[np.float32] = np.where(
+        valid_LV[:, video], np.where(flat_L, 1.0, share_L), 0.0
+    )
+    return relative_L

@@ -1,0 +1,85 @@
+"""The encoder of queries: the one that made the captions a checkpoint was trained on."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from m2hf.config import parse
+from m2hf.errors import MismatchError, UsageError
+from m2hf.features import Features
+from m2hf.shard import ShardHeader
+
+_FILE = "file"  # how a declared config names a checkpoint file, wherever it lies
+
+
+def query_encoder(
+    captions: ShardHeader, section: Mapping[str, Any], device: str
+) -> Callable[[str], Features]:
+    """A query to the features that it would have as a caption.
+
+    captions: of a shard of the captions that the model was trained on; its declared config says
+    which extractor that was; section: [extract] as given, for what it can't say, such as where a
+    checkpoint file lies. Raises MismatchError where the extractor here would give other
+    features, UsageError where no extractor made the captions, ResourceError for weights that
+    are missing. The encoder raises UsageError for a query of which it knows no word.
+    """
+    from m2hf.extract.caption import Caption
+
+    if captions.extractor != Caption.name or captions.config.get("imported"):
+        raise UsageError(
+            f"the captions of {captions.dataset} were imported, so no encoder here can make a "
+            "query of their kind; extract `caption` and train on it"
+        )
+    declared = captions.config["config"]
+    own = section.get(Caption.name, {})
+    encoder = {
+        **declared["encoder"], **section.get("encoder", {}), **own.get("encoder", {})
+    }  # fmt: skip
+    if encoder["pretrained"] == _FILE:
+        (weight,) = captions.weights.items()
+        raise UsageError(
+            f"the captions were encoded by {encoder['model']} with a checkpoint file of sha256 "
+            f"{weight[1]}; say where it is: --set extract.encoder.pretrained=PATH"
+        )
+    caption = parse(Caption, {**declared, **own, "encoder": encoder}, "extract.caption")
+    os.environ["HF_HUB_OFFLINE"] = "1"  # weights are on this machine, or it is said how to get them
+    now = caption.declared({})
+    if now != captions.config:
+        raise MismatchError(
+            f"queries would be encoded otherwise than the captions of the training: "
+            f"{_difference(dict(captions.config), now)}; use the same weights and settings, or "
+            "extract `caption` again and train on it"
+        )
+    session = caption.open(device)
+
+    def encode(query: str) -> Features:
+        known, unknown = session.known_words(query)
+        if unknown and not known:
+            raise UsageError(
+                f"the encoder was trained on none of the words {_listed(unknown)}; "
+                "ask in words of the training captions"
+            )
+        features = session.extract(query)
+        if not unknown:
+            return features
+        never = f"the encoder was never trained on {_listed(unknown)}"
+        return replace(features, reason="; ".join(filter(None, [features.reason, never])))
+
+    return encode
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return ", ".join(repr(word) for word in words)
+
+
+def _difference(then: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> str:
+    """The first key that differs, with both values."""
+    for key in sorted({*then, *now}):
+        old, new = then.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            if found := _difference(old, new, f"{path}{key}."):
+                return found
+        elif old != new:
+            return f"{path}{key} was {old!r} and is {new!r}"
+    return ""
