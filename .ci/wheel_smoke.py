@@ -27,6 +27,7 @@ assert all(card(name).splits for name in READERS)
 assert importlib.util.find_spec("torch") is None
 assert (files("m2hf.extract") / "m2hf-tiny.json").is_file()
 assert (files("m2hf.pipelines") / "timeline.html").is_file()
+assert all((files("m2hf.fuse.search") / name).is_file() for name in ("page.html", "style.css"))
 assert (files("m2hf.pipelines.deploy") / "slurm_array.sbatch").is_file()
 assert load_recipe(Path("demo"), [])[0].extract.encoder.model == "m2hf-tiny"
 assert "site-packages" in m2hf.shard.__file__, m2hf.shard.__file__

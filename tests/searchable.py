@@ -4,11 +4,13 @@ everything else written by hand, so that it takes no extraction.
 Frames are random, so what is found means nothing; where and how it is shown does.
 """
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import media
 import numpy as np
+from PIL import Image
 
 from m2hf.extract.caption import Caption, CaptionEncoderSession
 from m2hf.extract.encoder import Encoder
@@ -19,6 +21,7 @@ from m2hf.keys import bucket_of, fingerprint
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Card, Manifest, Row, Split, captions_of
 from m2hf.shard import ShardHeader, ShardItem, write_shard
+from m2hf.thumbnails import as_string
 
 NAME, BUCKETS, WIDTH, SECONDS = "searchable", 2, 64, 6
 HOSTILE = '<script>alert("x")</script> OPEN'
@@ -106,6 +109,17 @@ class Searchable:
         values = np.stack([session.extract(line[0]).values[0] for line in lines])
         texts = {row.id: _strings(values, *lines) for row in rows if row.id != "v11"}
         self.write("text", texts, WIDTH, {"extractor": "text", "reads": reads})
+        pictures = [_picture(shade) for shade in (60, 120, 180)]
+        lines = [(picture, float(n), n + 1.0) for n, picture in enumerate(pictures)]
+        posters = {row.id: _strings(np.ones((3, 3), np.float32), *lines) for row in rows[4:]}
+        self.write("thumbnail", posters, 3)
+
+
+def _picture(shade: int) -> str:
+    """A thumbnail of one colour."""
+    stream = io.BytesIO()
+    Image.new("RGB", (160, 90), (shade, shade, 255)).save(stream, "JPEG")
+    return as_string(stream.getvalue())
 
 
 def _strings(values: np.ndarray, *lines: tuple[str, float, float]) -> Features:

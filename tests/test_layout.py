@@ -137,6 +137,7 @@ def test_flags_are_frozen() -> None:
             yield f"{path}: {' '.join(options)}"
 
     assert list(flags(typer.main.get_command(app))) == [
+        "app: --config --host --manifest --media --port --run --set --split --store",
         "demo: --clips --out --seed --workers",
         "eval: --config --manifest --run --set --split --store",
         "export: --format --json --manifest --out --store --stream",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from m2hf.errors import UsageError
 from m2hf.features import Features
+from m2hf.fuse.late_rules import FLAT
 from m2hf.fuse.search.answer import Answer, Hit, LevelMatch
 from m2hf.fuse.search.evidence import Evidence, Place
 from m2hf.fuse.search.index import QueryScores, SearchIndex
@@ -107,7 +108,7 @@ def _relative(
     highest_L = np.where(valid_LV, levels_LV, -np.inf).max(axis=1)
     lowest_L = np.where(valid_LV, levels_LV, np.inf).min(axis=1)
     range_L = highest_L - lowest_L
-    flat_L = ~(range_L > 0)
+    flat_L = ~(range_L > FLAT)
     share_L = (levels_LV[:, video] - lowest_L) / np.where(flat_L, 1.0, range_L)
     relative_L: NDArray[np.float32] = np.where(
         valid_LV[:, video], np.where(flat_L, 1.0, share_L), 0.0

@@ -44,6 +44,7 @@ for verb in (
     report.report,
     trace.trace,
     search.search,
+    search.app,
     demo.demo,
 ):
     app.command()(verb)

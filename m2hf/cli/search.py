@@ -1,5 +1,6 @@
 """`m2hf search | app`: ask a trained run for videos, in the terminal or on a page."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m2hf.cli import options
+from m2hf.errors import UsageError
 from m2hf.manifest import Split
 
 if TYPE_CHECKING:
@@ -48,6 +50,49 @@ def search(
         typer.echo(f"m2hf: {remark}", err=True)
 
 
+def app(
+    manifest: options.ManifestDir,
+    media: options.Media,
+    store: options.Store,
+    run: options.Run,
+    config: options.Config = None,
+    set_: options.Set = None,
+    split: SearchedSplit = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all, to everybody.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")
+    ] = 8000,
+) -> None:
+    """Search on a page of this machine, with players that begin where a video matches.
+
+    Needs the extra `app`: pip install 'm2hf[app]'. Ctrl-C ends it.
+    """
+    try:
+        from m2hf.fuse.search.serve import bind, is_public, serve
+        from m2hf.fuse.search.site import Site
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise UsageError(f"{error.name} is not installed; pip install 'm2hf[app]'") from error
+    from m2hf.fuse.search.media_files import MediaFiles
+
+    files = MediaFiles.open(media)
+    with bind(host, port) as listening:
+        if is_public(listening):
+            typer.echo(
+                f"m2hf: --host {host}: whoever reaches this machine can search and watch these "
+                "videos; there is no password",
+                err=True,
+            )
+        searcher = _searcher(manifest, store, run, config, set_, split)
+        videos = int(searcher.index.known_V.sum())
+        names = {host, socket.gethostname()} if is_public(listening) else {host}
+        page = Site(searcher, files).app(names)
+        serve(page, listening, lambda url: typer.echo(f"{videos} videos at {url} (Ctrl-C ends it)"))
+
+
 def _searcher(
     manifest: Path,
     store: Path,
@@ -76,7 +121,7 @@ def _searcher(
 def _lines(answer: "Answer") -> Iterator[str]:
     from m2hf.pipelines.timeline_text import printable
 
-    missing = f"; {answer.unseen} more have no features" if answer.unseen else ""
+    missing = f"; not searched, for want of features: {answer.unseen}" if answer.unseen else ""
     yield f"{answer.dataset}: {answer.videos} videos searched{missing}"
     for role, flags in answer.flags.items():
         yield f"{role}: {', '.join(flags)}"

@@ -1,0 +1,69 @@
+"""Who may ask the page, and what every answer of it tells the browser.
+
+The page has no password: a page of another site that the same browser shows must not read it.
+Such a site can give its own name any address ("DNS rebinding"), so names that aren't ours are
+refused; an address in its place is nobody's name.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "style-src 'self'",
+        "media-src 'self'",
+        "img-src data:",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+class Guard:
+    """Asks for the host that the browser meant, and adds HEADERS to every answer."""
+
+    def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
+        """names: hosts of this page beside localhost and plain addresses."""
+        self._app = app
+        self._names = {"localhost", *(name.casefold() for name in names)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        if self._is_ours(Headers(scope=scope).get("host", "")):
+            await self._app(scope, receive, with_headers)
+        else:
+            refusal = PlainTextResponse("this host name is not of m2hf app\n", 421)
+            await refusal(scope, receive, with_headers)
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return name in self._names or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
