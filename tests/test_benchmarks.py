@@ -19,6 +19,7 @@ from benchmarks.metrics import __main__ as metrics  # noqa: E402
 from benchmarks.metrics import sorting  # noqa: E402
 from benchmarks.scoring import __main__ as scoring  # noqa: E402
 from benchmarks.scoring import gallery  # noqa: E402
+from benchmarks.search import __main__ as search  # noqa: E402
 
 from m2hf.fuse.config import FusionConfig  # noqa: E402
 from m2hf.fuse.metrics import t2v_ranks, v2t_ranks  # noqa: E402
@@ -122,9 +123,15 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "no such group" in capsys.readouterr().err
 
 
+def test_the_search_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    assert search.main(["--videos", "20", "--queries", "2"]) == 0
+    assert "| 20 | " in capsys.readouterr().out
+
+
 def test_benchmarks_use_what_a_user_has_and_stay_small() -> None:
     public = {"train", "evaluate", "metrics", "similarity", "config", "baselines", "store"}
     public |= {"tokens", "late", "late_rules", "tables.similarity_table"}
+    public |= {"search.index", "search.searcher"}
     for path in (ROOT / "benchmarks").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert len(text.splitlines()) <= 300, path
