@@ -324,7 +324,7 @@ def test_in_a_browser(size: tuple[int, int], dark: bool, browser: "Browser", pag
     with tab(browser, size, dark) as opened:
         there = opened.page
         there.goto(page.url)
-        assert opened.focused() == "input#q"
+        there.wait_for_function("document.activeElement.id == 'q'")
         there.keyboard.type("a dog")
         there.keyboard.press("Enter")
         there.wait_for_selector("article")

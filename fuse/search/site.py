@@ -31,8 +31,6 @@ from m2hf.thumbnails import THUMBNAILS
 
 TOP = 12  # results of a query
 
-_FRESH = {"cache-control": "no-store"}
-
 
 class Site:
     """Answers requests; queries one after another, in one thread, as a model wants it."""
@@ -80,14 +78,14 @@ class Site:
             error=error,
             cards=[] if answer is None else list(self._cards.of(answer)),
         )
-        return HTMLResponse(page, status, _FRESH)
+        return HTMLResponse(page, status)
 
     async def _json(self, request: Request) -> HTTPResponse:
         try:
             answer = await self._answer(request.query_params.get("q", ""))
         except M2hfError as raised:
-            return JSONResponse({"error": str(raised)}, _status(raised), _FRESH)
-        return JSONResponse(answer.as_json(), headers=_FRESH)
+            return JSONResponse({"error": str(raised)}, _status(raised))
+        return JSONResponse(answer.as_json())
 
     async def _file(self, request: Request) -> HTTPResponse:
         """By number: no path comes from outside."""
