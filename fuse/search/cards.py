@@ -84,7 +84,7 @@ class Cards:
         if self.pictures is None or not self.pictures.present([hit.row.id])[0]:
             return ""
         middle_s = (hit.frame.start_s + hit.frame.end_s) / 2
-        pictures = thumbnails(self.pictures.item(hit.row.id))
+        pictures = thumbnails(self.pictures.features(hit.row.id))
         return min(pictures, key=lambda p: abs((p.start_s + p.end_s) / 2 - middle_s)).uri
 
 

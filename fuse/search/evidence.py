@@ -66,7 +66,7 @@ class Evidence:
         with repeatable(index.config) as device:
             asked = index.query(query, device)
             parts = index.model.parts(asked, index.encoded(ids, device))
-        stored = [index.store[FRAMES].item(video) for video in ids]
+        stored = [index.store[FRAMES].features(video) for video in ids]
         best = _best_frames(parts, index)
         levels = [_places(index, ids, stored, *part) for part in parts]
         return [
@@ -101,7 +101,7 @@ def _places(
         role = index.config.active_levels[name].stream
         for v, video in enumerate(ids):
             if level.valid[v]:
-                stored = frames[v] if level.fused is not None else index.store[role].item(video)
+                stored = frames[v] if level.fused is not None else index.store[role].features(video)
                 place = Place.of(stored, int(nearest.row_V[v]), float(nearest.cosine_V[v]))
                 found[v][name] = place
     return found

@@ -45,7 +45,7 @@ def _source(layout: StoreLayout, derived: ShardHeader, extractor: str) -> Stream
 
 
 def _item(stream: Stream | None, video: str) -> Features | None:
-    return stream.item(video) if stream is not None and stream.holds([video])[0] else None
+    return stream.features(video) if stream is not None and stream.holds([video])[0] else None
 
 
 def _words(features: Features, there: list[bool]) -> set[str]:

@@ -9,14 +9,15 @@ from typing import Annotated
 
 import typer
 
-from m2hf.cli import extract, fuse, manifest, options, tables
+from m2hf.cli import extract, fuse, manifest, options, report, tables
 from m2hf.errors import EXIT_FAILURES
 
 RECIPE = Path("demo")  # pipelines/recipes/demo.toml
+ASKED = "a dog barks while the sign says OPEN"
 
 
 @dataclass(frozen=True)
-class _Trained:
+class _Run:
     """A run of the demo: its folder, what it sets beside the recipe, and what its rows show."""
 
     folder: str
@@ -25,7 +26,7 @@ class _Trained:
 
 
 RUNS = (
-    _Trained(
+    _Run(
         "zero_shot",
         (
             "fuse.train.epochs=0",
@@ -36,16 +37,16 @@ RUNS = (
         ),
         "CLIP's frames and captions as they come, nothing trained: what is seen, and no more",
     ),
-    _Trained(
+    _Run(
         "ensemble",
         ("fuse.strategy=ensemble",),
         "each level trained alone, a row each, and their late fusion: sound, motion, and what is "
         "read or heard tell clips apart that look alike",
     ),
-    _Trained(
+    _Run(
         "end_to_end", (), "one model for all levels; a level's row is what it adds, not what it can"
     ),
-    _Trained(
+    _Run(
         "balanced",
         ("fuse.balance.form=contribution",),
         "the same with the balance loss, which keeps weak levels learning",
@@ -87,12 +88,16 @@ def demo(
         tables.tables(similarities, out=out / f"table{suffix}")
     for run in RUNS:
         typer.echo(f"{run.folder}: {run.shows}")
+    shown = out / "ensemble"
+    _command(f"report {_trained(rows, shards, shown)}")
+    report.report(rows, shards, shown)
     _say(f"done in {time.monotonic() - began:.0f} s; everything is in {out}")
+    typer.echo(f"\n  m2hf search {shlex.quote(ASKED)} {_trained(rows, shards, shown)}")
     typer.echo(_NEXT)
 
 
-def _train(run: _Trained, rows: Path, shards: Path, folder: Path) -> None:
-    where = f"--manifest {_quoted(rows)} --store {_quoted(shards)} --run {_quoted(folder)}"
+def _train(run: _Run, rows: Path, shards: Path, folder: Path) -> None:
+    where = _trained(rows, shards, folder)
     sets = "".join(f" --set {setting}" for setting in run.settings)
     _command(f"train {where} --config {RECIPE}{sets}")
     fuse.train(rows, shards, folder, config=RECIPE, set_=list(run.settings))
@@ -100,9 +105,13 @@ def _train(run: _Trained, rows: Path, shards: Path, folder: Path) -> None:
     fuse.evaluate(rows, shards, folder)
 
 
+def _trained(rows: Path, shards: Path, folder: Path) -> str:
+    return f"--manifest {_quoted(rows)} --store {_quoted(shards)} --run {_quoted(folder)}"
+
+
 _NEXT = """
-The CLIP model here is a tiny one that knows the world of these clips and nothing else
-(docs/m2hf-tiny.md). With your own videos, and CLIP weights:
+asks them a sentence. The CLIP model here is a tiny one that knows the world of these clips and
+nothing else (docs/m2hf-tiny.md). With your own videos, and CLIP weights:
 
   m2hf manifest from-folder VIDEOS --captions captions.csv --out MANIFEST   # id,caption[,split]
   m2hf plan    --manifest MANIFEST --media VIDEOS --store STORE
