@@ -21,12 +21,13 @@ from starlette.routing import Route
 
 from m2hf.errors import M2hfError, UsageError
 from m2hf.fuse.search.answer import Answer
-from m2hf.fuse.search.cards import Cards
+from m2hf.fuse.search.cards import Card, Cards
 from m2hf.fuse.search.guard import Guard
 from m2hf.fuse.search.media_files import MediaFiles
 from m2hf.fuse.search.query import MOST
 from m2hf.fuse.search.searcher import Searcher
 from m2hf.fuse.store import Stream
+from m2hf.printable import printable
 from m2hf.thumbnails import THUMBNAILS
 
 TOP = 12  # results of a query
@@ -50,6 +51,7 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        environment.filters["printable"] = printable
         self._template = environment.get_template("page.html")
 
     def app(self, names: Iterable[str]) -> Starlette:
@@ -64,10 +66,11 @@ class Site:
 
     async def _page(self, request: Request) -> HTTPResponse:
         query = request.query_params.get("q")
-        answer, error, status = None, "", 200
+        answer, cards, error, status = None, list[Card](), "", 200
         if query is not None:
             try:
                 answer = await self._answer(query)
+                cards = list(self._cards.of(answer))
             except M2hfError as raised:
                 error, status = str(raised), _status(raised)
         page = self._template.render(
@@ -76,7 +79,7 @@ class Site:
             longest=MOST,
             answer=answer,
             error=error,
-            cards=[] if answer is None else list(self._cards.of(answer)),
+            cards=cards,
         )
         return HTMLResponse(page, status)
 

@@ -119,7 +119,7 @@ def _searcher(
 
 
 def _lines(answer: "Answer") -> Iterator[str]:
-    from m2hf.pipelines.timeline_text import printable
+    from m2hf.printable import printable
 
     missing = f"; not searched, for want of features: {answer.unseen}" if answer.unseen else ""
     yield f"{answer.dataset}: {answer.videos} videos searched{missing}"

@@ -33,7 +33,7 @@ def searcher(corpus: Any, run: Path, split: Any = "test", **config: Any) -> Sear
     index = SearchIndex.open(
         corpus.manifest, corpus.store, run, FusionConfig(**config) if config else None, split
     )
-    return Searcher(index, index.store[CAPTIONS].item)
+    return Searcher(index, index.store[CAPTIONS].features)
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +92,10 @@ def test_a_gallery_that_does_not_fit_is_scored_alike(corpus: Any, run: Any) -> N
 def test_moments_are_those_that_a_loop_finds(which: str, corpus: Any, run: Any, wti: Path) -> None:
     found = searcher(corpus, run.folder if which == "end_to_end" else wti)
     index, device = found.index, torch.device("cpu")
-    query = index.store[CAPTIONS].item("test004#0")
+    query = index.store[CAPTIONS].features("test004#0")
     for hit in found.search("test004#0", 20).hits:
         parts = index.model.parts(index.query(query, device), index.encoded([hit.row.id], device))
-        frames = index.store[FRAMES].item(hit.row.id)
+        frames = index.store[FRAMES].features(hit.row.id)
         for number, (asked, videos) in enumerate(parts):
             sentence = asked.values[0, 0].detach().numpy()
 
@@ -118,7 +118,7 @@ def test_moments_are_those_that_a_loop_finds(which: str, corpus: Any, run: Any, 
                     continue
                 row, cosine = nearest(level.tokens)
                 role = "text" if name == "text" else FRAMES
-                stored = index.store[role].item(hit.row.id)
+                stored = index.store[role].features(hit.row.id)
                 place = row % len(stored.start_s)
                 assert match.moment.start_s == stored.start_s[place]
                 assert match.moment.cosine == pytest.approx(cosine, abs=1e-5)
