@@ -27,7 +27,7 @@ UNTRAINED = "untrained"
 TINY = "m2hf-tiny"  # our own config of open_clip, small enough for demo and tests
 TOYBOX = "toybox"  # the tag of its weights, which come with m2hf (docs/m2hf-tiny.md)
 _TOYBOX_FILE = "m2hf-tiny.safetensors"
-_TOYBOX_SHA256 = "0" * 64
+_TOYBOX_SHA256 = "6f7edc8db2a7f6c2c039e0e44eb9b81b7fc27d9912d91f3db212b6e1f0d0e506"
 _TINY_PICTURE = {"image_resize_mode": "squash"}  # nothing is cut off at the sides
 
 
@@ -170,7 +170,7 @@ class OpenClip:
         its embedding is all zeros, as none is that was drawn or learned."""
         met = self._tower.token_embedding.weight.detach().ne(0).any(dim=1).cpu()
         bare = (word.strip(string.punctuation) for word in text.split())
-        words = {w: bool(met[self._tokenizer.encode(w)].all()) for w in bare if w}
+        words = {w: bool(met[self.tokenizer.encode(w)].all()) for w in bare if w}
         return tuple(w for w in words if words[w]), tuple(w for w in words if not words[w])
 
     @property

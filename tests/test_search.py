@@ -138,7 +138,7 @@ def test_captions_of_no_encoder_here(corpus: Searchable, tmp_path: Path) -> None
         query_encoder(file, {}, "cpu")
     mine = query_encoder(file, given, "cpu")("a dog").values
     assert (mine == query_encoder(header, {}, "cpu")("a dog").values).all()
-    state["token_embedding.weight"][corpus.session._model._tokenizer.encode("zebra!")] = 0
+    state["token_embedding.weight"][corpus.session._model.tokenizer.encode("zebra!")] = 0
     unlearned, given = from_file()
     with pytest.raises(M2hfError, match=r"weights\.m2hf-tiny/file was '[0-9a-f]{64}' and is"):
         query_encoder(file, given, "cpu")

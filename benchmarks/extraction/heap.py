@@ -70,6 +70,7 @@ def _network(name: str) -> Callable[[], Any]:
     from m2hf.extract.compat import import_torchvision
 
     import_torchvision()
+    shape: tuple[int, ...]
     if name == NETWORKS[0]:
         from torchvision.models.video import r2plus1d_18
 
