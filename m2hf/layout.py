@@ -13,15 +13,17 @@ from m2hf.errors import MismatchError, UsageError
 from m2hf.keys import SHORT, canonical_json, safe_name, sha256_file, sha256_hex
 
 _RECORD = "store.json"
+_FEW = 16  # buckets, of which a small set has as many as it can
 _SHARD_NAME = re.compile(r"^(\d+)-of-(\d+)\.h5$")
 
 
 def default_buckets(videos: int) -> int:
     """Buckets for a set of this size: about its square root, at most 256 videos in each.
 
-    A killed process does one bucket again, and a bucket is a task: few files, little lost.
+    A killed process does one bucket again, and a bucket is a task: few files, little lost. Of a
+    small set a bucket has about two videos, so that a few workers end at the same time.
     """
-    wanted = max(math.sqrt(videos), videos / 256, 1)
+    wanted = max(math.sqrt(videos), videos / 256, min(videos / 2, _FEW), 1)
     return int(2 ** round(math.log2(wanted)))
 
 

@@ -215,7 +215,7 @@ def test_features_that_contradict_themselves_are_refused(
 def test_the_number_of_buckets_is_fixed_when_a_store_begins(tmp_path: Path) -> None:
     layout = StoreLayout(tmp_path, "a/b")
     assert layout.folder.name == "a%2Fb"
-    assert layout.buckets(0, videos=100) == 8
+    assert layout.buckets(0, videos=12) == 8
     layout.record(8)
     assert layout.buckets(0, videos=10**6) == 8
     with pytest.raises(MismatchError, match="the store has 8 buckets and the config wants 4"):
@@ -223,7 +223,9 @@ def test_the_number_of_buckets_is_fixed_when_a_store_begins(tmp_path: Path) -> N
     assert json.loads((layout.folder / "store.json").read_text())["buckets"] == 8
 
 
-@pytest.mark.parametrize(("videos", "buckets"), [(1, 1), (60, 8), (10**4, 128), (10**6, 4096)])
+@pytest.mark.parametrize(
+    ("videos", "buckets"), [(1, 1), (21, 8), (60, 16), (10**4, 128), (10**6, 4096)]
+)
 def test_buckets_grow_with_the_set(videos: int, buckets: int) -> None:
     assert default_buckets(videos) == buckets
 
