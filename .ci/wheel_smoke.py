@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFTOVERS = [".*", "build", "dist", "demo", "*.egg-info", "__pycache__"]
+MOST_BYTES = 8_000_000  # of the wheel, with the weights of the tiny CLIP
 LIGHT = ["h5py", "jinja2", "numpy", "pydantic", "rich", "tomli-w", "typer"]
 SMOKE = """
 import importlib.util
@@ -26,6 +27,7 @@ from m2hf.data_manifests.build import READERS, card
 assert all(card(name).splits for name in READERS)
 assert importlib.util.find_spec("torch") is None
 assert (files("m2hf.extract") / "m2hf-tiny.json").is_file()
+assert (files("m2hf.extract") / "m2hf-tiny.safetensors").is_file()
 assert (files("m2hf.pipelines") / "timeline.html").is_file()
 assert all((files("m2hf.fuse.search") / name).is_file() for name in ("page.html", "style.css"))
 assert (files("m2hf.pipelines.deploy") / "slurm_array.sbatch").is_file()
@@ -55,6 +57,7 @@ def main() -> None:
         shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*LEFTOVERS))
         run(*pip, "wheel", *wheel_options, str(source), cwd=here)
         (wheel,) = here.glob("m2hf-*.whl")
+        assert wheel.stat().st_size < MOST_BYTES, f"{wheel.stat().st_size} bytes"
         venv.create(here / "env", with_pip=True)
         python = str(here / "env" / "bin" / "python")
         constraints = ("-c", str(ROOT / "constraints.txt"))

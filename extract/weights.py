@@ -42,11 +42,10 @@ class Packaged:
 class Shipped:
     """A weight file that comes with m2hf itself."""
 
-    file: str  # beside this one
+    path: Path
 
     def find(self) -> tuple[Path, ...] | None:
-        path = Path(__file__).with_name(self.file)
-        return (path,) if path.is_file() else None
+        return (self.path,) if self.path.is_file() else None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from m2hf.manifest import Card, Manifest, Row, Split, captions_of
 from m2hf.shard import ShardHeader, ShardItem, write_shard
 from m2hf.thumbnails import as_string
 
-NAME, BUCKETS, WIDTH, SECONDS = "searchable", 2, 64, 6
+NAME, BUCKETS, WIDTH, SECONDS = "searchable", 2, 128, 6
 HOSTILE = '<script>alert("x")</script> OPEN'
 LEVELS = {"audio_visual": {"enabled": False}, "motion_visual": {"enabled": False}}
 CONFIG = {
@@ -92,9 +92,11 @@ class Searchable:
     def _write_streams(self, session: CaptionEncoderSession) -> None:
         rng, rows = np.random.default_rng(3), self.manifest.rows[:-1]
         seconds = np.arange(3.0)
+        dog = session.extract("a dog").values[0]
 
         def frames() -> Features:
-            values = rng.normal(size=(3, WIDTH))
+            values = rng.normal(size=(3, WIDTH)) / np.sqrt(WIDTH)
+            values[1] += dog  # so that it is found at second 1
             values /= np.linalg.norm(values, axis=1, keepdims=True)
             return Features(values.astype(np.float32), seconds, seconds + 1)
 
@@ -106,7 +108,8 @@ class Searchable:
             {row.id: _strings(np.ones((1, 4), np.float32), line) for row in rows} for line in lines
         )
         reads = {"ocr": self.write("ocr", read, 4), "asr": self.write("asr", heard, 4)}
-        values = np.stack([session.extract(line[0]).values[0] for line in lines])
+        # And of what is read and heard, by what is hostile.
+        values = np.stack([dog, session.extract(lines[1][0]).values[0]])
         texts = {row.id: _strings(values, *lines) for row in rows if row.id != "v11"}
         self.write("text", texts, WIDTH, {"extractor": "text", "reads": reads})
         pictures = [_picture(shade) for shade in (60, 120, 180)]

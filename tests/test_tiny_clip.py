@@ -62,10 +62,10 @@ def test_another_file_in_its_place_is_refused(
 ) -> None:
     other = tmp_path / "m2hf-tiny.safetensors"
     other.write_bytes(b"half a file")
-    monkeypatch.setattr(module, "_TOYBOX_FILE", str(other))
+    monkeypatch.setattr(module, "_TOYBOX_FILE", other)
     with pytest.raises(ResourceError, match=r"m2hf-tiny/toybox: .* expected [0-9a-f]{64}"):
         SHIPPED.weights()
-    monkeypatch.setattr(module, "_TOYBOX_FILE", str(tmp_path / "none.safetensors"))
+    monkeypatch.setattr(module, "_TOYBOX_FILE", tmp_path / "none.safetensors")
     with pytest.raises(ResourceError, match="not on this machine"):
         SHIPPED.weights()
 

@@ -5,6 +5,7 @@ the file that was written. Without --out, that of the weights that are in the pa
 """
 
 import argparse
+import copy
 import dataclasses
 import sys
 import time
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = zero_shot(opened.model, opened.tokenizer, opened.preprocess, test)
     print(
         f"held-out combinations, {len(found)} galleries of 100: zero-shot T2V R@1 "
-        f"{np.mean(found):.1f} +- {np.std(found, ddof=1):.1f}"
+        f"{np.mean(found):.1f} +- {np.std(found):.1f}"
     )
     return 0
 
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(out: Path, recipe: Recipe, count: int, processes: int) -> None:
     torch.manual_seed(recipe.seed)
     opened = Encoder(model=TINY, pretrained="", seed=recipe.seed).open("cpu")
-    model: Any = opened.model
+    model: Any = copy.deepcopy(opened.model)  # the process keeps what it opened
     began = time.perf_counter()
     side = model.visual.image_size
     side = side if isinstance(side, int) else side[0]
