@@ -40,16 +40,14 @@ RUNS = (
     _Run(
         "ensemble",
         ("fuse.strategy=ensemble",),
-        "each level trained alone, a row each, and their late fusion: sound, motion, and what is "
-        "read or heard tell clips apart that look alike",
+        "each level trained alone, a row each, and their late fusion; of so few clips the levels "
+        "with sound and motion learn little beyond what is seen (docs/toybox.md)",
     ),
-    _Run(
-        "end_to_end", (), "one model for all levels; a level's row is what it adds, not what it can"
-    ),
+    _Run("end_to_end", (), "one model for all levels, which may lean on each other"),
     _Run(
         "balanced",
         ("fuse.balance.form=contribution",),
-        "the same with the balance loss, which keeps weak levels learning",
+        "the same with the balance loss, which is to keep weak levels learning",
     ),
 )
 
