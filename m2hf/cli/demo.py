@@ -54,7 +54,7 @@ RUNS = (
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder to work in.")] = Path("demo"),
-    clips: Annotated[int, typer.Option("--clips", min=24, help="How many clips.")] = 120,
+    clips: Annotated[int, typer.Option("--clips", min=24, help="How many clips.")] = 240,
     seed: Annotated[int, typer.Option("--seed", help="Another data set.")] = 0,
     workers: options.Workers = 2,
 ) -> None:
