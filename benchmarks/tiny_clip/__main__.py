@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _train(given.out, recipe, given.stills, given.threads)
     weights = TOYBOX if given.out is None else str(given.out)
     opened = Encoder(model=TINY, pretrained=weights).open("cpu")
-    side = opened.model.visual.image_size
-    side = side if isinstance(side, int) else side[0]
-    test = Stills.draw(TEST_STILLS, side, TEST_SEED, held_out=True, processes=given.threads)
+    test = Stills.draw(
+        TEST_STILLS, _side(opened.model), TEST_SEED, held_out=True, processes=given.threads
+    )
     found = zero_shot(opened.model, opened.tokenizer, opened.preprocess, test)
     print(
         f"held-out combinations, {len(found)} galleries of 100: zero-shot T2V R@1 "
@@ -61,9 +61,7 @@ def _train(out: Path, recipe: Recipe, count: int, processes: int) -> None:
     opened = Encoder(model=TINY, pretrained="", seed=recipe.seed).open("cpu")
     model: Any = copy.deepcopy(opened.model)  # the process keeps what it opened
     began = time.perf_counter()
-    side = model.visual.image_size
-    side = side if isinstance(side, int) else side[0]
-    stills = Stills.draw(count, side, recipe.seed, held_out=False, processes=processes)
+    stills = Stills.draw(count, _side(model), recipe.seed, held_out=False, processes=processes)
     print(f"{count} stills drawn in {time.perf_counter() - began:.0f} s", flush=True)
     began = time.perf_counter()
     for step, pictures, sentences in Training(model, opened.tokenizer, stills, recipe).run():
@@ -76,6 +74,12 @@ def _train(out: Path, recipe: Recipe, count: int, processes: int) -> None:
     }
     with atomic_write(out) as temporary:
         safetensors.torch.save_file(tensors, temporary)
+
+
+def _side(model: Any) -> int:
+    """Pixels of the square that the network reads."""
+    size = model.visual.image_size
+    return int(size if isinstance(size, int) else size[0])
 
 
 if __name__ == "__main__":

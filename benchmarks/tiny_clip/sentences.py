@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from m2hf.data_manifests.toybox.captions import SEEN, Part, parts_of, sentence
+from m2hf.data_manifests.toybox.captions import SEEN, Part, hidden_parts, sentence
 from m2hf.data_manifests.toybox.scene import Scene
 from m2hf.data_manifests.toybox.voice import SENTENCE
 
@@ -23,14 +23,14 @@ def seen(scene: Scene, rng: np.random.Generator) -> str:
     if rng.random() < 0.15:
         parts.remove("figures" if rng.random() < 0.3 else "ground")
     if rng.random() < EXTRA_SHARE:
-        hidden = _hidden(scene)
+        hidden = hidden_parts(scene)
         parts.append(hidden[int(rng.integers(len(hidden)))])
     return sentence(scene, parts, rng)
 
 
 def pair(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """Two ways to say some parts of a scene, at least one of which can't be seen."""
-    hidden = _hidden(scene)
+    hidden = hidden_parts(scene)
     parts: list[Part] = [name for name in hidden if rng.random() < 0.5]
     parts = parts or [hidden[int(rng.integers(len(hidden)))]]
     strings = [name for name in parts if name in ("sign", "spoken")]
@@ -39,10 +39,6 @@ def pair(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     if strings and rng.random() < STRING_SHARE:
         return said, _string(scene, strings, rng)
     return said, sentence(scene, [*parts, *common], rng)
-
-
-def _hidden(scene: Scene) -> list[Part]:
-    return [name for name in parts_of(scene) if name not in SEEN]
 
 
 def _string(scene: Scene, names: Sequence[Part], rng: np.random.Generator) -> str:

@@ -34,6 +34,11 @@ def parts_of(scene: Scene) -> tuple[Part, ...]:
     return ("figures", "ground", "motion", *heard)
 
 
+def hidden_parts(scene: Scene) -> list[Part]:
+    """What can be said of it that no single frame shows."""
+    return [part for part in parts_of(scene) if part not in SEEN]
+
+
 def sentence(scene: Scene, parts: Iterable[Part], rng: np.random.Generator) -> str:
     """One sentence that mentions exactly these parts of the scene, in words drawn by `rng`.
 

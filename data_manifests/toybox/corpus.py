@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from m2hf.atomic import atomic_text, atomic_write
-from m2hf.data_manifests.toybox.captions import parts_of, sentence
+from m2hf.data_manifests.toybox.captions import SEEN, hidden_parts, sentence
 from m2hf.data_manifests.toybox.families import BLOCK, TWINS, draw_toybox, questions
 from m2hf.data_manifests.toybox.picture import frames
 from m2hf.data_manifests.toybox.scene import FPS, HEIGHT, SECONDS, WIDTH, Scene
@@ -98,9 +98,10 @@ def _captions(scene: Scene, split: Split, at: int, rng: np.random.Generator) -> 
         return tuple(Asked(sentence(scene, parts, rng), kind) for kind, parts in asked)
     found: list[str] = []
     while len(found) < TRAIN_CAPTIONS:
-        beside = [part for part in parts_of(scene)[2:] if rng.random() < 0.4]
-        text = sentence(scene, ["figures", "ground", *beside], rng)
-        found += [text] * (text not in found)
+        beside = [part for part in hidden_parts(scene) if rng.random() < 0.4]
+        text = sentence(scene, [*SEEN, *beside], rng)
+        if text not in found:
+            found.append(text)
     return tuple(Asked(text, "free") for text in found)
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from m2hf.data_manifests.toybox.captions import Part, parts_of
+from m2hf.data_manifests.toybox.captions import SEEN, Part, hidden_parts
 from m2hf.data_manifests.toybox.scene import Group, Scene, is_held_out
 from m2hf.data_manifests.toybox.vocabulary import (
     MOTIONS,
@@ -70,11 +70,10 @@ def questions(scene: Scene, alone: bool) -> Iterator[tuple[str, tuple[Part, ...]
     A kind says what is needed beside the looks: `look` (nothing), motion, sound, sign or spoken.
     """
     if alone:
-        yield "look", ("figures", "ground")
+        yield "look", SEEN
         return
-    for part in parts_of(scene):
-        if part not in ("figures", "ground"):
-            yield part, ("figures", "ground", part)
+    for part in hidden_parts(scene):
+        yield part, (*SEEN, part)
 
 
 def _some(share: float, of: int, rng: np.random.Generator) -> NDArray[np.bool_]:
