@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from m2hf.pages import templates
 from m2hf.pipelines.preview import Preview
 from m2hf.pipelines.timeline import Entry, Timeline
 from m2hf.pipelines.timeline_text import marked, said
@@ -82,14 +81,7 @@ def page(timeline: Timeline, preview: Preview | None) -> str:
     pictures = () if preview is None else preview.thumbnails
     end_s = max(timeline.end_s, 0.0 if preview is None else preview.duration_s)
     axis = Axis.of(end_s, [p.start_s for p in pictures]) if end_s else None
-    environment = Environment(
-        loader=PackageLoader("m2hf.pipelines", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates("m2hf.pipelines")
     environment.filters["printable"] = printable
     return environment.get_template("timeline.html").render(
         timeline=timeline,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from m2hf.fuse.report.availability import modalities
@@ -24,6 +24,7 @@ from m2hf.fuse.tables.formats import hidden
 from m2hf.fuse.tables.grid import sheet
 from m2hf.fuse.tables.records import document, json_text
 from m2hf.fuse.tables.similarity_table import SimilarityTable
+from m2hf.pages import templates
 from m2hf.printable import printable
 from m2hf.thumbnails import THUMBNAILS, Thumbnail, thumbnails
 
@@ -89,17 +90,7 @@ def _video(source: Source, video: str) -> Video:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("m2hf.fuse.report", "."), PackageLoader("m2hf.fuse.tables", ".")]
-        ),
-        autoescape=True,
-        finalize=_shown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates("m2hf.fuse.report", "m2hf.fuse.tables", finalize=_shown)
     environment.filters["rank"] = lambda rank: f"{rank:g}"
     return environment
 

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -27,6 +26,7 @@ from m2hf.fuse.search.media_files import MediaFiles
 from m2hf.fuse.search.query import MOST
 from m2hf.fuse.search.searcher import Searcher
 from m2hf.fuse.store import Stream
+from m2hf.pages import templates
 from m2hf.printable import printable
 from m2hf.thumbnails import THUMBNAILS
 
@@ -44,13 +44,7 @@ class Site:
         self._cards = Cards({v: n for n, v in enumerate(index.ids)}, media, pictures)
         self._one_by_one = ThreadPoolExecutor(max_workers=1)
         self._style = (files("m2hf.fuse.search") / "style.css").read_text(encoding="utf-8")
-        environment = Environment(
-            loader=PackageLoader("m2hf.fuse.search", "."),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        environment = templates("m2hf.fuse.search")
         environment.filters["printable"] = printable
         self._template = environment.get_template("page.html")
 
