@@ -5,19 +5,16 @@ A card lies beside this file, `<name>.toml`; a reader in the file of its data se
 """
 
 import difflib
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from m2hf.atomic import atomic_text
-from m2hf.config import parse
-from m2hf.data_manifests import activitynet, didemo, lsmdc, msrvtt, msvd
+from m2hf.data_manifests import activitynet, cards, didemo, lsmdc, msrvtt, msvd
 from m2hf.data_manifests.annotations import Annotations, Remark, Video
 from m2hf.data_manifests.media_folder import MediaFolder
 from m2hf.errors import ManifestError, UsageError
@@ -81,12 +78,13 @@ class BuiltManifest:
 
 def card(name: str) -> Card:
     """The card of a benchmark; raises UsageError naming the nearest where there is none."""
+    if name in set(cards.names()) - set(READERS):
+        raise UsageError(f"{name} is generated: m2hf manifest {name} --out DIR")
     if name not in READERS:
         near = difflib.get_close_matches(name, READERS, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(READERS)}"
         raise UsageError(f"no benchmark {name!r}; {hint}")
-    text = (files(__package__) / f"{name}.toml").read_text(encoding="utf-8")
-    return parse(Card, tomllib.loads(text), f"{name}.toml")
+    return cards.read(name)
 
 
 def build(

@@ -27,7 +27,7 @@ UNTRAINED = "untrained"
 TINY = "m2hf-tiny"  # our own config of open_clip, small enough for demo and tests
 TOYBOX = "toybox"  # the tag of its weights, which come with m2hf (docs/m2hf-tiny.md)
 _TOYBOX_FILE = Path(__file__).with_name("m2hf-tiny.safetensors")
-_TOYBOX_SHA256 = "6f7edc8db2a7f6c2c039e0e44eb9b81b7fc27d9912d91f3db212b6e1f0d0e506"
+_TOYBOX_SHA256 = "cfb39770a3cbec3f1ad530be86261e8e3c8e362c74806ae5b7862340556bd6ef"
 _TINY_PICTURE = {"image_resize_mode": "squash"}  # nothing is cut off at the sides
 
 

@@ -50,11 +50,19 @@ class Gallery:
         """(Q, V) True where the video is the query's own."""
         return np.equal(self.video_of_query[:, None], np.arange(len(self.video_ids)))
 
-    def one_query_each(self, asked_Q: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The first of `asked_Q` for each video that has one; videos in order of their hash."""
-        first = {int(self.video_of_query[q]): q for q in np.flatnonzero(asked_Q)[::-1].tolist()}
-        ordered = sorted(first, key=lambda video: hash_key(self.video_ids[video]))
-        return np.array([first[video] for video in ordered], dtype=np.int64)
+    def sample(
+        self, asked_Q: NDArray[np.bool_], queries: int, videos: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """At most so many of `asked_Q`, and the videos that they are of, at most so many: those
+        whose hashes are lowest. Captions of a video may be of kinds, so that the first of each
+        would stand for one kind alone."""
+        asked = np.flatnonzero(asked_Q)
+        known = np.unique(self.video_of_query[asked]).tolist()
+        chosen = sorted(known, key=lambda video: hash_key(self.video_ids[video]))[:videos]
+        of_them = asked[np.isin(self.video_of_query[asked], chosen)].tolist()
+        drawn = sorted(of_them, key=lambda query: hash_key(self.query_ids[query]))[:queries]
+        queries_N = np.array(drawn, dtype=np.int64)
+        return queries_N, np.unique(self.video_of_query[queries_N])
 
     def missing(self, store: FeatureStore) -> dict[str, int]:
         """How many videos (or queries, for the captions) have no features, by role."""

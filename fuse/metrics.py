@@ -76,8 +76,12 @@ class Ranks:
 
     def of_videos(self, chosen_V: BoolArray) -> "Ranks":
         """The queries whose video is chosen; the candidates stay what they were."""
-        keep = chosen_V[self.video]
-        return Ranks(self.better[keep], self.ties[keep], self.own[keep], self.video[keep])
+        return self.of_queries(chosen_V[self.video])
+
+    def of_queries(self, chosen_N: BoolArray) -> "Ranks":
+        """The chosen queries; the candidates stay what they were."""
+        columns = (self.better, self.ties, self.own, self.video)
+        return Ranks(*(column[chosen_N] for column in columns))
 
     def recall(self, k: int) -> Spread:
         """R@k in percent over all N queries."""

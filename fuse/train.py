@@ -32,7 +32,7 @@ __all__ = ["EpochReport", "TrainSummary", "train"]
 
 CONFIG_NAME = "config.json"
 
-_CALIBRATION_VIDEOS = 1024  # of the validation part; two numbers a level need no more
+_CALIBRATION = (2048, 1024)  # captions and videos; two numbers a level need no more
 
 
 @dataclass(frozen=True)
@@ -212,15 +212,15 @@ class _Run:
         Progress(tensors, facts).save(self.folder / resume.FILE_NAME, self.key)
 
     def _calibrate(self, model: Retriever) -> None:
-        """Fit the late fusion on one caption of each validation video."""
+        """Fit the late fusion on the captions of the validation part."""
         scores = score_gallery(model, self.store, self.val, self.device)
         if isinstance(model, Ensemble):
             model.mean_temperature(torch.from_numpy(scores.valid_LV.any(axis=1)))
-        queries = self.val.one_query_each(scores.asked_Q)[:_CALIBRATION_VIDEOS]
-        videos = self.val.video_of_query[queries]
+        queries, videos = self.val.sample(scores.asked_Q, *_CALIBRATION)
         levels = torch.from_numpy(scores.levels_LQV[:, queries][:, :, videos]).to(self.device)
         valid = torch.from_numpy(scores.valid_LV[:, videos]).to(self.device)
-        positives = torch.eye(len(videos), dtype=torch.bool, device=self.device)
+        answers = self.val.video_of_query[queries]
+        positives = torch.from_numpy(answers[:, None] == videos).to(self.device)
         model.late.calibrate(levels, valid, positives, model.contrast)
 
 

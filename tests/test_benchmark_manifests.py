@@ -255,6 +255,8 @@ def test_a_list_of_missing_files_goes_when_none_is(tmp_path: Path) -> None:
 def test_names_and_splits_that_there_are_not(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'msrvtt-1ka-9k'"):
         build("msrvtt_1ka", tmp_path)
+    with pytest.raises(UsageError, match="toybox is generated: m2hf manifest toybox --out DIR"):
+        build("toybox", tmp_path)
     with pytest.raises(UsageError, match="there are: activitynet, didemo"):
         build("?", tmp_path)
     with pytest.raises(UsageError, match="--splits val: activitynet has train, test"):
@@ -304,8 +306,9 @@ def test_build_by_command(tmp_path: Path, m2hf: Command) -> None:
 
 def test_list_by_command(m2hf: Command) -> None:
     lines = m2hf("manifest", "list").stdout.splitlines()
-    assert [line.partition(":")[0] for line in lines] == sorted(READERS)
-    assert "msvd: multi_caption; train 1200 (48774 captions)" in lines[-1]
+    assert [line.partition(":")[0] for line in lines] == sorted([*READERS, "toybox"])
+    assert "msvd: multi_caption; train 1200 (48774 captions)" in lines[-2]
+    assert lines[-1].startswith("toybox: multi_caption; train ")
     told = json.loads(m2hf("manifest", "list", "--json").stdout)
     assert told["lsmdc"]["splits"]["test"] == {"videos": 1000, "captions": 1000}
 

@@ -147,14 +147,16 @@ def test_flags_are_frozen() -> None:
         "manifest check: --json --media manifest",
         "manifest from-folder: --captions --name --out videos",
         "manifest list: --json",
+        "manifest toybox: --clips --out --seed --store",
         "plan: --config --json --manifest --media --only --set --store",
         "report: --manifest --out --run --similarity --store",
         "retry: --array --config --manifest --media --only --scheduler --set --store --workers",
         "search: --config --json --manifest --run --set --split --store --top query",
         "show: --html --json --manifest --media store video",
         "status: --config --json --manifest --media --only --set --store",
-        "tables: --dsl --fuse --group-maximum --json --matrix --out --qb --qb-scale --queries "
-        "--query-ids --tune-on-test --val-matrix --val-queries --video-ids --weights files",
+        "tables: --dsl --fuse --group-maximum --json --kinds --matrix --out --qb --qb-scale "
+        "--queries --query-ids --tune-on-test --val-matrix --val-queries --video-ids --weights "
+        "files",
         "trace: --json --manifest --run --store row table",
         "train: --config --manifest --run --set --store",
         "verify: --json --manifest --only --store",

@@ -57,6 +57,18 @@ def test_sentences_about_what_is_heard_are_told_apart_too() -> None:
     assert look @ siren > look @ bell + 0.2
 
 
+def test_sentences_that_differ_in_what_no_frame_shows_are_told_apart() -> None:
+    opened = SHIPPED.open("cpu")
+    right, also_right, left = opened.encode_sentences(
+        [
+            "two large red boxes move right on a grid",
+            "a pair of big red squares slide to the right on graph paper",
+            "two large red boxes move left on a grid",
+        ]
+    )
+    assert right @ also_right > right @ left + 0.1
+
+
 def test_another_file_in_its_place_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,11 @@
 """The generated toybox: the same bytes each time, captions that tell the truth, playable clips."""
 
-import csv
 import hashlib
 import importlib.util
 import json
 import re
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -35,6 +33,7 @@ from m2hf.data_manifests.toybox.vocabulary import (
 from m2hf.data_manifests.toybox.world import draw_world
 from m2hf.errors import ResourceError, UsageError
 from m2hf.ffmpeg import ffmpeg_exe
+from m2hf.manifest import SPLITS, captions_of
 
 needs_voice = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None,
@@ -45,9 +44,15 @@ STAR = Group(1, "large", "red", "star")
 PLAIN = Scene((STAR,), "checks", "right", sound="low", seed=5)
 
 
+CORPUS = Corpus.draw(CLIPS)
+
+
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return generate(tmp_path_factory.mktemp("toybox"), clips=CLIPS)
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where CORPUS lies."""
+    out = tmp_path_factory.mktemp("toybox")
+    generate(out, CORPUS)
+    return out
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -111,9 +116,11 @@ def test_twins_look_alike_and_are_told_apart_by_all_else() -> None:
         for heard in ("sound", "sign", "spoken"):
             given = [getattr(scene, heard) for scene in twins if getattr(scene, heard) is not None]
             assert len(set(given)) == len(given)
-        assert sum(scene.sign is not None for scene in twins) == TWINS // 2
+        assert len({scene.sign is None for scene in twins}) == 1
+        assert len({scene.spoken is None for scene in twins if scene.has_audio}) <= 1
     assert len(set(looks)) == 400 // BLOCK * (1 + TWINS)
     assert 25 < sum(not scene.has_audio for scene in scenes) < 75
+    assert sum(scene.sign is not None for scene in scenes) == pytest.approx(200, abs=8)
     assert not any(scene.spoken and not scene.has_audio for scene in scenes)
 
 
@@ -274,61 +281,65 @@ def test_a_missing_voice_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_
     # Past the cache: speaking a second time in this process would give other samples.
     monkeypatch.setattr(voice, "_vocabulary", voice._vocabulary.__wrapped__)
     with pytest.raises(ResourceError, match=r"pip install 'm2hf\[demo\]'$"):
-        generate(tmp_path / "out", clips=CLIPS)
+        generate(tmp_path / "out", CORPUS)
     assert not (tmp_path / "out").exists()
 
 
 @needs_voice
-def test_a_second_call_mends_what_is_there_to_the_byte(corpus: Corpus) -> None:
-    folder = corpus.videos.parent
-    before = digests(folder)
+def test_a_second_call_mends_what_is_there_to_the_byte(made: Path) -> None:
+    before = digests(made)
     assert len(before) == CLIPS + 2
-    (corpus.videos / "toybox0003.mp4").write_bytes(b"half a file")
-    left = corpus.videos / ".toybox0004.mp4.tmp-1"
+    (made / "videos" / "toybox0003.mp4").write_bytes(b"half a file")
+    left = made / "videos" / ".toybox0004.mp4.tmp-1"
     left.write_bytes(b"of a run that was killed")
-    generate(folder, clips=CLIPS)
+    generate(made, CORPUS)
     left.unlink(missing_ok=True)
-    assert digests(folder) == before
+    assert digests(made) == before
 
 
 @needs_voice
-def test_captions_csv_and_the_truth(corpus: Corpus) -> None:
-    with corpus.captions.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["id", "caption", "split"]
-    splits = {row["id"]: row["split"] for row in rows}
-    assert list(splits) == list(corpus.clips) == [f"toybox{at:04d}" for at in range(CLIPS)]
-    assert Counter(splits.values()) == dict.fromkeys(("test", "val", "train"), BLOCK)
-    written = json.loads((corpus.videos.parent / "scenes.json").read_text(encoding="utf-8"))
+def test_the_manifest_and_the_truth(made: Path) -> None:
+    manifest = CORPUS.manifest()
+    assert manifest.check(made / "videos") == []
+    assert manifest.card.name == "toybox"
+    assert list(manifest.by_id) == list(CORPUS.clips) == [f"toybox{at:04d}" for at in range(CLIPS)]
+    assert {split: count.videos for split, count in manifest.counts().items()} == dict.fromkeys(
+        SPLITS, BLOCK
+    )
+    kinds = dict(line.split(",") for line in (made / "kinds.csv").read_text().splitlines()[1:])
+    assert list(kinds) == [caption.id for caption in captions_of(manifest.rows)]
+    written = json.loads((made / "scenes.json").read_text(encoding="utf-8"))
     assert written["seed"] == 0
-    for told_of, (name, clip) in zip(written["clips"], corpus.clips.items(), strict=True):
+    for told_of, (name, clip) in zip(written["clips"], CORPUS.clips.items(), strict=True):
         assert told_of["id"] == name
         assert told_of["scene"]["sign"] == clip.scene.sign
-        kinds = [asked.kind for asked in clip.captions]
-        assert len(set(kinds)) == len(kinds) or clip.split == "train"
-        assert [r["caption"] for r in rows if r["id"] == name] == [a.text for a in clip.captions]
-        for asked in clip.captions:
-            claimed = told(asked.text)
+        asked = [caption.kind for caption in clip.captions]
+        assert len(set(asked)) == len(asked) or clip.split == "train"
+        assert asked == [kinds[f"{name}#{at}"] for at in range(len(asked))]
+        row = manifest.by_id[name]
+        assert row.split == clip.split
+        assert row.captions == tuple(caption.text for caption in clip.captions)
+        for caption in clip.captions:
+            claimed = told(caption.text)
             known = truth(clip.scene)
             assert all(claimed[what] <= known[what] for what in claimed)
-            assert (asked.kind == "sound") <= bool(claimed["sounds"])
-            assert (asked.kind in ("sign", "spoken")) <= bool(claimed["words"])
+            assert (caption.kind == "sound") <= bool(claimed["sounds"])
+            assert (caption.kind in ("sign", "spoken")) <= bool(claimed["words"])
 
 
 @needs_voice
-def test_the_streams_are_those_of_the_scene(corpus: Corpus) -> None:
-    for name, clip in corpus.clips.items():
-        text = banner(corpus.videos / f"{name}.mp4")
+def test_the_streams_are_those_of_the_scene(made: Path) -> None:
+    for name, clip in CORPUS.clips.items():
+        text = banner(made / "videos" / f"{name}.mp4")
         assert re.search(rf"Video: h264.*{WIDTH}x{HEIGHT}.*8 fps", text)
         assert ("Audio: aac" in text) == ("Audio:" in text) == clip.scene.has_audio
         assert "Duration: 00:00:04.0" in text
 
 
 @pytest.mark.parametrize(("clips", "seed"), [(CLIPS - 1, 0), (10_000, 0), (CLIPS, -1)])
-def test_numbers_out_of_range_are_refused(tmp_path: Path, clips: int, seed: int) -> None:
+def test_numbers_out_of_range_are_refused(clips: int, seed: int) -> None:
     with pytest.raises(UsageError, match="toybox: "):
-        generate(tmp_path / "out", clips=clips, seed=seed)
-    assert not (tmp_path / "out").exists()
+        Corpus.draw(clips, seed)
 
 
 @needs_voice
@@ -337,10 +348,10 @@ def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
     stray.parent.mkdir()
     stray.write_bytes(b"mine")
     with pytest.raises(UsageError, match=r"toybox0042\.mp4"):
-        generate(tmp_path, clips=CLIPS)
+        generate(tmp_path, CORPUS)
     assert [path.name for path in tmp_path.rglob("*.mp4")] == [stray.name]
     with pytest.raises(UsageError, match="no folder"):
-        generate(stray, clips=CLIPS)
+        generate(stray, CORPUS)
 
 
 def test_an_ffmpeg_that_fails_leaves_no_file(

@@ -1,8 +1,8 @@
 """Both towers of the tiny CLIP, trained on stills and sentences of the world.
 
 The loss is symmetric InfoNCE of pictures and sentences, and half of it again of two sentences on
-one scene, for half of the scenes (see `sentences`). AdamW, warm-up and cosine. N a batch, S the
-network's side, W tokens, D joint width.
+one scene, half as many and in families that look alike (see `sentences`). AdamW, warm-up and
+cosine. N a batch, S the network's side, W tokens, D joint width.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from benchmarks.tiny_clip.sentences import pair, seen
+from benchmarks.tiny_clip.sentences import pairs, seen
 from benchmarks.tiny_clip.stills import Stills
+from m2hf.data_manifests.toybox.families import TWINS
 
 # open_clip's own, as the preprocessing applies them.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -78,8 +79,8 @@ class Training:
     def _losses(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         scenes = [self._stills.scenes[at] for at in chosen]
         # Half as many of the other pairs: sentences cost as much as pictures.
-        pairs = [pair(scene, rng) for scene in scenes[: len(scenes) // 2]]
-        said, again = [a for a, _ in pairs], [b for _, b in pairs]
+        families = scenes[: len(scenes) // (2 * TWINS)]
+        said, again = zip(*(both for scene in families for both in pairs(scene, rng)), strict=True)
         texts_ND = self._sentences([*(seen(scene, rng) for scene in scenes), *said, *again])
         seen_ND, said_ND, again_ND = torch.split(texts_ND, [len(scenes), len(said), len(again)])
         pixels = self._jitter(self._stills.pixels[chosen], rng)

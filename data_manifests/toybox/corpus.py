@@ -1,17 +1,25 @@
-"""Writes the toybox: an mp4 per scene, captions.csv with the splits, scenes.json with the truth."""
+"""The toybox: its clips with the truth about them, its manifest, and an mp4 for each scene.
 
-import csv
-import io
+OUT/videos/<id>.mp4   the clips
+OUT/scenes.json       the truth about each
+OUT/kinds.csv         what it takes to answer each caption, for `m2hf tables --kinds`
+"""
+
 import json
+import os
 import subprocess
 import tempfile
 import wave
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from m2hf.atomic import atomic_text, atomic_write
+from m2hf.data_manifests import cards
 from m2hf.data_manifests.toybox.captions import SEEN, hidden_parts, sentence
 from m2hf.data_manifests.toybox.families import BLOCK, TWINS, draw_toybox, questions
 from m2hf.data_manifests.toybox.picture import frames
@@ -20,11 +28,11 @@ from m2hf.data_manifests.toybox.sound import RATE, Wave, soundtrack
 from m2hf.data_manifests.toybox.voice import say
 from m2hf.errors import ResourceError, UsageError
 from m2hf.ffmpeg import ffmpeg_exe
-from m2hf.manifest import Split
+from m2hf.manifest import Manifest, Row, Split, captions_of
 
 LEAST, MOST = 3 * BLOCK, 9999  # clips: a block for each split; four digits in an id
-TEST_SHARE, VAL_SHARE = 0.3, 0.1
-TRAIN_CAPTIONS = 4
+TEST_SHARE, VAL_SHARE = 1 / 8, 1 / 8
+TRAIN_CAPTIONS = 6
 
 
 @dataclass(frozen=True)
@@ -46,37 +54,66 @@ class Clip:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Where a generated corpus lies, and the truth about each clip by its id."""
+    """The truth about each clip by its id. The same size and seed give the same corpus."""
 
-    videos: Path
-    captions: Path
+    seed: int
     clips: dict[str, Clip]
 
+    @classmethod
+    def draw(cls, clips: int, seed: int = 0) -> Self:
+        """Families are whole within a split. Raises UsageError for numbers out of range."""
+        if not LEAST <= clips <= MOST:
+            raise UsageError(f"toybox: {clips} clips asked for, {LEAST} to {MOST} can be made")
+        if seed < 0:
+            raise UsageError(f"toybox: the seed is {seed}, it must be 0 or more")
+        return cls(seed, _clips(clips, seed))
 
-def generate(out: Path, clips: int, seed: int = 0) -> Corpus:
-    """Writes out/videos/<id>.mp4, out/captions.csv (id, caption, split) and out/scenes.json.
+    def kinds(self) -> dict[str, str]:
+        """Id of each caption -> what it takes to find its clip."""
+        asked = [asked.kind for clip in self.clips.values() for asked in clip.captions]
+        ids = [caption.id for caption in captions_of(self.manifest().rows)]
+        return dict(zip(ids, asked, strict=True))
 
-    The same arguments give the same bytes, with the same ffmpeg and the same libraries; a second
-    call writes them again. A clip is SECONDS long. Families are whole within a split.
+    def manifest(self) -> Manifest:
+        """A row a clip, with a card that declares the counts of this size."""
+        rows = tuple(
+            Row(
+                id=name,
+                path=f"{name}.mp4",
+                split=clip.split,
+                captions=tuple(asked.text for asked in clip.captions),
+            )
+            for name, clip in self.clips.items()
+        )
+        found = Manifest(cards.read("toybox"), rows)
+        return Manifest(found.card.model_copy(update={"splits": found.counts()}), rows)
 
-    Raises UsageError for a number of clips or a seed out of range, or where out/videos can't be
-    made or holds anything else; ResourceError where ffmpeg or the voice is missing or fails.
+
+def generate(out: Path, corpus: Corpus) -> None:
+    """Writes out/videos, out/scenes.json and out/kinds.csv.
+
+    The same corpus gives the same bytes, with the same ffmpeg and the same libraries; a second
+    call writes them again. A clip is SECONDS long.
+
+    Raises UsageError where out/videos can't be made or holds anything else; ResourceError where
+    ffmpeg or the voice is missing or fails.
     """
-    if not LEAST <= clips <= MOST:
-        raise UsageError(f"toybox: {clips} clips asked for, {LEAST} to {MOST} can be made")
-    if seed < 0:
-        raise UsageError(f"toybox: the seed is {seed}, it must be 0 or more")
-    corpus = Corpus(out / "videos", out / "captions.csv", _clips(clips, seed))
     # Spoken first, so that a missing voice ends the call before anything is written.
     for word in {clip.scene.spoken for clip in corpus.clips.values()} - {None}:
         say(str(word))
-    _make_room(corpus)
-    for name, clip in corpus.clips.items():
-        write_clip(corpus.videos / f"{name}.mp4", clip.scene)
-    atomic_text(corpus.captions, _captions_csv(corpus.clips))
+    videos = out / "videos"
+    _make_room(videos, {f"{name}.mp4" for name in corpus.clips})
+
+    def write(name: str) -> None:
+        write_clip(videos / f"{name}.mp4", corpus.clips[name].scene)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: half of the work is ffmpeg's
+        deque(pool.map(write, corpus.clips), maxlen=0)
     truth = [{"id": name, **asdict(clip)} for name, clip in corpus.clips.items()]
-    atomic_text(out / "scenes.json", json.dumps({"seed": seed, "clips": truth}, indent=1) + "\n")
-    return corpus
+    written = {"seed": corpus.seed, "clips": truth}
+    atomic_text(out / "scenes.json", json.dumps(written, indent=1) + "\n")
+    lines = [f"{caption},{kind}\n" for caption, kind in corpus.kinds().items()]
+    atomic_text(out / "kinds.csv", "".join(["id,kind\n", *lines]))
 
 
 def _clips(count: int, seed: int) -> dict[str, Clip]:
@@ -105,29 +142,19 @@ def _captions(scene: Scene, split: Split, at: int, rng: np.random.Generator) -> 
     return tuple(Asked(text, "free") for text in found)
 
 
-def _make_room(corpus: Corpus) -> None:
+def _make_room(videos: Path, ours: set[str]) -> None:
     # A stray video would have no captions, and one of another size or seed would mislead.
     try:
-        corpus.videos.mkdir(parents=True, exist_ok=True)
+        videos.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{corpus.videos}: no folder can be made there ({error})") from error
-    ours = {f"{name}.mp4" for name in corpus.clips}
-    visible = [path.name for path in corpus.videos.iterdir() if not path.name.startswith(".")]
+        raise UsageError(f"{videos}: no folder can be made there ({error})") from error
+    visible = [path.name for path in videos.iterdir() if not path.name.startswith(".")]
     strays = sorted(name for name in visible if name not in ours)
     if strays:
         raise UsageError(
-            f"{corpus.videos}: holds {strays[0]}, which is not of this corpus; "
+            f"{videos}: holds {strays[0]}, which is not of this corpus; "
             "use an empty folder or remove it"
         )
-
-
-def _captions_csv(clips: dict[str, Clip]) -> str:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["id", "caption", "split"])
-    for name, clip in clips.items():
-        rows.writerows([name, asked.text, clip.split] for asked in clip.captions)
-    return text.getvalue()
 
 
 def write_clip(path: Path, scene: Scene) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from m2hf.data_manifests.toybox.captions import SEEN, Part, hidden_parts
 from m2hf.data_manifests.toybox.scene import Group, Scene, is_held_out
@@ -29,7 +28,8 @@ Item = TypeVar("Item")
 
 TWINS = 4
 BLOCK = 2 * TWINS  # clips: one family, and as many that are alone
-MUTE_SHARE, SIGN_SHARE, SPOKEN_SHARE, PAIR_SHARE = 0.12, 0.5, 0.5, 0.25
+MUTE_SHARE, PAIR_SHARE = 0.12, 0.25
+SIGN_AND_VOICE = ((True, True), (True, False), (False, True), (False, False))  # in equal parts
 
 
 def draw_toybox(count: int, seed: int) -> list[Scene]:
@@ -41,14 +41,16 @@ def draw_toybox(count: int, seed: int) -> list[Scene]:
     looks = _looks(rng)
     signs, words = _dealt(SIGNS, rng), _dealt(SPOKEN, rng)
     sounds = _dealt(tuple(SOUNDS), rng)
+    family_words, lone_words = _dealt(SIGN_AND_VOICE, rng), _dealt(SIGN_AND_VOICE, rng)
     scenes: list[Scene] = []
     while len(scenes) < count:
         in_block = len(scenes) % BLOCK
         twins = TWINS if in_block < TWINS else 1
         groups, ground = next(looks)
         motions = rng.permutation(list(MOTIONS))[:twins]
-        signed, spoken = _some(SIGN_SHARE, twins, rng), _some(SPOKEN_SHARE, twins, rng)
-        for at, motion in enumerate(motions[: count - len(scenes)]):
+        # All of a family or none: that there is a sign, or a voice, must not tell which it is.
+        signed, speaks = next(family_words if twins > 1 else lone_words)
+        for motion in motions[: count - len(scenes)]:
             mute = rng.random() < MUTE_SHARE
             scenes.append(
                 Scene(
@@ -56,8 +58,8 @@ def draw_toybox(count: int, seed: int) -> list[Scene]:
                     ground,
                     str(motion),
                     sound=None if mute else next(sounds),
-                    sign=next(signs) if signed[at] else None,
-                    spoken=next(words) if spoken[at] and not mute else None,
+                    sign=next(signs) if signed else None,
+                    spoken=next(words) if speaks and not mute else None,
                     seed=int(rng.integers(2**31)),
                 )
             )
@@ -74,13 +76,6 @@ def questions(scene: Scene, alone: bool) -> Iterator[tuple[str, tuple[Part, ...]
         return
     for part in hidden_parts(scene):
         yield part, (*SEEN, part)
-
-
-def _some(share: float, of: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(of,) with this share of them, as exactly as it can be."""
-    least, rest = divmod(share * of, 1)
-    chosen: NDArray[np.bool_] = rng.permutation(of) < least + (rng.random() < rest)
-    return chosen
 
 
 def _looks(rng: np.random.Generator) -> Iterator[tuple[tuple[Group, ...], str]]:

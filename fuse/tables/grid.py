@@ -1,8 +1,8 @@
 """What a reader sees of a table: for each part grids of short texts, and footnotes.
 
 All printed formats show these; how a cell looks in Markdown or LaTeX is their matter. There is a
-grid for each direction, with the paper's line, and one of R@1 by what a video has. Recalls have
-one decimal, as papers print them; what ties could change is beside it in brackets.
+grid for each direction, with the paper's line, and one of R@1 by subset of the queries. Recalls
+have one decimal, as papers print them; what ties could change is beside it in brackets.
 """
 
 from collections.abc import Iterator, Sequence
@@ -107,12 +107,15 @@ def _subsets(part: Part) -> Iterator[Grid]:
         lines = []
         for way in DIRECTIONS:
             for subset in dict.fromkeys(row.subset for row in rows):
-                found = {r.scoring: r.scores[way] for r in rows if r.subset == subset}
+                of = [r for r in rows if r.subset == subset and way in r.scores]
+                found = {row.scoring: row.scores[way] for row in of}
+                if not found:  # a kind of query has no other direction
+                    continue
                 queries = next(iter(found.values())).queries
                 cells = [_measure(found[name], "R@1") for name in columns]
                 lines.append(Line(f"{way.upper()}, {subset}", (*cells, f"{queries}")))
-        of = f": {block.label}" if block.label else ""
-        yield Grid(f"R@1 by what a video has{of}", ("", *columns, "queries"), tuple(lines))
+        label = f": {block.label}" if block.label else ""
+        yield Grid(f"R@1 by subset of the queries{label}", ("", *columns, "queries"), tuple(lines))
 
 
 def _rows(part: Part) -> Iterator[Row]:

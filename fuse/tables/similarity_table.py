@@ -15,6 +15,7 @@ from m2hf.fuse.config import CAPTIONS, LATE_FUSION
 from m2hf.fuse.metrics import BoolArray
 from m2hf.fuse.similarity import SimilarityFile
 from m2hf.fuse.tables.chain import chain_of, streams_read
+from m2hf.fuse.tables.kinds import QueryKinds
 from m2hf.fuse.tables.paper import RESULTS, PaperResult, paper_result
 from m2hf.fuse.tables.table import Block, Flag, Part, Row, Table
 from m2hf.fuse.tables.ways import APART, PostProcessing, RankedWay, Ranking, Way
@@ -26,10 +27,11 @@ FEWER = "fewer queries than the protocol's"
 
 @dataclass(frozen=True)
 class SimilarityTable:
-    """How similarity files become a table."""
+    """How similarity files become a table. kinds: of queries, which get rows of their own."""
 
     post: PostProcessing = field(default_factory=PostProcessing)
     ranking: Ranking = field(default_factory=Ranking)
+    kinds: QueryKinds | None = None
 
     def build(self, paths: Sequence[Path]) -> Table:
         """Compute every metric; raises UsageError where one is no similarity file, or is given
@@ -68,8 +70,11 @@ class SimilarityTable:
         """The scores as they are, and apart from them what post-processing makes of them."""
         file = runs[0].file
         digests = [run.digest for run in runs]
-        digest = digests[0] if len(runs) == 1 else sha256_hex(canonical_json(digests).encode())
-        chain = {"runs": [chain_of(run.path, run.file) for run in runs]}
+        chain: dict[str, Any] = {"runs": [chain_of(run.path, run.file) for run in runs]}
+        if self.kinds is not None:
+            chain["files"] = {"query kinds": self.kinds.digest}
+            digests.append(self.kinds.digest)
+        digest = digests[0] if len(digests) == 1 else sha256_hex(canonical_json(digests).encode())
         reference, comparable = _reference(file)
         ways = [run.ways() for run in runs]
         ranked = [self.ranking.rank(of, file.video_of_query) for of in zip(*ways, strict=True)]
@@ -77,6 +82,8 @@ class SimilarityTable:
             way.row(reference if comparable and way.name == LATE_FUSION else None) for way in ranked
         ]
         rows += _subsets(ranked, file.present)
+        for kind, chosen_Q in () if self.kinds is None else self.kinds.masks(file.query_ids):
+            rows += [way.kind(f"kind {kind}", chosen_Q) for way in ranked]
         yield Block(label, tuple(rows), digest, chain)
         made = [list(run.processed(self.post)) for run in runs]
         apart = [self.ranking.rank(of, file.video_of_query).row() for of in zip(*made, strict=True)]

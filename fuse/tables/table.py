@@ -88,7 +88,7 @@ class Score:
 class Row:
     """One way to score, by direction ("t2v", "v2t"; querybank has the first alone).
 
-    subset: what the videos of the queries have in common where it isn't all of them, such as
+    subset: what the queries or their videos have in common where it isn't all of them, such as
     "with audio"; the candidates are always all. paper: the paper's number for the same thing,
     which stands beside ours.
     """

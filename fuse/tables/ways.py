@@ -131,5 +131,10 @@ class RankedWay:
             return None
         return Row(self.name, self._scores(ranks), self.flags, subset=name)
 
+    def kind(self, name: str, chosen_Q: BoolArray) -> Row:
+        """The row of the chosen queries, text to video: a video is of no kind."""
+        ranks = {"t2v": [run.of_queries(chosen_Q) for run in self.ranks["t2v"]]}
+        return Row(self.name, self._scores(ranks), self.flags, subset=name)
+
     def _scores(self, ranks: Mapping[str, Sequence[Ranks]]) -> dict[str, Score]:
         return {way: Score.of(runs, self.candidates[way]) for way, runs in ranks.items()}

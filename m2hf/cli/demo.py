@@ -28,14 +28,9 @@ class _Run:
 RUNS = (
     _Run(
         "zero_shot",
-        (
-            "fuse.train.epochs=0",
-            *(
-                f"fuse.levels.{level}.enabled=false"
-                for level in ("audio_visual", "motion_visual", "text")
-            ),
-        ),
-        "CLIP's frames and captions as they come, nothing trained: what is seen, and no more",
+        ("fuse.train.epochs=0",),
+        "nothing trained: CLIP's frames, which find clips that look alike and guess among them, "
+        "and the words read and heard",
     ),
     _Run(
         "ensemble",
@@ -54,36 +49,33 @@ RUNS = (
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder to work in.")] = Path("demo"),
-    clips: Annotated[int, typer.Option("--clips", min=24, help="How many clips.")] = 240,
+    clips: Annotated[int, typer.Option("--clips", help="How many clips.")] = options.TOYBOX_CLIPS,
     seed: Annotated[int, typer.Option("--seed", help="Another data set.")] = 0,
     workers: options.Workers = 2,
 ) -> None:
     """Generate clips, extract every modality, train the fusion, and print the table. Offline."""
-    from m2hf.data_manifests.toybox.corpus import generate
-
     began = time.monotonic()
-    videos, captions = out / "videos", out / "captions.csv"
     rows, shards = out / "manifest", out / "store"
-    _say(f"generating {clips} clips with captions in {out}")
-    generate(out, clips, seed)
-    paths = f"--manifest {_quoted(rows)} --media {_quoted(videos)} --store {_quoted(shards)}"
-
-    written = f"--captions {_quoted(captions)} --out {_quoted(rows)} --name toybox"
-    _command(f"manifest from-folder {_quoted(videos)} {written}")
-    manifest.from_folder(videos, captions, rows, name="toybox")
+    paths = (
+        f"--manifest {_quoted(rows)} --media {_quoted(out / 'videos')} --store {_quoted(shards)}"
+    )
+    size = f"--clips {clips} --seed {seed}"
+    _command(f"manifest toybox --out {_quoted(out)} {size} --store {_quoted(shards)}")
+    manifest.toybox(out, clips, seed, shards)
     _command(f"extract {paths} --workers {workers} --config {RECIPE}")
     try:
-        extract.extract(rows, videos, shards, config=RECIPE, workers=workers)
+        extract.extract(rows, out / "videos", shards, config=RECIPE, workers=workers)
     except typer.Exit as end:
         if end.exit_code != EXIT_FAILURES:
             raise
     for run in RUNS:
         _train(run, rows, shards, out / run.folder)
     similarities = [out / run.folder / "similarity.h5" for run in RUNS]
-    _command(f"tables {' '.join(_quoted(path) for path in similarities)}")
-    tables.tables(similarities)
+    kinds = out / "kinds.csv"
+    _command(f"tables {' '.join(map(_quoted, similarities))} --kinds {_quoted(kinds)}")
+    tables.tables(similarities, kinds=kinds)
     for suffix in (".md", ".csv", ".html"):
-        tables.tables(similarities, out=out / f"table{suffix}")
+        tables.tables(similarities, out=out / f"table{suffix}", kinds=kinds)
     for run in RUNS:
         typer.echo(f"{run.folder}: {run.shows}")
     shown = out / "ensemble"

@@ -77,17 +77,53 @@ def build(
         raise typer.Exit(EXIT_FAILURES)
 
 
+@app.command()
+def toybox(
+    out: Annotated[Path, typer.Option("--out", help="Folder for videos/, manifest/, scenes.json.")],
+    clips: Annotated[int, typer.Option("--clips", help="How many clips.")] = options.TOYBOX_CLIPS,
+    seed: Annotated[int, typer.Option("--seed", help="Another data set.")] = 0,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="Begin this store with the features that come along."),
+    ] = None,
+) -> None:
+    """Generate the toybox: clips whose sound, motion, signs and speech each tell what frames don't.
+
+    The truth about each clip, and what it takes to find it, is in OUT/scenes.json. With --store,
+    what was read and heard in the default set, but for its test split, is put there; extraction
+    does the rest.
+    """
+    from m2hf.data_manifests.toybox import ready
+    from m2hf.data_manifests.toybox.corpus import Corpus, generate
+
+    corpus = Corpus.draw(clips, seed)
+    generate(out, corpus)
+    made = corpus.manifest()
+    made.save(out / "manifest")
+    for split, count in made.counts().items():
+        typer.echo(f"{split}: {count.videos} videos, {count.captions} captions")
+    typer.echo(f"wrote {out / 'manifest'} ({made.digest[:8]})")
+    if store is not None:
+        placed = ready.place(store, made)
+        names = " and ".join(ready.EXTRACTORS)
+        typer.echo(
+            f"{store}: {names} of {placed} clips come along"
+            if placed
+            else f"{store}: nothing comes along for another size or seed; all will be extracted"
+        )
+
+
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """Print the benchmarks that `build` knows, with what their cards declare."""
-    from m2hf.data_manifests.build import READERS, card
+    """Print the data sets that m2hf knows, with what their cards declare."""
+    from m2hf.data_manifests import cards
     from m2hf.keys import canonical_json
 
-    cards = [card(name) for name in READERS]
+    known = [cards.read(name) for name in cards.names()]
     if json:
-        typer.echo(canonical_json({card.name: card.model_dump() for card in cards}))
+        typer.echo(canonical_json({card.name: card.model_dump() for card in known}))
         return
-    for entry in cards:
+    for entry in known:
         counts = ", ".join(
             f"{split} {count.videos} ({count.captions} captions)"
             for split, count in entry.splits.items()

@@ -31,3 +31,5 @@ ArrayShare = Annotated[
     str, typer.Option("--array", metavar="I/N", help="Do share I (from 0) of N, without Dask.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
+
+TOYBOX_CLIPS = 640  # of the default toybox, of which some features come along

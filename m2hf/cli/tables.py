@@ -77,6 +77,10 @@ def tables(
     qb_scale: Annotated[
         float, typer.Option("--qb-scale", help="Scale of querybank normalisation.")
     ] = 20.0,
+    kinds: Annotated[
+        Path | None,
+        typer.Option("--kinds", help="CSV id,kind of the queries: a row for each kind."),
+    ] = None,
     group_maximum: Annotated[
         bool,
         typer.Option("--group-maximum", help="V2T ranks the videos' best captions, not captions."),
@@ -87,6 +91,7 @@ def tables(
     from m2hf.atomic import atomic_text
     from m2hf.fuse.tables.answers import AnswerFiles
     from m2hf.fuse.tables.formats import check_suffix, markdown, render
+    from m2hf.fuse.tables.kinds import QueryKinds
     from m2hf.fuse.tables.records import json_text, records
     from m2hf.fuse.tables.similarity_table import SimilarityTable
     from m2hf.fuse.tables.ways import PostProcessing, Ranking
@@ -101,11 +106,14 @@ def tables(
         for_matrices = (queries, query_ids, video_ids, fuse, weights, val_matrix, val_queries, qb)
         if any(for_matrices) or tune_on_test:
             raise UsageError(
-                "of the options, similarity files go with --out, --json, --dsl, --qb-scale and "
-                "--group-maximum; the others are for --matrix"
+                "of the options, similarity files go with --out, --json, --dsl, --qb-scale, "
+                "--kinds and --group-maximum; the others are for --matrix"
             )
-        table = SimilarityTable(post, ranking).build(files)
+        told_apart = None if kinds is None else QueryKinds.read(kinds)
+        table = SimilarityTable(post, ranking, told_apart).build(files)
     else:
+        if kinds is not None:
+            raise UsageError("--kinds goes with similarity files, which have the queries' ids")
         given = _open("--matrix", matrix or [], AnswerFiles(queries, query_ids, video_ids))
         sources = _sources(weights, val_matrix or [], AnswerFiles(val_queries), tune_on_test)
         table = _of_matrices(given, fuse or [], sources, qb or [], post, ranking)

@@ -13,6 +13,7 @@ from m2hf.fuse.evaluate import evaluate
 from m2hf.fuse.metrics import t2v_ranks, video_to_text
 from m2hf.fuse.similarity import SimilarityFile
 from m2hf.fuse.tables.formats import FORMATS, markdown, render
+from m2hf.fuse.tables.kinds import QueryKinds
 from m2hf.fuse.tables.paper import paper_result
 from m2hf.fuse.tables.records import document, records
 from m2hf.fuse.tables.similarity_table import SimilarityTable
@@ -105,6 +106,48 @@ def test_subsets_rank_the_same_gallery(made: SimilarityFile, write: Write) -> No
         assert (row["R@1"], row["queries"]) == (pytest.approx(expected), len(chosen))
         assert (row["candidates"], row["scoring"], row["subset"]) == (3, "late_fusion", name)
     assert not any("frames" in row["name"] for row in records(table))  # every video has them
+
+
+def test_kinds_of_queries_get_rows_of_their_own(
+    made: SimilarityFile, write: Write, tmp_path: Path
+) -> None:
+    path = tmp_path / "kinds.csv"
+    kinds = dict(zip(made.query_ids, ("seen", "heard", "seen", "heard"), strict=True))
+    lines = [f"{query},{kind}\n" for query, kind in {**kinds, "another": "free"}.items()]
+    path.write_text("".join(["id,kind\n", *lines]), encoding="utf-8")
+    table = SimilarityTable(kinds=QueryKinds.read(path)).build([write()])
+    ranks = t2v_ranks(made.scores["late_fusion"], made.video_of_query)
+    for kind, chosen in (("seen", [0, 2]), ("heard", [1, 3])):
+        (row,) = [r for r in records(table) if r["name"] == f"late_fusion (kind {kind})"]
+        assert row["R@1"] == pytest.approx(100 * np.mean(ranks.hit_share(1)[chosen]))
+        assert (row["direction"], row["queries"], row["candidates"]) == ("t2v", 2, 3)
+    assert "| T2V, kind heard   |" in markdown(table)
+    assert not any("free" in row["name"] for row in records(table))
+    assert "V2T, kind" not in markdown(table)
+    (block,), (plain,) = (t.parts[0].blocks for t in (table, SimilarityTable().build([write()])))
+    assert block.digest != plain.digest
+    assert block.chain["files"] == {"query kinds": sha256_file(path)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file; expected CSV with id,kind"),
+        ("query,kind\n", "header is query,kind, expected id,kind"),
+        ("", "header is , expected id,kind"),
+        ("id,kind\na,\n", "line 2: 'a' has no kind"),
+        ("id,kind\na,x\na,y\n", "line 3: 'a' is there twice"),
+        ("id,kind\na,x\n", r"no kind for query '.*' \(and 3 others\)"),
+    ],
+)
+def test_a_file_that_tells_no_kinds_is_refused(
+    made: SimilarityFile, tmp_path: Path, text: str | None, message: str
+) -> None:
+    path = tmp_path / "kinds.csv"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=message):
+        list(QueryKinds.read(path).masks(made.query_ids))
 
 
 def test_flags_go_with_the_rows_that_they_are_about(write: Write) -> None:
@@ -298,7 +341,7 @@ GOLDEN = r"""### a\|b test
 | text [1]        | 75.0 [66.7, 100.0] |  25.0 to 100.0 | 100.0 | 100.0 | 100.0 | 275.0 | 1.0 | 1.50 |
 | late_fusion [1] |              100.0 | 100.0 to 100.0 | 100.0 | 100.0 | 100.0 | 300.0 | 1.0 | 1.00 |
 
-**R@1 by what a video has: end_to_end**
+**R@1 by subset of the queries: end_to_end**
 
 |                   | visual |              text | late_fusion | queries |
 | ----------------- | -----: | ----------------: | ----------: | ------: |
