@@ -149,7 +149,7 @@ def test_flags_are_frozen() -> None:
         "manifest list: --json",
         "manifest toybox: --clips --out --seed --store",
         "plan: --config --json --manifest --media --only --set --store",
-        "report: --manifest --out --run --similarity --store",
+        "report: --kinds --manifest --out --run --similarity --store",
         "retry: --array --config --manifest --media --only --scheduler --set --store --workers",
         "search: --config --json --manifest --run --set --split --store --top query",
         "show: --html --json --manifest --media store video",

@@ -22,6 +22,7 @@ from m2hf.fuse.report.source import Source
 from m2hf.fuse.report.words import Words, words
 from m2hf.fuse.tables.formats import hidden
 from m2hf.fuse.tables.grid import sheet
+from m2hf.fuse.tables.kinds import QueryKinds
 from m2hf.fuse.tables.records import document, json_text
 from m2hf.fuse.tables.similarity_table import SimilarityTable
 from m2hf.pages import templates
@@ -38,12 +39,13 @@ class Video:
     words: tuple[Words, ...]
 
 
-def page(source: Source) -> str:
+def page(source: Source, kinds: QueryKinds | None = None) -> str:
     """The page; every text is escaped. Equal sources give equal bytes, wherever they lie.
 
-    Raises ShardError for a damaged item.
+    kinds: of the queries, which get lines of their own. Raises ShardError for a damaged item,
+    UsageError for a query of no kind.
     """
-    file, table = source.file, SimilarityTable().build([source.path])
+    file, table = source.file, SimilarityTable(kinds=kinds).build([source.path])
     contribution = Contribution.of(file)
     gallery = Gallery.of(file, contribution)
     cards = list(gallery.cards())

@@ -29,20 +29,21 @@ RUNS = (
     _Run(
         "zero_shot",
         ("fuse.train.epochs=0",),
-        "nothing trained: CLIP's frames, which find clips that look alike and guess among them, "
-        "and the words read and heard",
+        "nothing is trained: CLIP's frames find clips that look alike and guess among them, and "
+        "words that are read or heard tell some apart",
     ),
     _Run(
         "ensemble",
         ("fuse.strategy=ensemble",),
-        "each level trained alone, a row each, and their late fusion; of so few clips the levels "
-        "with sound and motion learn little beyond what is seen (docs/toybox.md)",
+        "each level is trained alone and finds what only it can: see its column by kind of "
+        "caption; late_fusion is all of them",
     ),
-    _Run("end_to_end", (), "one model for all levels, which may lean on each other"),
+    _Run("end_to_end", (), "one model for all levels, trained on what they find together"),
     _Run(
         "balanced",
         ("fuse.balance.form=contribution",),
-        "the same with the balance loss, which is to keep weak levels learning",
+        "the same with the balance loss, which is to keep weak levels learning; here it makes no "
+        "difference (docs/toybox.md)",
     ),
 )
 
@@ -79,8 +80,8 @@ def demo(
     for run in RUNS:
         typer.echo(f"{run.folder}: {run.shows}")
     shown = out / "ensemble"
-    _command(f"report {_trained(rows, shards, shown)}")
-    report.report(rows, shards, shown)
+    _command(f"report {_trained(rows, shards, shown)} --kinds {_quoted(kinds)}")
+    report.report(rows, shards, shown, kinds=kinds)
     _say(f"done in {time.monotonic() - began:.0f} s; everything is in {out}")
     typer.echo(f"\n  m2hf search {shlex.quote(ASKED)} {_trained(rows, shards, shown)}")
     typer.echo(_NEXT)

@@ -30,6 +30,10 @@ Scheduler = Annotated[
 ArrayShare = Annotated[
     str, typer.Option("--array", metavar="I/N", help="Do share I (from 0) of N, without Dask.")
 ]
+Kinds = Annotated[
+    Path | None,
+    typer.Option("--kinds", help="CSV id,kind of the queries: a row for each kind."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 
 TOYBOX_CLIPS = 640  # of the default toybox, of which some features come along

@@ -19,17 +19,19 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="Page to write; default: RUN/report.html.")
     ] = None,
+    kinds: options.Kinds = None,
 ) -> None:
     """Write one HTML file: the table, training curves, what each level and modality is worth, and
     queries with the videos found for them, the worst failures first."""
     from m2hf.atomic import atomic_text
     from m2hf.fuse.report.page import page
     from m2hf.fuse.report.source import Source
+    from m2hf.fuse.tables.kinds import QueryKinds
     from m2hf.manifest import Manifest
 
     source = Source.open(Manifest.load(manifest), store, run, similarity)
     path = out or run / "report.html"
-    atomic_text(path, page(source))
+    atomic_text(path, page(source, None if kinds is None else QueryKinds.read(kinds)))
     for remark in source.remarks:
         typer.echo(remark)
     for name, flags in source.flags.items():

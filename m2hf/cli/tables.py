@@ -77,10 +77,7 @@ def tables(
     qb_scale: Annotated[
         float, typer.Option("--qb-scale", help="Scale of querybank normalisation.")
     ] = 20.0,
-    kinds: Annotated[
-        Path | None,
-        typer.Option("--kinds", help="CSV id,kind of the queries: a row for each kind."),
-    ] = None,
+    kinds: options.Kinds = None,
     group_maximum: Annotated[
         bool,
         typer.Option("--group-maximum", help="V2T ranks the videos' best captions, not captions."),

@@ -24,6 +24,7 @@ from m2hf.fuse.report.gallery import Gallery
 from m2hf.fuse.report.page import page
 from m2hf.fuse.report.source import Source
 from m2hf.fuse.similarity import SimilarityFile
+from m2hf.fuse.tables.kinds import QueryKinds
 from m2hf.fuse.tables.trace import Trace
 from m2hf.keys import sha256_file
 from m2hf.manifest import Manifest
@@ -197,6 +198,16 @@ def test_nothing_from_outside_becomes_markup_or_turns_text_round(hostile: SeenRu
     assert len(ids) == len(set(ids))
     pictures = re.findall(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+", text)
     assert len(pictures) == len(set(pictures)) == 12
+
+
+def test_kinds_of_queries_have_lines_and_are_text_too(hostile: SeenRun) -> None:
+    source = opened(hostile)
+    told = dict.fromkeys(source.file.query_ids, HOSTILE[0])
+    parsed = Parsed(page(source, QueryKinds(Path("kinds.csv"), "0" * 64, told)))
+    assert f"T2V, kind {HOSTILE[0]}" in parsed.text
+    assert "query kinds" in parsed.text
+    assert [tag for tag, _ in parsed.tags].count("script") == 1
+    assert "T2V, kind" not in page(source)
 
 
 def test_equal_input_elsewhere_gives_equal_bytes_that_trace(
