@@ -33,6 +33,9 @@ from m2hf.manifest import Manifest, Row, Split, captions_of
 LEAST, MOST = 3 * BLOCK, 9999  # clips: a block for each split; four digits in an id
 TEST_SHARE, VAL_SHARE = 1 / 8, 1 / 8
 TRAIN_CAPTIONS = 6
+UNSEEN_SHARE = (
+    0.6  # of training captions on two or more parts that no frame shows, and nothing else
+)
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,8 @@ def _captions(scene: Scene, split: Split, at: int, rng: np.random.Generator) -> 
     found: list[str] = []
     while len(found) < TRAIN_CAPTIONS:
         beside = [part for part in hidden_parts(scene) if rng.random() < 0.4]
-        text = sentence(scene, [*SEEN, *beside], rng)
+        seen = () if len(beside) > 1 and rng.random() < UNSEEN_SHARE else SEEN
+        text = sentence(scene, [*seen, *beside], rng)
         if text not in found:
             found.append(text)
     return tuple(Asked(text, "free") for text in found)

@@ -69,13 +69,17 @@ def draw_toybox(count: int, seed: int) -> list[Scene]:
 def questions(scene: Scene, alone: bool) -> Iterator[tuple[str, tuple[Part, ...]]]:
     """What a test clip is asked by: kind, and the parts that its caption mentions.
 
-    A kind says what is needed beside the looks: `look` (nothing), motion, sound, sign or spoken.
+    A kind says what is needed beside the looks: `look` (nothing), motion, sound, sign or spoken;
+    `unseen` says nothing of the looks, and all that is heard and read, where that is two things.
     """
+    hidden = hidden_parts(scene)
     if alone:
         yield "look", SEEN
-        return
-    for part in hidden_parts(scene):
-        yield part, (*SEEN, part)
+    else:
+        yield from ((part, (*SEEN, part)) for part in hidden)
+    heard = tuple(part for part in hidden if part != "motion")
+    if len(heard) > 1:
+        yield "unseen", heard
 
 
 def _looks(rng: np.random.Generator) -> Iterator[tuple[tuple[Group, ...], str]]:

@@ -38,14 +38,21 @@ def place(store: Path, manifest: Manifest) -> int:
         for bucket, items in by_bucket.items():
             path = layout.shard(shard.header.extractor, shard.header.fingerprint, bucket, buckets)
             if not path.exists():
-                write(path, shard, items, bucket, buckets)
+                write(path, shard, items, manifest, bucket, buckets)
         placed |= set(shard.ids)
     return len(placed)
 
 
-def write(path: Path, of: Shard, items: Sequence[ShardItem], bucket: int, buckets: int) -> None:
-    """A shard of other items than `of` has, made by the same extractor in the same way."""
-    header = replace(of.header, bucket=bucket, buckets=buckets)
+def write(
+    path: Path,
+    of: Shard,
+    items: Sequence[ShardItem],
+    manifest: Manifest,
+    bucket: int,
+    buckets: int,
+) -> None:
+    """A shard of some clips of `manifest`, made as `of` was."""
+    header = replace(of.header, manifest=manifest.digest, bucket=bucket, buckets=buckets)
     write_shard(path, header, items, of.values.dtype.name, of.values.shape[1])
 
 
