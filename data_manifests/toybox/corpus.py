@@ -33,9 +33,7 @@ from m2hf.manifest import Manifest, Row, Split, captions_of
 LEAST, MOST = 3 * BLOCK, 9999  # clips: a block for each split; four digits in an id
 TEST_SHARE, VAL_SHARE = 1 / 8, 1 / 8
 TRAIN_CAPTIONS = 6
-UNSEEN_SHARE = (
-    0.6  # of training captions on two or more parts that no frame shows, and nothing else
-)
+UNSEEN_SHARE = 0.6  # of training captions on two hidden parts or more: these say nothing else
 
 
 @dataclass(frozen=True)
