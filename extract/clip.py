@@ -8,7 +8,7 @@ from m2hf.extract.base import NO_VIDEO, BatchedSession, MediaExtractor, Prepared
 from m2hf.extract.batching import DeviceBatches, RowQueue
 from m2hf.extract.encoder import InJointSpace, unit
 from m2hf.extract.learned import Precision
-from m2hf.extract.media import DecodedClip, FrameView
+from m2hf.extract.media import ColourView, DecodedClip, FrameView
 from m2hf.extract.pictures import PictureTower, Resize
 from m2hf.features import Features
 
@@ -26,7 +26,7 @@ class Clip(InJointSpace, MediaExtractor):
     revision: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "pillow", "torch")
 
-    view: FrameView = FrameView(fps=1.0, max_side=640)
+    view: ColourView = FrameView(fps=1.0, max_side=640)
     max_frames: int = Field(default=12, ge=1)
     batch: int = Field(default=16, ge=1)
     precision: Precision = "float32"

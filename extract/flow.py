@@ -9,7 +9,7 @@ from pydantic import Field
 
 from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
 from m2hf.extract.forward import CLOCK
-from m2hf.extract.media import DecodedClip, Frames, FrameView
+from m2hf.extract.media import DecodedClip, Frames, FrameView, GrayView
 from m2hf.features import Features
 
 _BINS = 8  # directions, of 45 degrees each
@@ -25,7 +25,7 @@ class Flow(MediaExtractor):
     name: ClassVar[str] = "flow"
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "opencv-python-headless")
 
-    view: FrameView = FrameView(fps=8.0, size=(112, 112), gray=True)
+    view: GrayView = FrameView(fps=8.0, size=(112, 112), gray=True)
     window_s: float = Field(default=1.0, gt=0.0)
 
     @property

@@ -9,10 +9,11 @@ sample 0 is time 0.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from m2hf.config import Section
 from m2hf.errors import MediaError
@@ -37,6 +38,22 @@ class FrameView(Section):
     @property
     def channels(self) -> int:
         return 1 if self.gray else 3
+
+
+def _coloured(view: FrameView) -> FrameView:
+    if view.gray:
+        raise ValueError("this extractor reads colours; leave `gray` out")
+    return view
+
+
+def _gray(view: FrameView) -> FrameView:
+    if not view.gray:
+        raise ValueError("this extractor reads grey pictures; leave `gray` out")
+    return view
+
+
+ColourView = Annotated[FrameView, AfterValidator(_coloured)]
+GrayView = Annotated[FrameView, AfterValidator(_gray)]
 
 
 class MediaLimits(Section):

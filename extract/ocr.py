@@ -15,7 +15,7 @@ from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
 from m2hf.extract.changes import changed
 from m2hf.extract.compat import import_torchvision
 from m2hf.extract.forward import CLOCK
-from m2hf.extract.media import DecodedClip, FrameView
+from m2hf.extract.media import ColourView, DecodedClip, FrameView
 from m2hf.extract.sources import Zipped
 from m2hf.extract.weights import Packaged, Weight, WeightFile
 from m2hf.features import Features
@@ -44,7 +44,7 @@ class Ocr(MediaExtractor):
     texts: ClassVar[bool] = True
     network: ClassVar[bool] = True
 
-    view: FrameView = FrameView(fps=1.0, max_side=640)
+    view: ColourView = FrameView(fps=1.0, max_side=640)
     every_s: float = Field(default=2.0, gt=0.0)
     max_frames: int = Field(default=12, ge=1)
     canvas: int = Field(default=640, ge=64)

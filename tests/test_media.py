@@ -9,7 +9,8 @@ import media
 import numpy as np
 import pytest
 
-from m2hf.errors import MediaError
+from m2hf.cli.recipe import load_recipe
+from m2hf.errors import ConfigError, MediaError
 from m2hf.extract.audio import Audio
 from m2hf.extract.logmel import LogMel
 from m2hf.extract.media import DecodedClip, FrameView, MediaLimits, decode
@@ -296,3 +297,18 @@ def test_real_clips(shared_data: Path) -> None:
     assert frames is not None
     assert len(frames) == 17
     assert abs(clip.duration_s - 16.67) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("extractor", "gray", "message"),
+    [
+        ("clip", True, "reads colours"),
+        ("ocr", True, "reads colours"),
+        ("flow", False, "reads grey"),
+    ],
+)
+def test_colours_that_an_extractor_cannot_read_are_refused_before_a_clip_is(
+    extractor: str, gray: bool, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"extract\.{extractor}\.view = .*{message}"):
+        load_recipe(None, [f"extract.{extractor}.view.gray={str(gray).lower()}"])

@@ -306,6 +306,8 @@ def test_the_manifest_and_the_truth(made: Path) -> None:
     assert {split: count.videos for split, count in manifest.counts().items()} == dict.fromkeys(
         SPLITS, BLOCK
     )
+    told_of_all = [truth(clip.scene) for clip in CORPUS.clips.values()]
+    assert CORPUS.availability()["sound"] == sum(bool(of["sounds"]) for of in told_of_all)
     kinds = dict(line.split(",") for line in (made / "kinds.csv").read_text().splitlines()[1:])
     assert list(kinds) == [caption.id for caption in captions_of(manifest.rows)]
     written = json.loads((made / "scenes.json").read_text(encoding="utf-8"))

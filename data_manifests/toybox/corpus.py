@@ -69,6 +69,13 @@ class Corpus:
             raise UsageError(f"toybox: the seed is {seed}, it must be 0 or more")
         return cls(seed, _clips(clips, seed))
 
+    def availability(self) -> dict[str, int]:
+        """How many clips have sound, a sign, speech."""
+        scenes = [clip.scene for clip in self.clips.values()]
+        found = {"sound": [s.sound for s in scenes], "a sign": [s.sign for s in scenes]}
+        found["speech"] = [s.spoken for s in scenes]
+        return {name: len(have) - have.count(None) for name, have in found.items()}
+
     def kinds(self) -> dict[str, str]:
         """Id of each caption -> what it takes to find its clip."""
         asked = [asked.kind for clip in self.clips.values() for asked in clip.captions]

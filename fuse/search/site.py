@@ -39,7 +39,7 @@ class Site:
     def __init__(self, searcher: Searcher, media: MediaFiles) -> None:
         index = searcher.index
         named = [s for s in index.layout.streams() if s.partition("@")[0] == THUMBNAILS]
-        pictures = Stream.open(index.layout, named[0]) if len(named) == 1 else None
+        pictures = Stream.open(index.layout, named[0]) if named else None
         self._searcher, self._media, self._rows = searcher, media, index.rows
         self._cards = Cards({v: n for n, v in enumerate(index.ids)}, media, pictures)
         self._one_by_one = ThreadPoolExecutor(max_workers=1)

@@ -102,6 +102,8 @@ def toybox(
     made.save(out / "manifest")
     for split, count in made.counts().items():
         typer.echo(f"{split}: {count.videos} videos, {count.captions} captions")
+    have = ", ".join(f"{name} in {n}" for name, n in corpus.availability().items())
+    typer.echo(f"of {clips} clips: {have}")
     typer.echo(f"wrote {out / 'manifest'} ({made.digest[:8]})")
     if store is not None:
         placed = ready.place(store, made)
