@@ -13,10 +13,8 @@ from pathlib import Path
 
 from m2hf.cli.demo import RECIPE, RUNS
 from m2hf.cli.recipe import load_recipe
+from m2hf.cli.tables import tables
 from m2hf.fuse.evaluate import evaluate
-from m2hf.fuse.tables.formats import markdown
-from m2hf.fuse.tables.kinds import QueryKinds
-from m2hf.fuse.tables.similarity_table import SimilarityTable
 from m2hf.fuse.train import train
 from m2hf.manifest import Manifest
 
@@ -29,7 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], help="as of m2hf train")
     given = parser.parse_args(arguments)
     manifest, store = Manifest.load(given.data / "manifest"), given.data / "store"
-    kinds = QueryKinds.read(given.data / "kinds.csv")
     with tempfile.TemporaryDirectory() as folder:
         scored = []
         for run in RUNS:
@@ -40,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 out = Path(folder) / f"{run.folder}-{seed}"
                 train(manifest, store, out, config)
                 scored.append(evaluate(manifest, store, out))
-        print(markdown(SimilarityTable(kinds=kinds).build(scored)))
+        tables(scored, kinds=given.data / "kinds.csv")
     return 0
 
 
