@@ -359,7 +359,7 @@ def test_a_killed_pull_goes_on_where_it_was(
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as pulling:
         deadline = time.monotonic() + 120
         while not (part.is_file() and part.stat().st_size > 1_000_000):
-            assert pulling.poll() is None
+            assert pulling.poll() is None, pulling.stderr and pulling.stderr.read().decode()
             assert time.monotonic() < deadline
             time.sleep(0.02)
         pulling.send_signal(signal.SIGKILL)
