@@ -47,7 +47,8 @@ PLACES = {"pretrained"}
 OTHER: dict[str, Any] = {
     "dtype": "float16",
     "encoder": {"model": "m2hf-tiny", "pretrained": "", "seed": 1},
-    "view": {"fps": 2.0, "size": (112, 112), "gray": True},
+    "view": {"fps": 2.0, "size": (112, 112)},
+    "flow.view": {"fps": 2.0, "size": (112, 112), "gray": True},
     "max_frames": 3,
     "max_side": 100,
     "quality": 50,
