@@ -354,6 +354,8 @@ def test_a_killed_pull_goes_on_where_it_was(
     served.how[path] = "slow"
     monkeypatch.setenv("HF_ENDPOINT", served.root)
     monkeypatch.setenv("HF_HOME", str(folder.root.parent / "hf"))
+    # A search that ran in this process before has set it.
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     part = folder.root / "ViT-B-32" / "laion2b_s34b_b79k" / "open_clip_model.safetensors.part"
     command = [str(Path(sys.executable).parent / "m2hf"), "weights", "pull", *CLIP]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as pulling:
