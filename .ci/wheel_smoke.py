@@ -19,21 +19,21 @@ LIGHT = ["h5py", "jinja2", "numpy", "pydantic", "rich", "tomli-w", "typer"]
 SMOKE = """
 import importlib.util
 import m2hf.shard, m2hf.manifest, m2hf.ledger, m2hf.cli.app, m2hf.cli.recipe
-import m2hf.fuse.metrics, m2hf.fuse.similarity
+import m2hf.fuse.scores.metrics, m2hf.fuse.scores.similarity_file
 from importlib.resources import files
 from pathlib import Path
 from m2hf.cli.recipe import load_recipe
 from m2hf.data_manifests.build import READERS, card
 assert all(card(name).splits for name in READERS)
 assert importlib.util.find_spec("torch") is None
-assert (files("m2hf.extract") / "m2hf-tiny.json").is_file()
-assert (files("m2hf.extract") / "m2hf-tiny.safetensors").is_file()
-assert (files("m2hf.pipelines") / "timeline.html").is_file()
-assert all((files("m2hf.fuse.search") / name).is_file() for name in ("page.html", "style.css"))
+assert (files("m2hf.extract.networks") / "m2hf-tiny.json").is_file()
+assert (files("m2hf.extract.networks") / "m2hf-tiny.safetensors").is_file()
+assert (files("m2hf.pipelines.timeline") / "timeline.html").is_file()
+assert all((files("m2hf.fuse.search.web") / name).is_file() for name in ("page.html", "style.css"))
 assert (files("m2hf.pipelines.deploy") / "slurm_array.sbatch").is_file()
 assert load_recipe(Path("demo"), [])[0].extract.encoder.model == "m2hf-tiny"
 assert "site-packages" in m2hf.shard.__file__, m2hf.shard.__file__
-import m2hf.fuse.report.page, m2hf.fuse.tables.matrix_table
+import m2hf.fuse.report.page, m2hf.fuse.tables.given.matrix_table
 assert (files("m2hf.fuse.report") / "page.js").is_file()
 assert (files("m2hf.fuse.report") / "style.css").is_file()
 from m2hf.fuse.tables.formats import render

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from m2hf.config import Section
-from m2hf.extract import speech, whisper_weights
 from m2hf.extract.base import NO_AUDIO, MediaExtractor, MediaSession
-from m2hf.extract.media import DecodedClip
-from m2hf.extract.speech import RATE, Detector, Samples, Span, Window
-from m2hf.extract.weights import Weight
-from m2hf.extract.whisper_engines import Decoding, Segment, beside, open_engine
+from m2hf.extract.media.decode import DecodedClip
+from m2hf.extract.speech import checkpoints, vad
+from m2hf.extract.speech.engines import Decoding, Segment, beside, open_engine
+from m2hf.extract.speech.vad import RATE, Detector, Samples, Span, Window
+from m2hf.extract.weights.weight import Weight
 from m2hf.features import Features
 
 NO_SPEECH = "no speech"
@@ -94,7 +94,7 @@ class Asr(MediaExtractor):
         return len(self.columns)
 
     def needs(self) -> tuple[Weight, ...]:
-        return (whisper_weights.weight(self.model, self.checkpoint), speech.weight())
+        return (checkpoints.weight(self.model, self.checkpoint), vad.weight())
 
     def weights(self) -> Mapping[str, str]:
         found = dict(super().weights())
@@ -127,12 +127,12 @@ class AsrSession(MediaSession):
         windows = [Window((Span(0, len(sound.samples)),))]
         if declared.vad:
             heard = declared.detector.heard(utterances, len(sound.samples))
-            windows = list(speech.windows(heard))
+            windows = list(vad.windows(heard))
         segments = list(self._segments(sound.samples, windows))
         if not segments:
             return Features.empty(NO_SPEECH, declared.width, texts=True)
         segments.sort(key=lambda s: s.start_s)
-        shares = [speech.share(utterances, s.start_s, s.end_s) for s in segments]
+        shares = [vad.share(utterances, s.start_s, s.end_s) for s in segments]
         return Features(
             np.array([self._values(*s) for s in zip(segments, shares, strict=True)], np.float32),
             np.array([s.start_s for s in segments]),

@@ -4,13 +4,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from m2hf.extract import ast_weights, audio_networks
-from m2hf.extract.audio_networks import AudioNetwork
 from m2hf.extract.base import NO_AUDIO, MediaSession
-from m2hf.extract.learned import Learned, Network
-from m2hf.extract.media import DecodedClip
-from m2hf.extract.weights import Weight
-from m2hf.extract.windows import Windows
+from m2hf.extract.inference.windows import Windows
+from m2hf.extract.media.decode import DecodedClip
+from m2hf.extract.networks import ast_network, audio_networks
+from m2hf.extract.networks.audio_networks import AudioNetwork
+from m2hf.extract.networks.learned import Learned, Network
+from m2hf.extract.weights.weight import Weight
 from m2hf.features import Features
 
 
@@ -29,7 +29,7 @@ class Audio(Learned):
     libraries: ClassVar[tuple[str, ...]] = ("librosa", "numpy", "torch", "transformers")
     tag: ClassVar[str] = audio_networks.TAG
 
-    model: str = ast_weights.AUDIOSET
+    model: str = ast_network.AUDIOSET
     pretrained: str = tag
 
     @property

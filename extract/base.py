@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2hf.config import Section
-from m2hf.extract.batching import RowQueue
-from m2hf.extract.media import DECODE_REVISION, DecodedClip, FrameView
-from m2hf.extract.weights import Weight
+from m2hf.extract.inference.batching import RowQueue
+from m2hf.extract.media.decode import DECODE_REVISION, DecodedClip
+from m2hf.extract.media.views import FrameView
+from m2hf.extract.weights.weight import Weight
 from m2hf.features import Features
 from m2hf.ffmpeg import ffmpeg_version
 from m2hf.keys import fingerprint

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from m2hf.extract.base import CaptionExtractor, CaptionSession
-from m2hf.extract.encoder import InJointSpace
+from m2hf.extract.networks.encoder import InJointSpace
 from m2hf.features import Features
 
 

@@ -5,11 +5,12 @@ from typing import ClassVar
 from pydantic import Field
 
 from m2hf.extract.base import NO_VIDEO, BatchedSession, MediaExtractor, Prepared
-from m2hf.extract.batching import DeviceBatches, RowQueue
-from m2hf.extract.encoder import InJointSpace, unit
-from m2hf.extract.learned import Precision
-from m2hf.extract.media import ColourView, DecodedClip, FrameView
-from m2hf.extract.pictures import PictureTower, Resize
+from m2hf.extract.inference.batching import DeviceBatches, RowQueue
+from m2hf.extract.media.decode import DecodedClip
+from m2hf.extract.media.views import ColourView, FrameView
+from m2hf.extract.networks.encoder import InJointSpace, unit
+from m2hf.extract.networks.learned import Precision
+from m2hf.extract.networks.preprocessing import PictureTower, Resize
 from m2hf.features import Features
 
 

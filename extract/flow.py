@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
-from m2hf.extract.forward import CLOCK
-from m2hf.extract.media import DecodedClip, Frames, FrameView, GrayView
+from m2hf.extract.inference.clock import CLOCK
+from m2hf.extract.media.decode import DecodedClip, Frames
+from m2hf.extract.media.views import FrameView, GrayView
 from m2hf.features import Features
 
 _BINS = 8  # directions, of 45 degrees each

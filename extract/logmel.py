@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from m2hf.extract.base import NO_AUDIO, MediaExtractor, MediaSession
-from m2hf.extract.forward import CLOCK
-from m2hf.extract.media import DecodedClip
+from m2hf.extract.inference.clock import CLOCK
+from m2hf.extract.media.decode import DecodedClip
 from m2hf.features import Features
 
 _HOP_S = 0.010

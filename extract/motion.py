@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from m2hf.extract import video_networks
 from m2hf.extract.base import NO_VIDEO, MediaSession
-from m2hf.extract.learned import Learned, Network
-from m2hf.extract.media import DecodedClip, Frames, FrameView
-from m2hf.extract.video_networks import MEAN, NETWORKS, STD
-from m2hf.extract.weights import Weight
-from m2hf.extract.windows import Windows
+from m2hf.extract.inference.windows import Windows
+from m2hf.extract.media.decode import DecodedClip, Frames
+from m2hf.extract.media.views import FrameView
+from m2hf.extract.networks import video_networks
+from m2hf.extract.networks.learned import Learned, Network
+from m2hf.extract.networks.video_networks import MEAN, NETWORKS, STD
+from m2hf.extract.weights.weight import Weight
 from m2hf.features import Features
 
 

@@ -12,12 +12,13 @@ from pydantic import Field
 
 from m2hf.errors import ResourceError, first_line
 from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
-from m2hf.extract.changes import changed
-from m2hf.extract.compat import import_torchvision
-from m2hf.extract.forward import CLOCK
-from m2hf.extract.media import ColourView, DecodedClip, FrameView
-from m2hf.extract.sources import Zipped
-from m2hf.extract.weights import Packaged, Weight, WeightFile
+from m2hf.extract.inference.clock import CLOCK
+from m2hf.extract.media.changes import changed
+from m2hf.extract.media.decode import DecodedClip
+from m2hf.extract.media.views import ColourView, FrameView
+from m2hf.extract.networks.compat import import_torchvision
+from m2hf.extract.weights.sources import Zipped
+from m2hf.extract.weights.weight import Packaged, Weight, WeightFile
 from m2hf.features import Features
 
 NO_TEXT = "no text found"

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from m2hf.extract.asr import is_invented
 from m2hf.extract.base import DerivedExtractor, DerivedSession
-from m2hf.extract.encoder import InJointSpace, OpenClip
+from m2hf.extract.networks.encoder import InJointSpace, OpenClip
 from m2hf.features import Features
 
 NO_TEXT = "no text read or heard"

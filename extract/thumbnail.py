@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
-from m2hf.extract.media import DecodedClip, FrameView
+from m2hf.extract.media.decode import DecodedClip
+from m2hf.extract.media.views import FrameView
 from m2hf.features import Features
 from m2hf.thumbnails import THUMBNAILS, as_string
 

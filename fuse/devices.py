@@ -8,7 +8,7 @@ import torch
 
 from m2hf.errors import UsageError
 from m2hf.fuse.config import FusionConfig
-from m2hf.fuse.world import ALONE, World
+from m2hf.fuse.distributed import ALONE, World
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -8,7 +8,7 @@ a split against every video of it, whichever the protocol is, and `check` holds 
 
 one_caption     a test video has one caption; a training video may have more
 multi_caption   every caption of a test video is a query; the other way round a video's best
-                own caption counts (m2hf.fuse.metrics)
+                own caption counts (m2hf.fuse.scores.metrics)
 paragraph       a video has one caption: its sentences in time order, joined by a space
 """
 

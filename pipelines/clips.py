@@ -6,13 +6,13 @@ from functools import partial
 
 from m2hf.errors import ClipError, MediaError
 from m2hf.extract.base import BatchedSession, MediaExtractor, MediaSession, Prepared
-from m2hf.extract.media import DecodedClip, decode
+from m2hf.extract.media.decode import DecodedClip, decode
 from m2hf.features import Features
 from m2hf.ledger import Spent
 from m2hf.manifest import Row
-from m2hf.pipelines.ahead import DecodeAhead, Wanted
 from m2hf.pipelines.job import Job
 from m2hf.pipelines.outcomes import ATTEMPTS, Outcomes, Stopwatch, as_m2hf_errors
+from m2hf.pipelines.prefetch import DecodeAhead, Wanted
 
 
 @dataclass(frozen=True)

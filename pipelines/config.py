@@ -9,8 +9,8 @@ from m2hf.config import Section
 from m2hf.errors import ConfigError
 from m2hf.extract import registry
 from m2hf.extract.base import Extractor
-from m2hf.extract.encoder import Encoder
-from m2hf.extract.media import MediaLimits
+from m2hf.extract.media.views import MediaLimits
+from m2hf.extract.networks.encoder import Encoder
 
 
 class Cluster(Section):

@@ -1,6 +1,6 @@
 """Who does the tasks: this process, a share of an array job, or Dask workers. Equal bytes.
 
-Dask workers: `pipelines/dask_cluster.py`.
+Dask workers: `pipelines/cluster/dask_cluster.py`.
 """
 
 from collections.abc import Iterator, Sequence

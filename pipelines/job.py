@@ -18,12 +18,12 @@ from m2hf import __version__
 from m2hf.config import parse
 from m2hf.errors import MismatchError, ResourceError, UsageError
 from m2hf.extract.base import CaptionExtractor, Extractor
-from m2hf.extract.weights_folder import VARIABLE, WeightsFolder
-from m2hf.heap import keep_freed_memory
+from m2hf.extract.weights.folder import VARIABLE, WeightsFolder
 from m2hf.keys import SHORT, bucket_of, canonical_json, fingerprint
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, Row, captions_of
 from m2hf.pipelines.config import ExtractConfig
+from m2hf.pipelines.heap import keep_freed_memory
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from m2hf.errors import ResourceError
-from m2hf.extract.weights import Weight, WeightFile
-from m2hf.extract.weights_folder import WeightsFolder
+from m2hf.extract.weights.folder import WeightsFolder
+from m2hf.extract.weights.weight import Weight, WeightFile
 from m2hf.pipelines.config import ExtractConfig
 from m2hf.pipelines.job import with_upstream
 

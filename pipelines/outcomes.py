@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from m2hf.errors import ClipError, ExtractorError, M2hfError, MediaError, ResourceError
-from m2hf.extract.forward import CLOCK
+from m2hf.extract.inference.clock import CLOCK
 from m2hf.features import Features
 from m2hf.ledger import LedgerWriter, Spent
 from m2hf.pipelines.job import Job

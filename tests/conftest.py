@@ -8,13 +8,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import chromium
+import media
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))  # the media makers; --import-mode=importlib adds nothing
-
-import chromium  # noqa: E402
-import media  # noqa: E402
+from checkout import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

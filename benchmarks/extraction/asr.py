@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from m2hf.extract import speech, whisper_weights
 from m2hf.extract.asr import Asr, AsrSession, is_invented
-from m2hf.extract.forward import CLOCK
-from m2hf.extract.media import DecodedClip, decode
-from m2hf.extract.speech import RATE
-from m2hf.extract.whisper_engines import Segment
+from m2hf.extract.inference.clock import CLOCK
+from m2hf.extract.media.decode import DecodedClip, decode
+from m2hf.extract.speech import checkpoints, vad
+from m2hf.extract.speech.engines import Segment
+from m2hf.extract.speech.vad import RATE
 
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "openai": {"vad": False},
@@ -109,7 +109,7 @@ def plain(model: str) -> Callable[[DecodedClip], tuple[Line, ...]]:
     import torch
 
     declared = Asr(model=model)
-    whisper = whisper_weights.load(whisper_weights.weight(model, "").locate(), "cpu")
+    whisper = checkpoints.load(checkpoints.weight(model, "").locate(), "cpu")
     for part in (whisper.encoder, whisper.decoder):
         CLOCK.watch(part)
 
@@ -128,7 +128,7 @@ def plain(model: str) -> Callable[[DecodedClip], tuple[Line, ...]]:
         for s in told["segments"]:
             if s["text"].strip():
                 segment = Segment(s["start"], s["end"], s["text"].strip(), *(s[c] for c in _OF))
-                share = speech.share(utterances, segment.start_s, segment.end_s)
+                share = vad.share(utterances, segment.start_s, segment.end_s)
                 doubted = declared.doubts.about(segment, share)
                 lines.append(Line(*segment[:3], (*segment[3:], share), doubted))
         return tuple(lines)

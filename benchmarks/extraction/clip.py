@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from m2hf.extract.base import Prepared
 from m2hf.extract.clip import Clip
-from m2hf.extract.encoder import Encoder
-from m2hf.extract.media import DecodedClip, decode
+from m2hf.extract.media.decode import DecodedClip, decode
+from m2hf.extract.networks.encoder import Encoder
 
 ALONE = "alone"  # a clip is a batch
 WAYS: Mapping[str, Mapping[str, Any]] = {

@@ -48,7 +48,7 @@ def _measure(name: str, keep: bool, passes: int) -> list[float]:
     """[user, kernel] seconds a pass, after one that is not counted."""
     import torch
 
-    from m2hf.heap import keep_freed_memory
+    from m2hf.pipelines.heap import keep_freed_memory
 
     torch.set_num_threads(1)
     if keep:
@@ -67,7 +67,7 @@ def _measure(name: str, keep: bool, passes: int) -> list[float]:
 def _network(name: str) -> Callable[[], Any]:
     import torch
 
-    from m2hf.extract.compat import import_torchvision
+    from m2hf.extract.networks.compat import import_torchvision
 
     import_torchvision()
     shape: tuple[int, ...]

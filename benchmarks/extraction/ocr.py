@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2hf.extract.changes import changed
-from m2hf.extract.media import Frames, decode
+from m2hf.extract.media.changes import changed
+from m2hf.extract.media.decode import Frames, decode
 from m2hf.extract.ocr import Ocr, OcrSession
 from m2hf.extract.text import Text
 

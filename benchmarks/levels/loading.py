@@ -18,8 +18,8 @@ from benchmarks.levels.corpus import NAME, write_stream
 from m2hf.config import parse, read_recipe
 from m2hf.features import Features
 from m2hf.fuse.config import FusionConfig
-from m2hf.fuse.tokens import caption_tokens, video_tokens
-from m2hf.fuse.train import EpochReport, train
+from m2hf.fuse.model.tokens import caption_tokens, video_tokens
+from m2hf.fuse.training.run import EpochReport, train
 from m2hf.manifest import Card, Manifest, Row
 
 BATCH, FRAMES, WORDS, WIDTH = 128, 12, 32, 512
@@ -66,8 +66,8 @@ def _timed(loaded: list[float]) -> Iterator[None]:
         return reader
 
     with (
-        patch("m2hf.fuse.batch.video_tokens", timed(video_tokens)),
-        patch("m2hf.fuse.batch.caption_tokens", timed(caption_tokens)),
+        patch("m2hf.fuse.training.batch.video_tokens", timed(video_tokens)),
+        patch("m2hf.fuse.training.batch.caption_tokens", timed(caption_tokens)),
     ):
         yield
 

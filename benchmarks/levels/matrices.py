@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from benchmarks.levels.report import paired, spread
 from benchmarks.levels.rows import SHARES
-from m2hf.fuse.late import fit_calibration
-from m2hf.fuse.late_rules import LATE_RULES, Calibration
-from m2hf.fuse.metrics import t2v_ranks
+from m2hf.fuse.model.calibration import fit_calibration
+from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
+from m2hf.fuse.scores.metrics import t2v_ranks
 
 # Whole and sometimes missing, texts by videos; row i belongs to column i.
 FILES = ("msrvtt_video_matrix.npy", "msrvtt_titles_matrix.npy")

@@ -17,11 +17,11 @@ import numpy as np
 from benchmarks.levels.corpus import SETTINGS, write
 from benchmarks.levels.rows import IMBALANCED, Reading, Row, config_of, scoring_of
 from m2hf.errors import M2hfError
-from m2hf.fuse.baselines import baselines
-from m2hf.fuse.evaluate import evaluate
-from m2hf.fuse.metrics import t2v_ranks
-from m2hf.fuse.similarity import SimilarityFile
-from m2hf.fuse.train import train
+from m2hf.fuse.evaluation.evaluate import evaluate
+from m2hf.fuse.scores.baselines import baselines
+from m2hf.fuse.scores.metrics import t2v_ranks
+from m2hf.fuse.scores.similarity_file import SimilarityFile
+from m2hf.fuse.training.run import train
 from m2hf.manifest import Manifest
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.metrics import sorting
-from m2hf.fuse.metrics import t2v_ranks, v2t_ranks
+from m2hf.fuse.scores.metrics import t2v_ranks, v2t_ranks
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from benchmarks.scoring.gallery import SIZES, write
 from benchmarks.scoring.memory import watched
 from m2hf.config import parse, read_recipe
 from m2hf.fuse.config import FusionConfig
-from m2hf.fuse.evaluate import evaluate
-from m2hf.fuse.similarity import FILE_NAME
+from m2hf.fuse.evaluation.evaluate import evaluate
+from m2hf.fuse.scores.similarity_file import FILE_NAME
 from m2hf.fuse.tables.similarity_table import SimilarityTable
 from m2hf.manifest import Manifest
 

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.levels.corpus import NAME, write_stream
 from m2hf.features import Features
 from m2hf.fuse.config import FusionConfig
-from m2hf.fuse.train import train
+from m2hf.fuse.training.run import train
 from m2hf.manifest import Card, Manifest, Row, Split, captions_of
 
 

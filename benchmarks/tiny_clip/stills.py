@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from m2hf.data_manifests.toybox.picture import Stage
+from m2hf.data_manifests.toybox.drawing import Stage
 from m2hf.data_manifests.toybox.scene import SECONDS, Scene
 from m2hf.data_manifests.toybox.world import draw_world
 

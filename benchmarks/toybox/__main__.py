@@ -14,8 +14,8 @@ from pathlib import Path
 from m2hf.cli.demo import RECIPE, RUNS
 from m2hf.cli.recipe import load_recipe
 from m2hf.cli.tables import tables
-from m2hf.fuse.evaluate import evaluate
-from m2hf.fuse.train import train
+from m2hf.fuse.evaluation.evaluate import evaluate
+from m2hf.fuse.training.run import train
 from m2hf.manifest import Manifest
 
 

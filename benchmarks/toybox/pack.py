@@ -2,7 +2,7 @@
 
 DIR has the manifest of `m2hf manifest toybox --out DIR`, and in DIR/store what `m2hf extract
 --config demo` made of all its clips. Run it again where OCR, ASR, decoding or the clips change:
-tests/test_toybox_ready.py says so.
+tests/data_manifests/toybox/test_precomputed.py says so.
 """
 
 import argparse
@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from m2hf.data_manifests.toybox import ready
+from m2hf.data_manifests.toybox import precomputed
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest
 from m2hf.shard import Shard
 
-FOLDER = Path(__file__).parents[2] / "data_manifests" / "toybox" / "ready"
+FOLDER = Path(__file__).parents[2] / "data_manifests" / "toybox" / "precomputed"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,11 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     manifest = Manifest.load(given.data / "manifest")
     layout = StoreLayout.open(given.data / "store", manifest.card.name)
     kept = {row.id for row in manifest.rows if row.split != "test"}
-    for name in ready.EXTRACTORS:
+    for name in precomputed.EXTRACTORS:
         shards = [Shard.open(path) for path in layout.shards(layout.find_stream(name))]
         items = [item for shard in shards for item in shard.items() if item.id in kept]
         path = given.out / f"{name}.h5"
-        ready.write(path, shards[0], items, manifest, bucket=0, buckets=1)
+        precomputed.write(path, shards[0], items, manifest, bucket=0, buckets=1)
         print(f"{path}: {len(items)} clips, {path.stat().st_size} bytes")
     return 0
 

@@ -21,8 +21,8 @@ import numpy as np
 from m2hf.atomic import atomic_text, atomic_write
 from m2hf.data_manifests import cards
 from m2hf.data_manifests.toybox.captions import SEEN, hidden_parts, sentence
+from m2hf.data_manifests.toybox.drawing import frames
 from m2hf.data_manifests.toybox.families import BLOCK, TWINS, draw_toybox, questions
-from m2hf.data_manifests.toybox.picture import frames
 from m2hf.data_manifests.toybox.scene import FPS, HEIGHT, SECONDS, WIDTH, Scene
 from m2hf.data_manifests.toybox.sound import RATE, Wave, soundtrack
 from m2hf.data_manifests.toybox.voice import say

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from m2hf.fuse.features.store import Stream
 from m2hf.fuse.report.source import Source
-from m2hf.fuse.store import Stream
 
 NEVER = "not in the store: not extracted, or failed"
 _MOST_REASONS = 4

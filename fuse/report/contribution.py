@@ -15,8 +15,8 @@ from typing import Self
 import numpy as np
 
 from m2hf.fuse.config import LATE_FUSION
-from m2hf.fuse.metrics import BoolArray, FloatArray, t2v_ranks
-from m2hf.fuse.similarity import SimilarityFile
+from m2hf.fuse.scores.metrics import BoolArray, FloatArray, t2v_ranks
+from m2hf.fuse.scores.similarity_file import SimilarityFile
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Self
 import numpy as np
 
 from m2hf.fuse.config import LATE_FUSION
-from m2hf.fuse.late_rules import FLAT
-from m2hf.fuse.metrics import BoolArray, FloatArray, IntArray, row_chunks
 from m2hf.fuse.report.contribution import Contribution
-from m2hf.fuse.similarity import SimilarityFile
+from m2hf.fuse.scores.late_rules import FLAT
+from m2hf.fuse.scores.metrics import BoolArray, FloatArray, IntArray, row_chunks
+from m2hf.fuse.scores.similarity_file import SimilarityFile
 
 TOP = 5
 MOST = 1000  # cards on a page

@@ -10,8 +10,8 @@ from typing import Self
 from m2hf.errors import MismatchError, UsageError
 from m2hf.fuse.config import CAPTIONS
 from m2hf.fuse.curves import LOG_NAME, Panel, panels
-from m2hf.fuse.similarity import FILE_NAME, SimilarityFile
-from m2hf.fuse.store import Stream
+from m2hf.fuse.features.store import Stream
+from m2hf.fuse.scores.similarity_file import FILE_NAME, SimilarityFile
 from m2hf.fuse.tables.chain import CHECKPOINT
 from m2hf.keys import SHORT, sha256_file
 from m2hf.layout import StoreLayout

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from m2hf.features import Features
+from m2hf.fuse.features.store import Stream
 from m2hf.fuse.report.source import HEARD, READ
-from m2hf.fuse.store import Stream
 
 _SHORT = 60  # characters of a line
 _WHOLE = 2000  # and of what opens below it, beyond which the page says how much there is

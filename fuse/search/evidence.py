@@ -17,12 +17,12 @@ from torch import Tensor
 from m2hf.features import Features
 from m2hf.fuse.config import FRAMES
 from m2hf.fuse.devices import repeatable
-from m2hf.fuse.levels import LevelTokens
-from m2hf.fuse.model import EncodedVideos
-from m2hf.fuse.scoring import unit
+from m2hf.fuse.model.levels import LevelTokens
+from m2hf.fuse.model.retriever import EncodedVideos
+from m2hf.fuse.model.scorers import unit
+from m2hf.fuse.model.tokens import Tokens
 from m2hf.fuse.search.answer import Moment
 from m2hf.fuse.search.index import SearchIndex
-from m2hf.fuse.tokens import Tokens
 
 
 @dataclass(frozen=True, eq=False)

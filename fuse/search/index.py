@@ -21,18 +21,18 @@ from torch import Tensor
 
 from m2hf.errors import MismatchError, UsageError
 from m2hf.features import Features
-from m2hf.fuse import checkpoint
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.devices import repeatable
-from m2hf.fuse.evaluate import flags_of, resolve
-from m2hf.fuse.late_rules import LATE_RULES
-from m2hf.fuse.levels import LevelTokens
-from m2hf.fuse.model import EncodedVideos, Retriever
-from m2hf.fuse.scoring import LOWEST
-from m2hf.fuse.store import FeatureStore, Rows
-from m2hf.fuse.tokens import Tokens, video_tokens
-from m2hf.fuse.workspace import Workspace
-from m2hf.fuse.world import refuse_several
+from m2hf.fuse.distributed import refuse_several
+from m2hf.fuse.evaluation.blocks import Workspace
+from m2hf.fuse.evaluation.evaluate import flags_of, resolve
+from m2hf.fuse.features.store import FeatureStore, Rows
+from m2hf.fuse.model import checkpoint
+from m2hf.fuse.model.levels import LevelTokens
+from m2hf.fuse.model.retriever import EncodedVideos, Retriever
+from m2hf.fuse.model.scorers import LOWEST
+from m2hf.fuse.model.tokens import Tokens, video_tokens
+from m2hf.fuse.scores.late_rules import LATE_RULES
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, Row, Split
 

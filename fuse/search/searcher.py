@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from m2hf.errors import UsageError
 from m2hf.features import Features
-from m2hf.fuse.late_rules import FLAT
+from m2hf.fuse.scores.late_rules import FLAT
 from m2hf.fuse.search.answer import Answer, Hit, LevelMatch
 from m2hf.fuse.search.evidence import Evidence, Place
 from m2hf.fuse.search.index import QueryScores, SearchIndex

@@ -11,7 +11,7 @@ from typing import Any
 
 from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS, FRAMES
-from m2hf.fuse.similarity import FILE_NAME, SimilarityFile
+from m2hf.fuse.scores.similarity_file import FILE_NAME, SimilarityFile
 from m2hf.keys import sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest

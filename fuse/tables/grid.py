@@ -8,7 +8,7 @@ have one decimal, as papers print them; what ties could change is beside it in b
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from m2hf.fuse.metrics import DIRECTIONS
+from m2hf.fuse.scores.metrics import DIRECTIONS
 from m2hf.fuse.tables.bootstrap import LEVEL
 from m2hf.fuse.tables.paper import SOURCE, PaperResult
 from m2hf.fuse.tables.table import RECALLS, Flag, Part, Row, Score

@@ -12,13 +12,13 @@ from typing import Any
 
 from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS, LATE_FUSION
-from m2hf.fuse.metrics import BoolArray
-from m2hf.fuse.similarity import SimilarityFile
+from m2hf.fuse.scores.metrics import BoolArray
+from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.chain import chain_of, streams_read
 from m2hf.fuse.tables.kinds import QueryKinds
 from m2hf.fuse.tables.paper import RESULTS, PaperResult, paper_result
+from m2hf.fuse.tables.post_processing import APART, PostProcessing, RankedWay, Ranking, Way
 from m2hf.fuse.tables.table import Block, Flag, Part, Row, Table
-from m2hf.fuse.tables.ways import APART, PostProcessing, RankedWay, Ranking, Way
 from m2hf.keys import SHORT, canonical_json, sha256_file, sha256_hex
 
 SMALLER = "gallery smaller than the protocol's"

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from m2hf.fuse.metrics import KS, Ranks, RetrievalMetrics
+from m2hf.fuse.scores.metrics import KS, Ranks, RetrievalMetrics
 from m2hf.fuse.tables import bootstrap
 from m2hf.fuse.tables.paper import PaperResult
 

@@ -2,7 +2,7 @@
 
 Both look at queries together, which a search engine that answers one query can't, so tables keep
 them apart and flag them. Each is a matrix made a few rows at a time of another (see
-`m2hf.fuse.metrics.Scores`), and is computed in double precision.
+`m2hf.fuse.scores.metrics.Scores`), and is computed in double precision.
 
 Dual softmax (CAMoE, Cheng et al., 2021, arXiv 2109.04290) multiplies the scores with their
 softmax over the other side: for T2V over the queries of a video (a column), for V2T over the
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from m2hf.fuse.metrics import BoolArray, FloatArray, Scores, row_chunks
+from m2hf.fuse.scores.metrics import BoolArray, FloatArray, Scores, row_chunks
 
 QUERYBANK_SCALE = 20.0  # the paper's, for cosine scores
 

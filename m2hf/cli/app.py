@@ -9,10 +9,10 @@ import typer
 from m2hf import __version__
 from m2hf.cli import (
     demo,
-    exported,
+    exporting,
     extract,
     fuse,
-    imported,
+    importing,
     manifest,
     report,
     search,
@@ -49,8 +49,8 @@ for verb in (
 ):
     app.command()(verb)
 app.command("eval")(fuse.evaluate)
-app.command("import")(imported.import_)
-app.command("export")(exported.export)
+app.command("import")(importing.import_)
+app.command("export")(exporting.export)
 
 
 @app.callback(invoke_without_command=True)

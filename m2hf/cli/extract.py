@@ -164,7 +164,7 @@ def _executor(workers: int, scheduler: str, array: str) -> "Executor":
         return Array.parse(array)
     if not (workers or scheduler):
         return Serial()
-    from m2hf.pipelines.dask_cluster import DaskCluster
+    from m2hf.pipelines.cluster.dask_cluster import DaskCluster
 
     return DaskCluster(workers, scheduler, partial(typer.echo, err=True))
 

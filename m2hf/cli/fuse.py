@@ -10,8 +10,8 @@ from m2hf.cli import options
 from m2hf.manifest import Split
 
 if TYPE_CHECKING:
-    from m2hf.fuse.train import EpochReport
-    from m2hf.fuse.world import World
+    from m2hf.fuse.distributed import World
+    from m2hf.fuse.training.run import EpochReport
 
 _SHOWN = 3  # ids of videos that a stream has no entry for
 
@@ -24,7 +24,7 @@ def train(
     set_: options.Set = None,
 ) -> None:
     """Train the fusion on cached features; writes RUN/checkpoint.safetensors."""
-    from m2hf.fuse.world import joined
+    from m2hf.fuse.distributed import joined
 
     with joined() as world:
         _train(manifest, store, run, config, set_, world)
@@ -49,7 +49,7 @@ def _train(
 
     from m2hf.cli.recipe import load_recipe
     from m2hf.fuse.config import LATE_FUSION
-    from m2hf.fuse.train import train as fit
+    from m2hf.fuse.training.run import train as fit
     from m2hf.manifest import Manifest
 
     recipe, _ = load_recipe(config, set_)
@@ -118,7 +118,7 @@ def evaluate(
 ) -> None:
     """Score a split with RUN's checkpoint; writes RUN/similarity.h5."""
     from m2hf.cli.recipe import load_recipe
-    from m2hf.fuse.evaluate import evaluate as score
+    from m2hf.fuse.evaluation.evaluate import evaluate as score
     from m2hf.manifest import Manifest
 
     given = load_recipe(config, set_)[0].fuse if config is not None or set_ else None

@@ -93,7 +93,7 @@ def toybox(
     what was read and heard in the default set, but for its test split, is put there; extraction
     does the rest.
     """
-    from m2hf.data_manifests.toybox import ready
+    from m2hf.data_manifests.toybox import precomputed
     from m2hf.data_manifests.toybox.corpus import Corpus, generate
 
     corpus = Corpus.draw(clips, seed)
@@ -106,8 +106,8 @@ def toybox(
     typer.echo(f"of {clips} clips: {have}")
     typer.echo(f"wrote {out / 'manifest'} ({made.digest[:8]})")
     if store is not None:
-        placed = ready.place(store, made)
-        names = " and ".join(ready.EXTRACTORS)
+        placed = precomputed.place(store, made)
+        names = " and ".join(precomputed.EXTRACTORS)
         typer.echo(
             f"{store}: {names} of {placed} clips come along"
             if placed

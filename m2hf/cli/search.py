@@ -70,13 +70,13 @@ def app(
     Needs the extra `app`: pip install 'm2hf[app]'. Ctrl-C ends it.
     """
     try:
-        from m2hf.fuse.search.serve import bind, is_public, serve
-        from m2hf.fuse.search.site import Site
+        from m2hf.fuse.search.web.serve import bind, is_public, serve
+        from m2hf.fuse.search.web.site import Site
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn"):
             raise
         raise UsageError(f"{error.name} is not installed; pip install 'm2hf[app]'") from error
-    from m2hf.fuse.search.media_files import MediaFiles
+    from m2hf.fuse.search.web.media_files import MediaFiles
 
     files = MediaFiles.open(media)
     with bind(host, port) as listening:
@@ -101,7 +101,7 @@ def _searcher(
     set_: list[str] | None,
     split: Split | None,
 ) -> "Searcher":
-    from m2hf.cli.asked import query_encoder
+    from m2hf.cli.query_encoder import query_encoder
     from m2hf.cli.recipe import load_recipe
     from m2hf.fuse.config import CAPTIONS
     from m2hf.fuse.devices import choose_device

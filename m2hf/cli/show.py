@@ -31,10 +31,10 @@ def show(
     from m2hf.keys import canonical_json
     from m2hf.layout import StoreLayout
     from m2hf.manifest import Manifest
-    from m2hf.pipelines.preview import Preview
-    from m2hf.pipelines.timeline import Timeline
-    from m2hf.pipelines.timeline_page import page
-    from m2hf.pipelines.timeline_text import lines
+    from m2hf.pipelines.timeline.page import page
+    from m2hf.pipelines.timeline.preview import Preview
+    from m2hf.pipelines.timeline.text import lines
+    from m2hf.pipelines.timeline.timeline import Timeline
 
     if media is not None and (html is None or manifest is None):
         raise UsageError(

@@ -10,11 +10,11 @@ from m2hf.cli import options
 from m2hf.errors import UsageError
 
 if TYPE_CHECKING:
-    from m2hf.fuse.tables.answers import AnswerFiles
-    from m2hf.fuse.tables.matrices import GivenMatrices
-    from m2hf.fuse.tables.matrix_table import BlendSources
+    from m2hf.fuse.tables.given.ground_truth import AnswerFiles
+    from m2hf.fuse.tables.given.matrices import GivenMatrices
+    from m2hf.fuse.tables.given.matrix_table import BlendSources
+    from m2hf.fuse.tables.post_processing import PostProcessing, Ranking
     from m2hf.fuse.tables.table import Table
-    from m2hf.fuse.tables.ways import PostProcessing, Ranking
 
 
 def _named(option: str, what: str) -> typer.models.OptionInfo:
@@ -86,12 +86,12 @@ def tables(
     """Print retrieval metrics of similarity files, with the paper's line beside them, or of
     plain matrices."""
     from m2hf.atomic import atomic_text
-    from m2hf.fuse.tables.answers import AnswerFiles
     from m2hf.fuse.tables.formats import check_suffix, markdown, render
+    from m2hf.fuse.tables.given.ground_truth import AnswerFiles
     from m2hf.fuse.tables.kinds import QueryKinds
+    from m2hf.fuse.tables.post_processing import PostProcessing, Ranking
     from m2hf.fuse.tables.records import json_text, records
     from m2hf.fuse.tables.similarity_table import SimilarityTable
-    from m2hf.fuse.tables.ways import PostProcessing, Ranking
 
     if bool(files) == bool(matrix):
         raise UsageError("give similarity files, or --matrix NAME=FILE.npy, and not both")
@@ -132,9 +132,9 @@ def _of_matrices(
     post: "PostProcessing",
     ranking: "Ranking",
 ) -> "Table":
-    from m2hf.fuse.tables.blend import Blend
-    from m2hf.fuse.tables.matrices import open_bank
-    from m2hf.fuse.tables.matrix_table import MatrixTable
+    from m2hf.fuse.tables.given.blend import Blend
+    from m2hf.fuse.tables.given.matrices import open_bank
+    from m2hf.fuse.tables.given.matrix_table import MatrixTable
     from m2hf.keys import sha256_file
 
     if not fuse and sources.given:
@@ -152,8 +152,8 @@ def _of_matrices(
 def _sources(
     weights: Path | None, val_matrix: Sequence[str], answers: "AnswerFiles", on_test: bool
 ) -> "BlendSources":
-    from m2hf.fuse.tables.blend import read_terms
-    from m2hf.fuse.tables.matrix_table import BlendSources
+    from m2hf.fuse.tables.given.blend import read_terms
+    from m2hf.fuse.tables.given.matrix_table import BlendSources
 
     if sum((weights is not None, bool(val_matrix), on_test)) > 1:
         raise UsageError("--weights, --val-matrix and --tune-on-test exclude each other; give one")
@@ -168,7 +168,7 @@ def _sources(
 
 
 def _open(option: str, given: Sequence[str], answers: "AnswerFiles") -> "GivenMatrices":
-    from m2hf.fuse.tables.matrices import GivenMatrices
+    from m2hf.fuse.tables.given.matrices import GivenMatrices
 
     return GivenMatrices.open(_by_name(option, given), answers, option)
 

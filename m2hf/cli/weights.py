@@ -24,7 +24,7 @@ def list_(
     json: options.Json = False,
 ) -> None:
     """Print each weight file of the recipe: size, sha256, where it is, or how to get it."""
-    from m2hf.extract.weights_folder import WeightsFolder
+    from m2hf.extract.weights.folder import WeightsFolder
 
     found, folder = _needs(config, set_, only), WeightsFolder.default()
     if json:
@@ -43,7 +43,7 @@ def pull(
 ) -> None:
     """Download what is missing into the folder of weights; run it again to go on."""
     from m2hf.cli.download_progress import download_progress
-    from m2hf.extract.weights_folder import WeightsFolder
+    from m2hf.extract.weights.folder import WeightsFolder
 
     lacking = [need for need in _needs(config, set_, only) if need.state != "found"]
     for need in lacking:
@@ -67,7 +67,7 @@ def check(
 ) -> None:
     """Hash every weight file of the recipe and of the folder; exit code 3 where one is missing
     or is not what it was."""
-    from m2hf.extract.weights_folder import WeightsFolder
+    from m2hf.extract.weights.folder import WeightsFolder
     from m2hf.pipelines.needs import others_kept
 
     found, folder = _needs(config, set_, only), WeightsFolder.default()

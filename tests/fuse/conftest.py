@@ -14,7 +14,7 @@ import torch
 
 from m2hf.features import Features, FloatArray
 from m2hf.fuse.config import FusionConfig, ModelConfig, TrainConfig
-from m2hf.fuse.train import TrainSummary, train
+from m2hf.fuse.training.run import TrainSummary, train
 from m2hf.keys import bucket_of, fingerprint
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Card, Manifest, Row, Split, captions_of

@@ -1,0 +1,1 @@
+"""How networks are run: windows in, rows in batches, time measured."""

@@ -1,0 +1,1 @@
+"""The networks that extractors run, and what each expects of its input."""

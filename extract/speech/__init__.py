@@ -1,0 +1,1 @@
+"""Where speech is, and what Whisper hears of it."""

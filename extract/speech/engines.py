@@ -1,0 +1,251 @@
+"""Two ways to run Whisper: openai-whisper (torch), and faster-whisper (CTranslate2, C++).
+
+Both read the same weights, decode greedily, and try the same temperatures under openai's rules.
+They round differently, so a window that is hard to hear may give other words.
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2hf.errors import ConfigError, ResourceError
+from m2hf.extract.inference.clock import CLOCK, Clocked
+from m2hf.extract.networks.compat import import_torchvision
+from m2hf.extract.speech import checkpoints
+from m2hf.extract.weights.weight import WeightFile
+
+Samples = NDArray[np.float32]
+_TOKENIZER = "tokenizer.json"
+_BESIDE = ("config.json", _TOKENIZER, "vocabulary.txt", "vocabulary.json")
+
+
+class Segment(NamedTuple):
+    """What Whisper says of a part of a sound; times in seconds of that sound."""
+
+    start_s: float
+    end_s: float
+    text: str
+    no_speech_prob: float
+    avg_logprob: float
+    compression_ratio: float
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to decode. temperatures: tried in order until a window decodes well, with sampling
+    from `seed` above 0."""
+
+    temperatures: tuple[float, ...]
+    seed: int
+
+
+class Engine(ABC):
+    """A loaded Whisper."""
+
+    @abstractmethod
+    def begin(self, decoding: Decoding) -> None:
+        """Begin a clip: what is drawn for it must not depend on the clips before."""
+
+    @abstractmethod
+    def language(self, samples: Samples) -> str:
+        """The code of the language of the first 30 s."""
+
+    @abstractmethod
+    def transcribe(self, samples: Samples, language: str, decoding: Decoding) -> list[Segment]:
+        """Segments of a sound of any length; samples: (N,) at 16 kHz."""
+
+
+class OpenaiWhisper(Engine):
+    def __init__(self, file: WeightFile, device: str) -> None:
+        import_torchvision()
+        self._model = checkpoints.load(file, device)
+        self._half = device.startswith("cuda")
+        CLOCK.watch(self._model.encoder, device)
+        CLOCK.watch(self._model.decoder, device)
+        _encode_once(self._model.encoder)
+
+    def begin(self, decoding: Decoding) -> None:
+        import torch
+
+        torch.manual_seed(decoding.seed)
+
+    def language(self, samples: Samples) -> str:
+        """Unlike openai's transcribe, from the very picture of the sound that is decoded: theirs
+        is padded otherwise, which costs a second pass through the encoder."""
+        import torch
+        from whisper.audio import HOP_LENGTH, N_FRAMES, N_SAMPLES, log_mel_spectrogram, pad_or_trim
+
+        if not self._model.is_multilingual:
+            return "en"
+        mel = log_mel_spectrogram(samples, self._model.dims.n_mels, padding=N_SAMPLES)
+        mel = pad_or_trim(mel[:, : min(N_FRAMES, len(samples) // HOP_LENGTH)], N_FRAMES)
+        mel = mel.to(self._model.device, torch.float16 if self._half else torch.float32)
+        _, probabilities = self._model.detect_language(mel)
+        language: str = max(probabilities, key=probabilities.__getitem__)
+        return language
+
+    def transcribe(self, samples: Samples, language: str, decoding: Decoding) -> list[Segment]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # whisper's vocabulary file
+            heard = self._model.transcribe(
+                samples,
+                temperature=decoding.temperatures,
+                language=language,
+                condition_on_previous_text=False,
+                fp16=self._half,
+            )
+        return [
+            Segment(s["start"], s["end"], s["text"].strip(), *(s[c] for c in Segment._fields[3:]))
+            for s in heard["segments"]
+            if s["text"].strip()
+        ]
+
+
+def _encode_once(encoder: Any) -> None:
+    """Let an encoder remember its last input: finding the language, and each temperature, encode
+    the same window again."""
+    import torch
+
+    forward = encoder.forward
+    last: list[Any] = []
+
+    def remembered(mel: Any) -> Any:
+        if not (last and last[0].shape == mel.shape and torch.equal(last[0], mel)):
+            last[:] = [mel, forward(mel)]
+        return last[1]
+
+    encoder.forward = remembered
+
+
+class FasterWhisper(Engine):
+    """compute_type: CTranslate2's; weights are converted to it when they are loaded."""
+
+    def __init__(self, file: WeightFile, device: str, compute_type: str) -> None:
+        import ctranslate2
+        import torch
+        from faster_whisper import WhisperModel
+
+        self._kind, _, index = device.partition(":")
+        self._index = int(index or 0)
+        self._compute_type = compute_type
+        supported = ctranslate2.get_supported_compute_types(self._kind, self._index)
+        if compute_type not in supported:
+            raise ConfigError(
+                f"extract.asr.compute_type = {compute_type!r}: not on {device}; "
+                f"expected one of {', '.join(sorted({'float32', 'int8', 'float16'} & supported))}"
+            )
+        self._files = {"model.bin": file.read(), **beside(file)}
+        self._threads = torch.get_num_threads()  # the job's
+        self._model = WhisperModel(
+            file.name,
+            device=self._kind,
+            device_index=self._index,
+            compute_type=compute_type,
+            cpu_threads=self._threads,
+            files=dict(self._files),
+        )
+        self._keep(self._model.model)
+
+    def begin(self, decoding: Decoding) -> None:
+        """CTranslate2 seeds a thread's dice once, when they are first thrown; so a model that has
+        thrown any is made anew."""
+        import ctranslate2
+
+        ctranslate2.set_random_seed(decoding.seed)
+        if self._last.sampled:
+            self._keep(
+                ctranslate2.models.Whisper(
+                    "",
+                    device=self._kind,
+                    device_index=self._index,
+                    compute_type=self._compute_type,
+                    intra_threads=self._threads,
+                    files={n: data for n, data in self._files.items() if n != _TOKENIZER},
+                )
+            )
+
+    def _keep(self, model: Any) -> None:
+        self._last = _Remembering(model)
+        self._model.model = self._last
+
+    def language(self, samples: Samples) -> str:
+        from faster_whisper.audio import pad_or_trim
+
+        extractor = self._model.feature_extractor
+        frames = min(extractor.nb_max_frames, len(samples) // extractor.hop_length)
+        mel = pad_or_trim(extractor(samples)[:, :frames])  # just as transcribe has it
+        language: str = "en"
+        if self._model.model.is_multilingual:
+            language = self._model.detect_language(features=mel)[0]
+        return language
+
+    def transcribe(self, samples: Samples, language: str, decoding: Decoding) -> list[Segment]:
+        heard, _ = self._model.transcribe(
+            samples,
+            language=language,
+            temperature=list(decoding.temperatures),
+            beam_size=1,
+            best_of=1,
+            condition_on_previous_text=False,
+            vad_filter=False,
+        )
+        return [
+            Segment(s.start, s.end, s.text.strip(), *(getattr(s, c) for c in Segment._fields[3:]))
+            for s in heard
+            if s.text.strip()
+        ]
+
+
+class _Remembering:
+    """A CTranslate2 model on the CLOCK, which remembers the last window that it encoded, and
+    whether it has sampled."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = Clocked(model, "encode", "generate", "detect_language")
+        self._mel: NDArray[Any] | None = None
+        self._encoded: Any = None
+        self.sampled = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def encode(self, features: Any, to_cpu: bool) -> Any:
+        mel = np.array(features)
+        if self._mel is None or not np.array_equal(self._mel, mel):
+            self._encoded = self._model.encode(features, to_cpu=to_cpu)
+            self._mel = mel
+        return self._encoded
+
+    def generate(self, *arguments: Any, **options: Any) -> Any:
+        self.sampled |= options.get("sampling_temperature", 0) > 0
+        return self._model.generate(*arguments, **options)
+
+
+def beside(file: WeightFile) -> dict[str, bytes]:
+    """What CTranslate2 and the tokenizer read beside a model.bin, by name.
+
+    Raises ResourceError where it is no CTranslate2 file, or lacks its configuration or words.
+    """
+    folder = file.paths[0].parent
+    found = {name: (folder / name).read_bytes() for name in _BESIDE if (folder / name).is_file()}
+    if not {"config.json", _TOKENIZER} <= found.keys() or len(found) < 3:
+        raise ResourceError(
+            f"weights {file.name}: faster-whisper reads a CTranslate2 model.bin with config.json, "
+            f"tokenizer.json and vocabulary.txt or .json in its folder, and {folder} has "
+            f"{', '.join(found) or 'none of these'}; set extract.asr.checkpoint to such a "
+            "model.bin, or extract.asr.engine to openai-whisper"
+        )
+    return found
+
+
+@cache
+def open_engine(engine: str, file: WeightFile, device: str, compute_type: str) -> Engine:
+    """Loaded once per process. Raises ResourceError for weights, ConfigError for compute_type."""
+    if engine == "openai-whisper":
+        return OpenaiWhisper(file, device)
+    return FasterWhisper(file, device, compute_type)

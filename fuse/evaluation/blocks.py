@@ -1,0 +1,154 @@
+"""Blocks of a gallery, and the memory that it takes to score them.
+
+Which items are scored together follows from the lengths of their features alone, so that the
+bits of a score don't depend on the memory there is. Memory decides one thing: how many blocks
+of encoded queries are kept, the others being encoded again for each block of videos. (The
+other way round would cost more: videos pass the early fusion.)
+
+What a block needs is estimated from above, from the sizes of its tensors: on the device that
+scores, beside the program itself and the features, which are mapped from disk.
+
+Q queries, V videos, N items, R streams, P blocks, L levels, D joint width, M width of a stream.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2hf.errors import UsageError
+from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.model.adapters import joint_width
+from m2hf.fuse.model.scorers import CELLS, SCORERS
+
+IntArray = NDArray[np.int64]
+
+FUSED_CELLS = 1 << 18  # scores of levels that late fusion reads at a time
+
+_QUERIES, _VIDEOS = 1024, 256  # most of them in a block
+_QUERY_ROWS, _VIDEO_ROWS = 1 << 15, 1 << 14  # and most padded rows, over all streams
+_FLOAT = 4  # bytes
+_MIB = 1 << 20
+
+# How many tensors of one size are alive at the same time, at most.
+_ENCODING, _ATTENTION, _COSINES, _FUSION = 6, 5, 5, 20
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """parts: P slices of items; rows_RP: rows that each stream is padded to in each of them."""
+
+    parts: tuple[slice, ...]
+    rows_RP: IntArray
+
+    @classmethod
+    def of(cls, lengths_RN: IntArray, items: int, rows: int) -> Self:
+        """In order, as many at a time as are at most `items` with at most `rows` padded rows
+        over all streams; an item with more rows is alone. A stream pads to one row at least."""
+        lengths_RN = np.maximum(lengths_RN, 1)
+        cuts, padded = [0], []
+        most_R = np.zeros(len(lengths_RN), dtype=np.int64)
+        for item, own_R in enumerate(lengths_RN.T):
+            count, wider_R = item + 1 - cuts[-1], np.maximum(most_R, own_R)
+            if count > 1 and (count > items or count * int(wider_R.sum()) > rows):
+                cuts.append(item)
+                padded.append(most_R)
+                wider_R = own_R
+            most_R = wider_R
+        ends = [*cuts[1:], lengths_RN.shape[1]]
+        parts = tuple(slice(*cut) for cut in zip(cuts, ends, strict=True))
+        return cls(parts, np.stack([*padded, most_R], axis=1))
+
+    @property
+    def counts_P(self) -> IntArray:
+        """(P,) items of each block."""
+        return np.array([part.stop - part.start for part in self.parts], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Workspace:
+    """How queries (one or more sets of them) and videos are cut, and which queries are kept:
+    the first `kept` blocks of all sets, counted through. room: bytes left for these."""
+
+    queries: tuple[Blocks, ...]
+    videos: Blocks
+    kept: int
+    room: int
+
+    @classmethod
+    def of(
+        cls,
+        config: FusionConfig,
+        store: FeatureStore,
+        query_sets: Sequence[Sequence[str]],
+        video_ids: Sequence[str],
+    ) -> Self:
+        """Raises UsageError where the memory that the config gives is too little."""
+        sizes = _Sizes(config, store)
+        queries = tuple(sizes.queries(ids) for ids in query_sets)
+        videos = sizes.videos(video_ids)
+        encoded = np.concatenate([sizes.encoded_queries(blocks) for blocks in queries])
+        needed = max(sizes.scoring(int(encoded.max()), videos), sizes.fusion(len(video_ids)))
+        given = config.eval.memory_mb * _MIB
+        if needed > given:
+            raise UsageError(
+                f"fuse.eval.memory_mb={config.eval.memory_mb}: to score {len(video_ids)} videos "
+                f"at these lengths takes {-(-needed // _MIB)}; give it that much"
+            )
+        kept = int(np.searchsorted(encoded.cumsum(), given - needed, side="right"))
+        return cls(queries, videos, kept, given - needed)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Bytes, from the widths of streams and model."""
+
+    config: FusionConfig
+    store: FeatureStore
+
+    @property
+    def joint(self) -> int:
+        return joint_width(self.config, {r: info.width for r, info in self.store.info.items()})
+
+    @property
+    def members(self) -> int:
+        """Models that each hold queries and frames of their own."""
+        return len(self.config.active_levels) if self.config.strategy == "ensemble" else 1
+
+    def queries(self, ids: Sequence[str]) -> Blocks:
+        lengths_N = self.store[CAPTIONS].lengths(ids)
+        first = SCORERS[self.config.scoring].query_rows
+        lengths_N = lengths_N if first is None else np.minimum(lengths_N, first)
+        return Blocks.of(lengths_N[None], _QUERIES, _QUERY_ROWS)
+
+    def videos(self, ids: Sequence[str]) -> Blocks:
+        lengths = [self.store[role].lengths(ids) for role in self.store.video_roles]
+        return Blocks.of(np.stack(lengths), _VIDEOS, _VIDEO_ROWS)
+
+    def encoded_queries(self, blocks: Blocks) -> IntArray:
+        """(P,) of each block."""
+        bytes_P: IntArray = _FLOAT * blocks.counts_P * blocks.rows_RP[0] * self.joint * self.members
+        return bytes_P
+
+    def scoring(self, queries: int, videos: Blocks) -> int:
+        """Of the largest block of videos with one of queries, which takes `queries` encoded."""
+        rows = dict(zip(self.store.video_roles, videos.rows_RP, strict=True))
+        width = {role: self.store.info[role].width for role in rows}
+        frames, levels = rows[FRAMES], self.config.active_levels.values()
+        fused = [rows[level.stream] for level in levels if level.fusion != "none"]
+        tokens = sum(n * (width[role] + self.joint) for role, n in rows.items())
+        tokens += (self.members + 2 * len(fused)) * frames * self.joint
+        longest = np.maximum(2 * frames, videos.rows_RP.max(axis=0))
+        encoding = _ENCODING * longest * max(self.joint, self.config.model.width, *width.values())
+        other = np.max([frames, *fused], axis=0)
+        encoding += _ATTENTION * self.config.model.heads * frames * other
+        held = int((_FLOAT * videos.counts_P * (tokens + encoding)).max())
+        cosines = 0 if self.config.scoring == "mean" else _FLOAT * _COSINES * CELLS
+        return held + queries + max(_ENCODING * queries // self.members, cosines)
+
+    def fusion(self, videos: int) -> int:
+        levels = len(self.config.active_levels)
+        return _FLOAT * _FUSION * max(FUSED_CELLS, levels * videos)

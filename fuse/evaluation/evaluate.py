@@ -1,0 +1,150 @@
+"""Score a split with a trained checkpoint and write the similarity file."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from m2hf.errors import MismatchError, UsageError
+from m2hf.fuse.config import CAPTIONS, LATE_FUSION, FusionConfig
+from m2hf.fuse.devices import repeatable
+from m2hf.fuse.distributed import refuse_several
+from m2hf.fuse.evaluation.score import Matrix, Target, fuse_levels, score_levels
+from m2hf.fuse.features.gallery import Gallery, querybank
+from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.model import checkpoint
+from m2hf.fuse.model.checkpoint import CheckpointHeader
+from m2hf.fuse.scores.similarity_file import FILE_NAME, SimilarityHeader
+from m2hf.keys import sha256_file
+from m2hf.layout import StoreLayout
+from m2hf.manifest import Manifest, Split
+from m2hf.shard import Shard
+
+# What a checkpoint's weights depend on, beside its levels.
+_BUILT = ("project", "model", "scoring", "completion", "strategy")
+
+
+def evaluate(
+    manifest: Manifest,
+    store_root: Path,
+    run_dir: Path,
+    config: FusionConfig | None = None,
+    split: Split = "test",
+) -> Path:
+    """Score every caption of `split` against all its videos with the checkpoint in `run_dir`;
+    returns the path of the similarity file, run_dir/similarity.h5.
+
+    config: what it sets of streams, late, eval, device and threads holds for this run; what the
+    weights depend on (levels, project, model, scoring, completion, strategy) must be as trained.
+    Raises MismatchError where checkpoint, config and store don't belong together, UsageError
+    where the split lacks videos or caption features, where the memory given is too little, and
+    where several processes were started. A failure leaves the file that was there.
+    """
+    refuse_several("eval")
+    path = run_dir / checkpoint.FILE_NAME
+    config = resolve(path, checkpoint.read_header(path), config)
+    store = FeatureStore.open(store_root, manifest.card.name, config)
+    model, header = checkpoint.load(path, store)
+    model.config = config
+    gallery = Gallery.of(manifest.split(split), store, split)
+    bank_ids = _bank(manifest, store, config, split)
+    declared = manifest.card.splits.get(split)
+    about = SimilarityHeader(
+        dataset=manifest.card.name,
+        benchmark=manifest.card.benchmark,
+        split=split,
+        manifest=manifest.digest,
+        checkpoint=sha256_file(path),
+        trained_on=header.dataset,
+        streams=_streams(store, gallery, StoreLayout(store_root, manifest.card.name)),
+        # Memory changes no bit, so it isn't said.
+        config=config.model_dump(mode="json", exclude={"eval": {"memory_mb"}}),
+        flags=flags_of(store, header),
+        missing=gallery.missing(store),
+        declared=declared.model_dump() if declared else {},
+        query_ids=gallery.query_ids,
+        video_ids=gallery.video_ids,
+        video_of_query=gallery.video_of_query,
+        present={role: store[role].present(gallery.video_ids) for role in store.video_roles},
+    )
+    levels = model.level_names
+    banks = dict.fromkeys([*levels, LATE_FUSION], len(bank_ids)) if bank_ids else {}
+    with about.draft(run_dir / FILE_NAME, levels, banks) as draft, repeatable(config) as device:
+        model.to(device)
+        targets = [Target(about.query_ids, *_matrices(draft.scores, levels))]
+        if bank_ids:
+            targets.append(Target(bank_ids, *_matrices(draft.bank, levels)))
+        valid_LV = score_levels(model, store, targets, about.video_ids, device)
+        for target in targets:
+            fuse_levels(model, store, target, valid_LV, model.late.calibration())
+        for name, valid_V in zip(levels, valid_LV, strict=True):
+            draft.write_mask(name, valid_V)
+    return run_dir / FILE_NAME
+
+
+def _matrices(place: Callable[[str], Matrix], levels: Sequence[str]) -> tuple[list[Matrix], Matrix]:
+    return [place(name) for name in levels], place(LATE_FUSION)
+
+
+def _bank(
+    manifest: Manifest, store: FeatureStore, config: FusionConfig, split: Split
+) -> tuple[str, ...]:
+    """Captions of the querybank, none of which is asked of the gallery."""
+    if config.eval.bank and split == "train":
+        raise UsageError(
+            f"fuse.eval.bank={config.eval.bank}: a bank is of training captions, which "
+            "--split train asks itself; set it to 0"
+        )
+    return querybank(manifest.split("train"), store, config.eval.bank)
+
+
+def resolve(path: Path, header: CheckpointHeader, given: FusionConfig | None) -> FusionConfig:
+    """The trained config, with what `given` itself sets (not by default) of where to run.
+
+    path: of the checkpoint, for the message. Raises MismatchError where `given` sets what the
+    weights depend on to something else.
+    """
+    trained = header.config
+    if given is None:
+        return trained
+    named = given.model_fields_set
+    differs = {
+        "levels": given.active_levels != trained.active_levels,
+        **{name: getattr(given, name) != getattr(trained, name) for name in _BUILT},
+    }
+    for section, other in differs.items():
+        if other and section in named:
+            raise MismatchError(
+                f"{path}: trained with other fuse.{section} than the config gives; "
+                f"leave fuse.{section} out of it, or train again"
+            )
+    run = named & {"streams", "late", "eval", "device", "threads"}
+    return trained.model_copy(update={name: getattr(given, name) for name in run})
+
+
+def _streams(
+    store: FeatureStore, gallery: Gallery, layout: StoreLayout
+) -> dict[str, dict[str, Any]]:
+    used = {}
+    for role, info in store.info.items():
+        ids = gallery.query_ids if role == CAPTIONS else gallery.video_ids
+        header = Shard.open(next(layout.shards(info.name))).header
+        used[role] = {
+            "stream": info.name,
+            "fingerprint": info.fingerprint,
+            "digest": store[role].digest(ids),
+            "shards": layout.digest(info.name),
+            "extractor": header.extractor,
+            "revision": header.revision,
+            "config": dict(header.config),
+            "weights": dict(header.weights),
+        }
+    return used
+
+
+def flags_of(store: FeatureStore, header: CheckpointHeader) -> dict[str, list[str]]:
+    """Flags of what was scored and of what the model was trained on, by role."""
+    flags = {
+        role: sorted({*info.flags, *header.streams[role].flags})
+        for role, info in store.info.items()
+    }
+    return {role: found for role, found in flags.items() if found}

@@ -1,0 +1,165 @@
+"""Every score of a gallery, block by block: what is scored goes where its owner wants it.
+
+An array takes blocks and gives rows, and so does a dataset of an HDF5 file; so a validation
+part is scored in memory and a benchmark to disk, by the same code and to the same bits.
+
+Q queries, V videos, L levels; q and v of a block.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from m2hf.fuse.config import CAPTIONS
+from m2hf.fuse.evaluation.blocks import FUSED_CELLS, Workspace
+from m2hf.fuse.features.gallery import Gallery
+from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.model.retriever import Retriever
+from m2hf.fuse.model.scorers import LOWEST
+from m2hf.fuse.model.tokens import caption_tokens, video_tokens
+from m2hf.fuse.scores.late_rules import LATE_RULES, BoolArray, Calibration, FloatArray
+
+
+class Matrix(Protocol):
+    """(Q, V) float32, written by blocks and read by rows."""
+
+    def __getitem__(self, rows: slice, /) -> Any:
+        """(q, V)."""
+
+    def __setitem__(self, block: Any, scores: Any, /) -> None:
+        """Rows, or rows and columns, by slices."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Queries by id, and where their scores go: a matrix for each level, and the fused one."""
+
+    query_ids: Sequence[str]
+    levels: Sequence[Matrix]
+    fused: Matrix
+
+
+@dataclass(frozen=True, eq=False)
+class GalleryScores:
+    """levels (L, Q, V) float32, -1 where a video is out of a level; valid (L, V); fused (Q, V)
+    float32, with videos that no level knows below all others; asked (Q,) queries with features,
+    the others having one lowest score for all videos."""
+
+    levels_LQV: NDArray[np.float32]
+    valid_LV: NDArray[np.bool_]
+    fused_QV: NDArray[np.float32]
+    asked_Q: NDArray[np.bool_]
+
+
+def score_gallery(
+    model: Retriever,
+    store: FeatureStore,
+    gallery: Gallery,
+    device: torch.device,
+    statistics: Callable[[FloatArray, BoolArray], Calibration] | None = None,
+) -> GalleryScores:
+    """Score all queries against all videos in memory, and fuse by the model's rule.
+
+    statistics: makes what the rule reads of these scores, in place of the model's own.
+    Raises UsageError as `Workspace.of`.
+    """
+    shape = len(gallery.query_ids), len(gallery.video_ids)
+    levels_LQV = np.empty((len(model.level_names), *shape), dtype=np.float32)
+    fused_QV = np.empty(shape, dtype=np.float32)
+    target = Target(gallery.query_ids, list(levels_LQV), fused_QV)
+    valid_LV = score_levels(model, store, [target], gallery.video_ids, device)
+    by = statistics(levels_LQV, valid_LV) if statistics else model.late.calibration()
+    fuse_levels(model, store, target, valid_LV, by)
+    return GalleryScores(levels_LQV, valid_LV, fused_QV, store[CAPTIONS].present(target.query_ids))
+
+
+@torch.no_grad()
+def score_levels(
+    model: Retriever,
+    store: FeatureStore,
+    targets: Sequence[Target],
+    video_ids: Sequence[str],
+    device: torch.device,
+) -> NDArray[np.bool_]:
+    """Write every level of each target, -1 where a level doesn't know the video or the query has
+    no features; returns which videos each level knows, (L, V). The memory that the model's
+    config gives bounds what is held meanwhile. Raises UsageError where that is too little.
+    """
+    model.eval()
+    space = Workspace.of(model.config, store, [target.query_ids for target in targets], video_ids)
+    queries = _Queries(model, store, device, space.kept)
+    valid_LV = np.empty((len(model.level_names), len(video_ids)), dtype=np.bool_)
+    todo = [
+        (target, part)
+        for target, blocks in zip(targets, space.queries, strict=True)
+        for part in blocks.parts
+    ]
+    for videos in space.videos.parts:
+        encoded = model.encode_videos(video_tokens(store, video_ids[videos], device))
+        for number, (target, part) in enumerate(todo):
+            ids = target.query_ids[part]
+            scores = model.score(queries.encoded(number, ids), encoded)
+            valid_LV[:, videos] = scores.valid.cpu().numpy()
+            known_Lqv = valid_LV[:, None, videos] & store[CAPTIONS].present(ids)[:, None]
+            scores_Lqv = np.where(known_Lqv, scores.levels.cpu().numpy(), np.float32(LOWEST))
+            for matrix, scores_qv in zip(target.levels, scores_Lqv, strict=True):
+                matrix[part, videos] = scores_qv
+        del encoded  # or else two blocks of videos would be held while the next is encoded
+    return valid_LV
+
+
+def fuse_levels(
+    model: Retriever,
+    store: FeatureStore,
+    target: Target,
+    valid_LV: NDArray[np.bool_],
+    by: Calibration,
+) -> None:
+    """Fuse the levels of a target by the model's rule, some rows at a time. A video that no
+    level knows comes one below the lowest of the others, and so does all of a query without
+    features."""
+    asked_Q, known_V = store[CAPTIONS].present(target.query_ids), valid_LV.any(axis=0)
+    floor = np.float32(np.inf)
+    for rows in _rows(len(asked_Q), valid_LV.size):
+        levels_LqV = np.stack([matrix[rows] for matrix in target.levels])
+        fused_qV = LATE_RULES[model.late_rule](levels_LqV, valid_LV, by).astype(np.float32)
+        known_qV = asked_Q[rows, None] & known_V
+        floor = min(floor, fused_qV[known_qV].min(initial=floor))
+        target.fused[rows] = fused_qV
+    if asked_Q.all() and known_V.all():
+        return
+    floor = floor - np.float32(1) if np.isfinite(floor) else np.float32(LOWEST)
+    for rows in _rows(len(asked_Q), valid_LV.size):
+        known_qV = asked_Q[rows, None] & known_V
+        target.fused[rows] = np.where(known_qV, target.fused[rows], floor)
+
+
+class _Queries:
+    """Encoded blocks of queries: the first `kept` are made once, the others each time."""
+
+    def __init__(
+        self, model: Retriever, store: FeatureStore, device: torch.device, kept: int
+    ) -> None:
+        self._model, self._store, self._device = model, store, device
+        self._room, self._kept = kept, dict[int, Any]()
+
+    def encoded(self, number: int, ids: Sequence[str]) -> Any:
+        """Block `number`, of the queries `ids`."""
+        if number in self._kept:
+            return self._kept[number]
+        captions = caption_tokens(self._store, ids, self._model.query_rows, self._device)
+        encoded = self._model.encode_queries(captions)
+        if number < self._room:
+            self._kept[number] = encoded
+        return encoded
+
+
+def _rows(queries: int, cells: int) -> Iterator[slice]:
+    """Parts of the queries, of which each has `cells` scores."""
+    size = max(1, FUSED_CELLS // max(1, cells))
+    for start in range(0, queries, size):
+        yield slice(start, start + size)

@@ -1,0 +1,84 @@
+"""A split as a search: its captions as queries, and all its videos as the gallery.
+
+Videos without features stay in the gallery, and captions without features stay queries: both
+come last, and are counted.
+
+Q queries, V videos.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2hf.errors import UsageError
+from m2hf.fuse.config import CAPTIONS
+from m2hf.fuse.features.splits import hash_key
+from m2hf.fuse.features.store import FeatureStore
+from m2hf.manifest import Row, captions_of
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Ids of queries and videos in manifest order; video_of_query (Q,) index of each answer."""
+
+    query_ids: tuple[str, ...]
+    video_ids: tuple[str, ...]
+    video_of_query: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], store: FeatureStore, split: str) -> Self:
+        """Every caption of `rows` against every video of them.
+
+        Raises UsageError where `split` has no videos, no captions, or no caption features.
+        """
+        if not rows:
+            raise UsageError(f"split {split}: the manifest has no videos in it; name another split")
+        place = {row.id: index for index, row in enumerate(rows)}
+        captions = list(captions_of(rows))
+        ids = tuple(caption.id for caption in captions)
+        if not store[CAPTIONS].present(ids).any():
+            what = "no features in the store; extract `caption` for it" if ids else "no text"
+            raise UsageError(f"split {split}: its {len(ids)} captions have {what}")
+        answers = np.array([place[caption.video] for caption in captions], dtype=np.int64)
+        return cls(ids, tuple(place), answers)
+
+    @property
+    def positives_QV(self) -> NDArray[np.bool_]:
+        """(Q, V) True where the video is the query's own."""
+        return np.equal(self.video_of_query[:, None], np.arange(len(self.video_ids)))
+
+    def sample(
+        self, asked_Q: NDArray[np.bool_], queries: int, videos: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """At most so many of `asked_Q`, and the videos that they are of, at most so many: those
+        whose hashes are lowest. Captions of a video may be of kinds, so that the first of each
+        would stand for one kind alone."""
+        asked = np.flatnonzero(asked_Q)
+        known = np.unique(self.video_of_query[asked]).tolist()
+        chosen = sorted(known, key=lambda video: hash_key(self.video_ids[video]))[:videos]
+        of_them = asked[np.isin(self.video_of_query[asked], chosen)].tolist()
+        drawn = sorted(of_them, key=lambda query: hash_key(self.query_ids[query]))[:queries]
+        queries_N = np.array(drawn, dtype=np.int64)
+        return queries_N, np.unique(self.video_of_query[queries_N])
+
+    def missing(self, store: FeatureStore) -> dict[str, int]:
+        """How many videos (or queries, for the captions) have no features, by role."""
+        ids = dict.fromkeys(store.video_roles, self.video_ids)
+        ids[CAPTIONS] = self.query_ids
+        return {role: int((~store[role].present(ids[role])).sum()) for role in sorted(ids)}
+
+
+def querybank(rows: Sequence[Row], store: FeatureStore, size: int) -> tuple[str, ...]:
+    """Ids of `size` captions of the training videos `rows`, with features: those whose sha256 is
+    lowest. Raises UsageError where there are fewer."""
+    ids = [caption.id for caption in captions_of(rows)]
+    there = [x for x, has in zip(ids, store[CAPTIONS].present(ids), strict=True) if has]
+    if len(there) < size:
+        raise UsageError(
+            f"fuse.eval.bank={size}: split train has {len(there)} captions with features; "
+            "ask for no more, or extract `caption` for it"
+        )
+    return tuple(sorted(there, key=hash_key)[:size])

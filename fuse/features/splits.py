@@ -1,0 +1,104 @@
+"""Which videos train and which validate, and which captions can be trained on.
+
+Test is never touched: where a set has no validation split, choosing the epoch on test is what
+the field does, and is a leak.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from m2hf.errors import UsageError
+from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.features.store import FeatureStore, without
+from m2hf.keys import sha256_hex
+from m2hf.manifest import Caption, Manifest, Row, captions_of
+
+
+def hash_key(item_id: str) -> str:
+    """Sorts ids into an order that depends on nothing but each id itself."""
+    return sha256_hex(item_id.encode())
+
+
+def train_and_val(manifest: Manifest, val_fraction: float) -> tuple[list[Row], list[Row]]:
+    """Training and validation rows; the share `val_fraction` of train with the lowest sha256 of
+    the id is held out where the manifest has no val split."""
+    train, val = manifest.split("train"), manifest.split("val")
+    if val:
+        return train, val
+    ids = sorted((row.id for row in train), key=hash_key)
+    held_out = set(ids[: math.ceil(val_fraction * len(train))])
+    return (
+        [row for row in train if row.id not in held_out],
+        [row for row in train if row.id in held_out],
+    )
+
+
+def usable_captions(rows: Sequence[Row], store: FeatureStore) -> list[Caption]:
+    """Captions that have features and whose video has frames."""
+    captions = list(captions_of(rows))
+    has_text = store[CAPTIONS].present([caption.id for caption in captions])
+    has_frames = store[FRAMES].present([caption.video for caption in captions])
+    usable = has_text & has_frames
+    return [caption for caption, use in zip(captions, usable, strict=True) if use]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a run trains on.
+
+    A stream may know other videos than the manifest: a clip failed, an extraction was not run
+    to its end, arrays were imported for some. A few such videos are usual after days of
+    extraction, so they count as lacking the modality and are named; they are left out only where
+    the config asks for the intersection. A stream that knows none of them is refused, since
+    nobody can mean that; one in which all are EMPTY is not (MSVD has no sound).
+
+    absent: by role, the training videos that its stream has no entry for; lost: how many of
+    them were left out.
+    """
+
+    captions: tuple[Caption, ...]
+    absent: dict[str, tuple[str, ...]]
+    lost: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], store: FeatureStore, config: FusionConfig) -> Self:
+        """The captions of `rows` to train on.
+
+        Raises UsageError for a stream that has no entry for any of their videos, and where
+        less than two videos are in every stream and the config asks for these alone.
+        """
+        captions = usable_captions(rows, store)
+        videos = list(dict.fromkeys(caption.video for caption in captions))
+        absent = absent_videos(videos, store)
+        for role, missing in absent.items():
+            if len(missing) == len(videos):
+                raise UsageError(
+                    f"stream {role}: {store.info[role].name} has no entry for any of the "
+                    f"{len(videos)} training videos; extract or import it for them"
+                    f"{without(role, config)}"
+                )
+        if config.train.videos == "all":
+            return cls(tuple(captions), absent, 0)
+        lost = {video for missing in absent.values() for video in missing}
+        if lost and len(videos) - len(lost) < 2:
+            lacks = ", ".join(f"{role} lacks {len(missing)}" for role, missing in absent.items())
+            raise UsageError(
+                f"split train: {len(videos) - len(lost)} of {len(videos)} videos are in every "
+                f"stream ({lacks}), and training needs two; set fuse.train.videos=all"
+            )
+        kept = tuple(caption for caption in captions if caption.video not in lost)
+        return cls(kept, absent, len(lost))
+
+
+def absent_videos(videos: Sequence[str], store: FeatureStore) -> dict[str, tuple[str, ...]]:
+    """Those of `videos` with frames that a stream has no entry for, by role; only roles that
+    lack some."""
+    seen = store[FRAMES].present(videos)
+    absent = {}
+    for role in store.video_roles:
+        lacks = seen & ~store[role].holds(videos)
+        if lacks.any():
+            absent[role] = tuple(video for video, x in zip(videos, lacks, strict=True) if x)
+    return absent

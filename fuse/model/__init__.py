@@ -1,0 +1,1 @@
+"""The trained model: tokens, adapters, early fusion, levels, scorers, calibration, checkpoint."""

@@ -1,0 +1,116 @@
+"""A trained model in one safetensors file that says what it was made from.
+
+Its metadata holds one JSON text: the resolved config, each stream's fingerprint, width and
+flags, the manifest's digest, library versions and the epoch. No pickle, no clock, no path.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+
+from m2hf.atomic import atomic_write
+from m2hf.config import parse
+from m2hf.errors import MismatchError, UsageError
+from m2hf.fuse.config import FusionConfig
+from m2hf.fuse.features.store import FeatureStore, StreamInfo
+from m2hf.fuse.model.retriever import Retriever, build_model
+from m2hf.keys import canonical_json
+
+SCHEMA = "m2hf.checkpoint"
+VERSION = 1
+FILE_NAME = "checkpoint.safetensors"
+
+# One key: safetensors writes several in no fixed order, and equal runs give equal bytes.
+_KEY = SCHEMA
+
+
+@dataclass(frozen=True)
+class CheckpointHeader:
+    """What a checkpoint says of itself; `manifest` is the digest of the training manifest."""
+
+    config: FusionConfig
+    streams: dict[str, StreamInfo]
+    dataset: str
+    manifest: str
+    epoch: int
+
+    def check(self, path: Path, store: FeatureStore) -> None:
+        """Raises MismatchError naming the first stream that isn't what the model was trained on."""
+        for role, trained in self.streams.items():
+            have = store.info[role]
+            if (have.fingerprint, have.width) != (trained.fingerprint, trained.width):
+                raise MismatchError(
+                    f"{path}: stream {role}: trained on {trained}, the store has {have}; "
+                    "give the store it was trained on, or train again"
+                )
+
+
+def save(path: Path, model: Retriever, header: CheckpointHeader) -> None:
+    """Write atomically; equal weights and header give equal bytes."""
+    about: dict[str, Any] = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "config": header.config.model_dump(mode="json"),
+        "streams": {role: asdict(info) for role, info in header.streams.items()},
+        "dataset": header.dataset,
+        "manifest": header.manifest,
+        "epoch": header.epoch,
+        "libraries": {name: version(name) for name in ("m2hf", "numpy", "safetensors", "torch")},
+    }
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_write(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata={_KEY: canonical_json(about)})
+
+
+def read_header(path: Path) -> CheckpointHeader:
+    """Read the header alone; raises UsageError for a file that is missing, damaged, not a
+    checkpoint of m2hf, or of another schema version."""
+    if not path.is_file():
+        raise UsageError(f"{path}: no checkpoint; train one with `m2hf train`, or name another run")
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UsageError(f"{path}: damaged checkpoint ({error}); train again") from error
+    if _KEY not in metadata:
+        raise UsageError(f"{path}: a safetensors file, but not a checkpoint of m2hf")
+    about = json.loads(metadata[_KEY])
+    if about["version"] != VERSION:
+        raise UsageError(
+            f"{path}: checkpoint schema version {about['version']}, this m2hf reads {VERSION}; "
+            "install the m2hf that wrote it, or train again"
+        )
+    return CheckpointHeader(
+        config=parse(FusionConfig, about["config"], str(path)),
+        streams={
+            role: StreamInfo(**{**info, "flags": tuple(info["flags"])})
+            for role, info in about["streams"].items()
+        },
+        dataset=about["dataset"],
+        manifest=about["manifest"],
+        epoch=about["epoch"],
+    )
+
+
+def load(path: Path, store: FeatureStore) -> tuple[Retriever, CheckpointHeader]:
+    """The model on the CPU and its header.
+
+    Raises MismatchError where `store` is not what it was trained on, UsageError as `read_header`.
+    """
+    header = read_header(path)
+    header.check(path, store)
+    model = build_model(header.config, {role: info.width for role, info in header.streams.items()})
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except RuntimeError as error:
+        raise UsageError(
+            f"{path}: its weights don't fit its config ({str(error).splitlines()[0]}); train again"
+        ) from error
+    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
+        raise UsageError(f"{path}: its weights hold NaN or infinity; train again")
+    return model, header

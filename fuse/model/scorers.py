@@ -1,0 +1,133 @@
+"""How alike a query and a video are. One scorer serves all levels.
+
+Q queries, W rows of a query, B videos, N rows of a video, D joint width.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from m2hf.fuse.config import ModelConfig
+from m2hf.fuse.model.tokens import Tokens, masked_mean
+
+LOWEST = -1.0  # what a video that is missing scores: the lowest cosine
+
+_TINY = 1e-12  # of a squared length: below it a vector has no direction
+CELLS = 1 << 24  # cosines of tokens held at a time: 64 MiB of float32
+
+
+class MeanScorer(nn.Module):
+    """Cosine of the sentence, row 0 of a caption, with the mean of the video's rows."""
+
+    query_rows: int | None = 1
+
+    def __init__(self, joint: int, config: ModelConfig) -> None:
+        super().__init__()
+
+    def forward(self, queries: Tokens, videos: Tokens) -> Tensor:
+        """(Q, B) cosines; 0 where a side has no rows or no direction."""
+        return mean_score(queries, videos)
+
+    def condensed(self, videos: Tokens) -> Tokens:
+        """(B, 1, D) the means, which score as all rows do."""
+        mean_B1D, present_B1 = masked_mean(videos).unsqueeze(1), videos.present.unsqueeze(1)
+        return Tokens(mean_B1D, present_B1, torch.zeros_like(mean_B1D[..., 0]))
+
+
+class TokenwiseScorer(nn.Module):
+    """Weighted token-wise interaction, 1/2 [sum_i w_i max_j c_ij + sum_j w_j max_i c_ij].
+
+    i runs over words and j over rows of the video; the weights are a softmax over real rows and
+    equal at the start. A caption's words are its rows 1.., and row 0, the sentence, where it
+    has no other.
+    """
+
+    query_rows: int | None = None
+
+    def __init__(self, joint: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.word_weight = _weigher(joint, config.width)
+        self.row_weight = _weigher(joint, config.width)
+
+    def forward(self, queries: Tokens, videos: Tokens) -> Tensor:
+        """(Q, B) scores; 0 where a side has no rows."""
+        words = word_tokens(queries)
+        w_QW, w_BN = _weights(self.word_weight, words), _weights(self.row_weight, videos)
+        row_cells = words.mask.shape[1] * videos.mask.numel()
+        parts = torch.split(torch.arange(len(w_QW)), max(1, CELLS // max(1, row_cells)))
+        spans = [slice(int(part[0]), int(part[-1]) + 1) for part in parts if len(part)]
+        rows_BND = unit(videos.values)
+        scores = [
+            _interaction(unit(words.values[s]), words.mask[s], w_QW[s], rows_BND, videos.mask, w_BN)
+            for s in spans
+        ]
+        return torch.cat(scores) if scores else w_QW.new_zeros((0, len(w_BN)))
+
+    def condensed(self, videos: Tokens) -> Tokens:
+        """All rows, since each meets the words."""
+        return videos
+
+
+Scorer = MeanScorer | TokenwiseScorer
+SCORERS: dict[str, type[Scorer]] = {"mean": MeanScorer, "wti": TokenwiseScorer}
+
+
+def mean_score(queries: Tokens, videos: Tokens) -> Tensor:
+    """(Q, B) cosines of sentences and pooled rows; 0 where a side has no rows or direction."""
+    first = Tokens(queries.values[:, :1], queries.mask[:, :1], queries.time_s[:, :1])
+    return unit(masked_mean(first)) @ unit(masked_mean(videos)).T
+
+
+def word_tokens(queries: Tokens) -> Tokens:
+    """The same rows with the sentence masked where there are words."""
+    mask = queries.mask.clone()
+    mask[:, 0] &= ~mask[:, 1:].any(dim=1)
+    return Tokens(queries.values, mask, queries.time_s)
+
+
+def unit(x_BD: Tensor) -> Tensor:
+    """Rows scaled to length 1; a row of (nearly) zeros gives zeros and a gradient of zero.
+
+    The plain quotient has a gradient of 1 / eps there, which would eat the clipped step. What
+    is not a number stays so: a diverging run must not look like one that found nothing.
+    """
+    square_B1 = x_BD.square().sum(dim=-1, keepdim=True)
+    directed_B1 = ~(square_B1 <= _TINY)
+    # Chosen before the root as well as after: the gradient of an unchosen branch must be finite.
+    scaled_BD = x_BD * torch.where(directed_B1, square_B1, 1.0).rsqrt()
+    return torch.where(directed_B1, scaled_BD, 0.0)
+
+
+def _weigher(joint: int, hidden: int) -> nn.Module:
+    last = nn.Linear(hidden, 1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(joint, hidden), nn.GELU(), last)
+
+
+def _weights(weigher: nn.Module, tokens: Tokens) -> Tensor:
+    """(B, N) weights that sum to 1 over real rows; zeros for an item without any."""
+    logits_BN: Tensor = weigher(tokens.values).squeeze(-1)
+    # The least number and not -inf: a softmax over -inf alone is NaN.
+    floor = torch.finfo(logits_BN.dtype).min
+    weights_BN = logits_BN.masked_fill(~tokens.mask, floor).softmax(dim=-1)
+    return torch.where(tokens.mask, weights_BN, 0.0)
+
+
+def _interaction(
+    words_QWD: Tensor, is_word_QW: Tensor, w_QW: Tensor,
+    rows_BND: Tensor, is_row_BN: Tensor, w_BN: Tensor,
+) -> Tensor:  # fmt: skip
+    (q, w, _), (b, n, _) = words_QWD.shape, rows_BND.shape
+    cosine_QWBN = (words_QWD.flatten(0, 1) @ rows_BND.flatten(0, 1).T).view(q, w, b, n)
+    # -inf before the max: multiplied by its mask, padding would win over negative cosines.
+    best_row_QWB = cosine_QWBN.masked_fill(~is_row_BN, -math.inf).max(dim=3).values
+    best_word_QBN = (
+        cosine_QWBN.masked_fill(~is_word_QW[:, :, None, None], -math.inf).max(dim=1).values
+    )
+    best_row_QWB = torch.where(is_row_BN.any(dim=1), best_row_QWB, 0.0)
+    best_word_QBN = torch.where(is_word_QW.any(dim=1)[:, None, None], best_word_QBN, 0.0)
+    by_words_QB = torch.einsum("qw,qwb->qb", w_QW, best_row_QWB)
+    by_rows_QB = torch.einsum("bn,qbn->qb", w_BN, best_word_QBN)
+    return (by_words_QB + by_rows_QB) / 2

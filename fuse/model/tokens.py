@@ -1,0 +1,65 @@
+"""Padded rows with their mask and times on a device: what every fusion module reads.
+
+B items, N rows of the longest, D width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from m2hf.fuse.config import CAPTIONS
+from m2hf.fuse.features.store import FeatureStore, Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """values (B, N, D); mask (B, N) bool, True for real rows; time_s (B, N) seconds.
+
+    An item without any row is missing. Values under a False mask are finite and mean nothing.
+    """
+
+    values: Tensor
+    mask: Tensor
+    time_s: Tensor
+
+    @property
+    def present(self) -> Tensor:
+        """(B,) bool: which items have a row."""
+        return self.mask.any(dim=1)
+
+    @classmethod
+    def of(cls, rows: Rows, device: torch.device) -> Self:
+        """The same rows as tensors on `device`, values in fp32."""
+        values, mask, time_s = (torch.from_numpy(array).to(device) for array in rows)
+        return cls(values.float(), mask, time_s)
+
+    def widened(self, rows: int) -> Self:
+        """The same with padding up to `rows` rows, of which there are not more."""
+        more = rows - self.mask.shape[1]
+        values = pad(self.values, (0, 0, 0, more))
+        return type(self)(values, pad(self.mask, (0, more)), pad(self.time_s, (0, more)))
+
+
+def masked_mean(tokens: Tokens) -> Tensor:
+    """(B, D) mean over real rows; zeros for an item without any."""
+    real_BN1 = tokens.mask.unsqueeze(-1)
+    total_BD = torch.where(real_BN1, tokens.values, 0.0).sum(dim=1)
+    return total_BD / real_BN1.sum(dim=1).clamp(min=1)
+
+
+def video_tokens(
+    store: FeatureStore, ids: Sequence[str], device: torch.device
+) -> dict[str, Tokens]:
+    """Every video stream of `ids`, by role."""
+    return {role: Tokens.of(store[role].gather(ids), device) for role in store.video_roles}
+
+
+def caption_tokens(
+    store: FeatureStore, ids: Sequence[str], rows: int | None, device: torch.device
+) -> Tokens:
+    """The first `rows` rows of the captions `ids`: the sentence, then its tokens."""
+    return Tokens.of(store[CAPTIONS].gather(ids, first=rows), device)

@@ -1,0 +1,1 @@
+"""The local page of `m2hf app`; the only place with starlette."""

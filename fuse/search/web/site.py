@@ -1,0 +1,106 @@
+"""The page: a search box, results with players, and the same as JSON. It writes nothing.
+
+GET /?q=TEXT               the page
+GET /search.json?q=TEXT    Answer.as_json, or {"error": ...}
+GET /media/N               the file of video N of the gallery, whole or a range of it
+"""
+
+import asyncio
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.resources import files
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
+from starlette.responses import Response as HTTPResponse
+from starlette.routing import Route
+
+from m2hf.errors import M2hfError, UsageError
+from m2hf.fuse.features.store import Stream
+from m2hf.fuse.search.answer import Answer
+from m2hf.fuse.search.query import MOST
+from m2hf.fuse.search.searcher import Searcher
+from m2hf.fuse.search.web.cards import Card, Cards
+from m2hf.fuse.search.web.guard import Guard
+from m2hf.fuse.search.web.media_files import MediaFiles
+from m2hf.pages import templates
+from m2hf.printable import printable
+from m2hf.thumbnails import THUMBNAILS
+
+TOP = 12  # results of a query
+
+
+class Site:
+    """Answers requests; queries one after another, in one thread, as a model wants it."""
+
+    def __init__(self, searcher: Searcher, media: MediaFiles) -> None:
+        index = searcher.index
+        named = [s for s in index.layout.streams() if s.partition("@")[0] == THUMBNAILS]
+        pictures = Stream.open(index.layout, named[0]) if named else None
+        self._searcher, self._media, self._rows = searcher, media, index.rows
+        self._cards = Cards({v: n for n, v in enumerate(index.ids)}, media, pictures)
+        self._one_by_one = ThreadPoolExecutor(max_workers=1)
+        self._style = (files("m2hf.fuse.search.web") / "style.css").read_text(encoding="utf-8")
+        environment = templates("m2hf.fuse.search.web")
+        environment.filters["printable"] = printable
+        self._template = environment.get_template("page.html")
+
+    def app(self, names: Iterable[str]) -> Starlette:
+        """names: hosts that the page has beside localhost and plain addresses."""
+        routes = [
+            Route("/", self._page),
+            Route("/search.json", self._json),
+            Route("/media/{number:int}", self._file),
+            Route("/style.css", self._stylesheet),
+        ]
+        return Starlette(routes=routes, middleware=[Middleware(Guard, names=tuple(names))])
+
+    async def _page(self, request: Request) -> HTTPResponse:
+        query = request.query_params.get("q")
+        answer, cards, error, status = None, list[Card](), "", 200
+        if query is not None:
+            try:
+                answer = await self._answer(query)
+                cards = list(self._cards.of(answer))
+            except M2hfError as raised:
+                error, status = str(raised), _status(raised)
+        page = self._template.render(
+            dataset=self._searcher.index.layout.dataset,
+            query=query or "",
+            longest=MOST,
+            answer=answer,
+            error=error,
+            cards=cards,
+        )
+        return HTMLResponse(page, status)
+
+    async def _json(self, request: Request) -> HTTPResponse:
+        try:
+            answer = await self._answer(request.query_params.get("q", ""))
+        except M2hfError as raised:
+            return JSONResponse({"error": str(raised)}, _status(raised))
+        return JSONResponse(answer.as_json())
+
+    async def _file(self, request: Request) -> HTTPResponse:
+        """By number: no path comes from outside."""
+        number = request.path_params["number"]
+        if number >= len(self._rows):
+            return PlainTextResponse("no such video\n", 404)
+        found = self._media.find(self._rows[number])
+        if found.path is None:
+            return PlainTextResponse(f"{found.why}\n", 404)
+        return FileResponse(found.path, media_type=found.type)
+
+    async def _stylesheet(self, request: Request) -> HTTPResponse:
+        return PlainTextResponse(self._style, media_type="text/css")
+
+    async def _answer(self, query: str) -> Answer:
+        search = partial(self._searcher.search, query, TOP)
+        return await asyncio.get_running_loop().run_in_executor(self._one_by_one, search)
+
+
+def _status(error: M2hfError) -> int:
+    return 400 if isinstance(error, UsageError) else 500

@@ -1,0 +1,1 @@
+"""Tables of score matrices that others have computed."""

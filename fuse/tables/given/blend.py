@@ -1,0 +1,169 @@
+"""One matrix of several given ones, by a late rule and weights whose origin is told.
+
+A rule is written RULE or RULE:NAME,... or RULE:NAME=WEIGHT,... such as
+`sum:video=0.73,titles=0.27`. `sum` weighs scores and `affine` standard scores; the other rules
+take no weights. What a rule reads besides the scores (weights, centres, deviations, biases) is
+typed, comes from a weights file, or is found on validation matrices; never in silence on the
+matrices that are ranked.
+
+Weights file, TOML or JSON: for each matrix a number, or a table of weight, bias, centre and
+deviation.
+
+L matrices, Q queries, V videos.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from m2hf.config import Section, parse
+from m2hf.errors import ConfigError, UsageError
+from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
+from m2hf.fuse.scores.metrics import FloatArray, Scores
+
+WEIGHTED = ("sum", "affine")  # rules that take weights
+STANDARD = ("affine", "z_sum", "z_mean", "max")  # rules that read centre and deviation
+
+# Where the numbers of a blend come from; "none": the rule reads none, or all weigh alike.
+Origin = Literal["none", "given", "validation", "test"]
+
+
+class Term(Section):
+    """What a rule reads of one matrix: weight (alpha of `affine`), bias, centre, deviation."""
+
+    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    bias: float = Field(default=0.0, allow_inf_nan=False)
+    centre: float = Field(default=0.0, allow_inf_nan=False)
+    deviation: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A rule over matrices, by name in their order, with its numbers and where they come from."""
+
+    rule: str
+    terms: Mapping[str, Term]
+    origin: Origin = "none"
+
+    @classmethod
+    def read(cls, text: str, known: Sequence[str]) -> Self:
+        """Parse what `--fuse` was given; `known` are the names of the matrices."""
+        rule, _, listed = text.partition(":")
+        if rule not in LATE_RULES:
+            raise UsageError(f"--fuse {text}: no rule {rule!r}; there is {', '.join(LATE_RULES)}")
+        named = dict.fromkeys(known, "") if not listed else _pairs(text, listed)
+        for name in named:
+            if name not in known:
+                raise UsageError(f"--fuse {text}: no matrix {name!r}; given are {', '.join(known)}")
+        typed = [name for name, weight in named.items() if weight]
+        if typed and rule not in WEIGHTED:
+            raise UsageError(f"--fuse {text}: {rule} takes no weights; {' and '.join(WEIGHTED)} do")
+        if typed and len(typed) < len(named):
+            raise UsageError(f"--fuse {text}: give a weight for every matrix, or for none")
+        terms = {name: Term(weight=_number(text, w) if w else 1.0) for name, w in named.items()}
+        return cls(rule, terms, "given" if typed else "none")
+
+    def given(self, terms: Mapping[str, Term], where: str) -> Self:
+        """The same with the numbers of a weights file; raises UsageError where one lacks."""
+        for name in self.terms:
+            if name not in terms:
+                raise UsageError(f"{where}: nothing for matrix {name!r}, which --fuse names")
+        return self.found({name: terms[name] for name in self.terms}, "given")
+
+    def found(self, terms: Mapping[str, Term], origin: Origin) -> Self:
+        """The same with these numbers."""
+        return replace(self, terms=dict(terms), origin=origin)
+
+    @property
+    def open_questions(self) -> bool:
+        """Whether the rule reads numbers and was given none."""
+        return self.origin == "none" and self.rule in {*WEIGHTED, *STANDARD}
+
+    @property
+    def name(self) -> str:
+        """As a table's row: `sum(video=0.73,titles=0.27)`."""
+        weighted = self.rule == "sum" and self.origin != "none"
+        parts = [f"{n}={t.weight:g}" if weighted else n for n, t in self.terms.items()]
+        return f"{self.rule}({','.join(parts)})"
+
+    def of(self, scores: Mapping[str, Scores]) -> "BlendedScores":
+        """The blended matrix, made as it is read."""
+        return BlendedScores(self, tuple(scores[name] for name in self.terms))
+
+    @property
+    def calibration(self) -> Calibration:
+        """The numbers in the form in which late rules read them."""
+        numbers = [(t.centre, t.deviation, t.weight, t.bias) for t in self.terms.values()]
+        return Calibration(*np.array(numbers).T)
+
+
+@dataclass(frozen=True, eq=False)
+class BlendedScores:
+    """Rows of the blend (Q, V), float64; every matrix knows every video."""
+
+    blend: Blend
+    scores: tuple[Scores, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(Q, V)."""
+        queries, videos = self.scores[0].shape
+        return queries, videos
+
+    def __getitem__(self, rows: slice, /) -> FloatArray:
+        parts = [scores_QV[rows].astype(np.float64) for scores_QV in self.scores]
+        if self.blend.rule == "sum":
+            weights = [term.weight for term in self.blend.terms.values()]
+            parts = [w * part_QV for w, part_QV in zip(weights, parts, strict=True)]
+        scores_LQV = np.stack(parts)
+        valid_LV = np.ones(scores_LQV.shape[::2], dtype=np.bool_)
+        return LATE_RULES[self.blend.rule](scores_LQV, valid_LV, self.blend.calibration)
+
+
+def read_terms(path: Path) -> dict[str, Term]:
+    """A weights file; raises UsageError for what is no number or no table of known keys."""
+    where = f"--weights {path}"
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise UsageError(f"{where}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{where}: neither TOML (.toml) nor JSON: {error}") from error
+    if not isinstance(data, dict) or not data:
+        raise UsageError(f"{where}: expected a table with a number or a table for each matrix")
+    return {name: parse(Term, _table(where, name, entry), where) for name, entry in data.items()}
+
+
+def _table(where: str, name: str, entry: Any) -> Mapping[str, Any]:
+    if isinstance(entry, Mapping):
+        return entry
+    if isinstance(entry, (int, float)) and not isinstance(entry, bool):
+        return {"weight": entry}
+    raise ConfigError(f"{where}: {name} = {entry!r}; expected a number or a table")
+
+
+def _pairs(text: str, listed: str) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for entry in listed.split(","):
+        name, _, weight = entry.partition("=")
+        if not name or name in named:
+            raise UsageError(f"--fuse {text}: expected RULE:NAME=WEIGHT,... with each name once")
+        named[name] = weight
+    return named
+
+
+def _number(text: str, weight: str) -> float:
+    try:
+        number = float(weight)
+    except ValueError as error:
+        raise UsageError(f"--fuse {text}: {weight!r} is not a number") from error
+    if not 0 <= number < np.inf:
+        raise UsageError(f"--fuse {text}: a weight is 0 or more, got {weight}")
+    return number

@@ -1,0 +1,165 @@
+"""Which column each row of a given matrix belongs to, and the lists of ids that say so.
+
+Without a file row i belongs to column i. A queries file has one entry a row, in the order of the
+rows: a column's number from 0, or, where the columns have ids, a video's id.
+
+    FILE.json     a list, such as [0, 0, 1] or ["video7", "video7", "video9"]
+    FILE.csv      a column `video_id`, and `query_id` where the order is not that of the rows
+    other         text, one entry a line
+
+A list of ids is a JSON list, the column `video_id` or `query_id` of a CSV, or a line each.
+
+Q queries (rows), V videos (columns).
+"""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from m2hf.errors import UsageError
+from m2hf.fuse.scores.metrics import IntArray
+
+VIDEO, QUERY = "video_id", "query_id"
+
+
+@dataclass(frozen=True)
+class AnswerFiles:
+    """Where it is written: a queries file, and ids of rows and of columns; each may be left out."""
+
+    queries: Path | None = None
+    query_ids: Path | None = None
+    video_ids: Path | None = None
+
+    def read(self, shape: tuple[int, int]) -> "Answers":
+        """Raises UsageError for what doesn't fit a matrix of this shape, naming file and entry."""
+        query_ids = _ids(self.query_ids, QUERY, shape[0], "rows")
+        video_ids = _ids(self.video_ids, VIDEO, shape[1], "columns")
+        if self.queries is not None:
+            entries = _in_row_order(self.queries, query_ids)
+            if len(entries) != shape[0]:
+                raise UsageError(
+                    f"--queries {self.queries}: {len(entries)} entries for {shape[0]} rows; "
+                    "give one for each row"
+                )
+            place = {name: column for column, name in enumerate(video_ids or ())}
+            columns = [
+                _column(f"--queries {self.queries}, entry {number}", entry, place, shape[1])
+                for number, entry in enumerate(entries, start=1)
+            ]
+        elif shape[0] == shape[1]:
+            columns = list(range(shape[0]))
+        else:
+            raise UsageError(
+                f"{shape[0]} rows and {shape[1]} columns: row i can't belong to column i; "
+                "say which column each row belongs to with --queries FILE"
+            )
+        return Answers(np.array(columns, dtype=np.int64), query_ids, video_ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """video_of_query: (Q,) the column of each row; ids of rows and columns, where there are."""
+
+    video_of_query: IntArray
+    query_ids: tuple[str, ...] | None
+    video_ids: tuple[str, ...] | None
+
+    def place(self, row: int, column: int) -> str:
+        """A cell in words, for messages: numbers from 0, and ids where there are."""
+        query = f" (query {self.query_ids[row]})" if self.query_ids else ""
+        video = f" (video {self.video_ids[column]})" if self.video_ids else ""
+        return f"row {row}{query}, column {column}{video}"
+
+
+def _ids(path: Path | None, column: str, count: int, what: str) -> tuple[str, ...] | None:
+    if path is None:
+        return None
+    where = f"--{column.replace('_', '-')}s {path}"
+    ids = [entry for _, entry in _entries(path, where, column)]
+    twice = [name for name, times in Counter(ids).items() if times > 1]
+    if twice:
+        raise UsageError(f"{where}: id {twice[0]!r} occurs more than once; ids must be unique")
+    if len(ids) != count:
+        raise UsageError(f"{where}: {len(ids)} ids for {count} {what}; give one for each")
+    return tuple(ids)
+
+
+def _in_row_order(path: Path, query_ids: Sequence[str] | None) -> list[str]:
+    """One entry a row: as they come, or by query id where the file and the rows have them."""
+    where = f"--queries {path}"
+    entries = _entries(path, where, VIDEO)
+    named = [query for query, _ in entries if query is not None]
+    twice = [name for name, times in Counter(named).items() if times > 1]
+    if twice:
+        raise UsageError(f"{where}: query {twice[0]!r} occurs more than once; one video a query")
+    if query_ids is None or not named:
+        return [entry for _, entry in entries]
+    by_id = {str(query): entry for query, entry in entries}
+    if strange := sorted(by_id.keys() - set(query_ids)):
+        raise UsageError(f"{where}: query {strange[0]!r} is not one of --query-ids")
+    if missing := sorted(set(query_ids) - by_id.keys()):
+        raise UsageError(f"{where}: no entry for query {missing[0]!r} of --query-ids")
+    return [by_id[name] for name in query_ids]
+
+
+def _entries(path: Path, where: str, column: str) -> list[tuple[str | None, str]]:
+    """(query id or None, entry) in the order of the file."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{where}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where}: not UTF-8 text") from error
+    if path.suffix == ".json":
+        return [(None, entry) for entry in _json_list(text, where)]
+    if path.suffix == ".csv":
+        return _csv_column(text, where, column)
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            raise UsageError(f"{where}, line {number}: empty; expected one entry a line")
+    return [(None, line.strip()) for line in lines]
+
+
+def _json_list(text: str, where: str) -> list[str]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{where}: not JSON: {error}") from error
+    good = isinstance(found, list) and all(type(entry) in (int, str) for entry in found)
+    if not good:
+        raise UsageError(f"{where}: expected a JSON list of numbers or of ids")
+    return [str(entry) for entry in found]
+
+
+def _csv_column(text: str, where: str, column: str) -> list[tuple[str | None, str]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if column not in (reader.fieldnames or ()):
+        raise UsageError(f"{where}: no column {column!r}; there is {reader.fieldnames}")
+    found = []
+    for row in reader:
+        entry = row[column]
+        if not entry:
+            raise UsageError(f"{where}, line {reader.line_num}: no {column}")
+        found.append((row.get(QUERY) if column == VIDEO else None, entry))
+    return found
+
+
+def _column(where: str, entry: str, place: Mapping[str, int], videos: int) -> int:
+    if place:
+        if entry not in place:
+            raise UsageError(f"{where}: video {entry!r} is not one of --video-ids")
+        return place[entry]
+    if not entry.isdecimal():
+        raise UsageError(
+            f"{where}: {entry!r} is no column's number; for ids name the columns with --video-ids"
+        )
+    if int(entry) >= videos:
+        raise UsageError(f"{where}: column {entry} of {videos}; numbers start at 0")
+    return int(entry)

@@ -1,0 +1,1 @@
+"""Training: batches, losses that balance, the optimiser, epochs and resuming."""

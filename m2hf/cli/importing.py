@@ -1,0 +1,83 @@
+"""`m2hf import`: bring your own features."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m2hf.cli import options
+from m2hf.errors import UsageError
+
+if TYPE_CHECKING:
+    from m2hf.exchange.importing import ImportedStream
+
+_SHOWN = 10  # ids without an array in the summary; --json has all
+
+
+def import_(
+    manifest: options.ManifestDir,
+    store: options.Store,
+    stream: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stream",
+            metavar="NAME=DIR_OR_FILE",
+            help="A folder of <id>.npy or .npz, or one HDF5 file; may be repeated.",
+        ),
+    ] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option("--captions", help=".npz or .h5: ids, sentence[, texts, tokens]."),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Turn arrays that others have computed into shards, for `train` to read.
+
+    A video's array is (N, D) rows, or (D,); an .npz or an HDF5 group adds start_s and end_s, in
+    seconds. Captions are `<video id>#<index>`. Name the streams in the config: fuse.streams.
+    """
+    from dataclasses import asdict
+
+    from m2hf.exchange.importing import import_streams
+    from m2hf.keys import canonical_json
+    from m2hf.manifest import Manifest
+
+    paths = _by_name(stream or [])
+    if not paths and captions is None:
+        raise UsageError("nothing to import; give --stream NAME=DIR_OR_FILE or --captions FILE")
+    done = import_streams(Manifest.load(manifest), store, paths, captions)
+    if json:
+        typer.echo(canonical_json({name: asdict(made) for name, made in done.items()}))
+        return
+    for name, made in done.items():
+        _say(name, made)
+
+
+def _by_name(given: list[str]) -> dict[str, Path]:
+    paths: dict[str, Path] = {}
+    for entry in given:
+        name, _, path = entry.partition("=")
+        if not name or not path:
+            raise UsageError(f"--stream {entry}: expected NAME=DIR_OR_FILE, such as depth=features")
+        if name in paths:
+            raise UsageError(f"--stream {entry}: {name!r} is given twice; one source a stream")
+        paths[name] = Path(path)
+    return paths
+
+
+def _say(name: str, made: "ImportedStream") -> None:
+    typer.echo(
+        f"{made.stream}: {made.ok} items of width {made.width} ({made.dtype}), "
+        f"{made.empty} empty, {len(made.missing)} missing, in {made.shards} shards"
+    )
+    if made.missing:
+        shown = ", ".join(made.missing[:_SHOWN])
+        more = ", ..." if len(made.missing) > _SHOWN else ""
+        typer.echo(f"  missing, for want of an array: {shown}{more}")
+    for flag in made.flags:
+        typer.echo(f"  flagged, and every table will say so: {flag}")
+    if made.others:
+        typer.echo(
+            f"  the store also has {', '.join(made.others)}; say which one is meant: "
+            f"--set fuse.streams.ROLE={made.stream}"
+        )

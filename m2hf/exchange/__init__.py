@@ -1,0 +1,1 @@
+"""Import and export of features: arrays, caption arrays, npz, WebDataset, Arrow."""

@@ -1,0 +1,57 @@
+"""One video as it is exported: its features in one stream, or why there are none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from m2hf.features import Features
+from m2hf.manifest import Row
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """What the values of a stream are: D, and their type."""
+
+    width: int
+    dtype: str
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """One video in one stream: its features with the digest of the item in its shard, or why
+    there are none."""
+
+    features: Features | None
+    digest: str = ""
+    missing: str = ""
+
+    def told(self) -> dict[str, Any]:
+        """All but the values, for JSON."""
+        f = self.features
+        if f is None:
+            return {"status": "missing", "reason": self.missing}
+        told = {
+            "status": f.status.value,
+            "reason": f.reason,
+            "digest": self.digest,
+            "start_s": f.start_s.tolist(),
+            "end_s": f.end_s.tolist(),
+        }
+        return told | strings(f)
+
+
+class FeatureWriter(Protocol):
+    """Takes videos one by one."""
+
+    def add(self, row: Row, streams: Mapping[str, Exported]) -> None:
+        """Write one video's features, by stream."""
+
+
+def strings(features: Features) -> dict[str, Any]:
+    """The strings of an item with their confidences, for JSON; nothing where it has none."""
+    if features.texts is None or features.confidence is None:
+        return {}
+    return {
+        "texts": list(features.texts),
+        "confidence": [round(float(sure), 6) for sure in features.confidence],
+    }

@@ -1,0 +1,1 @@
+"""Extraction by Dask; the only place that imports it."""

@@ -1,0 +1,45 @@
+"""The benchmarks of extraction run, on small models, and their numbers are of what they say."""
+
+import json
+from pathlib import Path
+
+import media
+import pytest
+from benchmarks.extraction import clip, run
+
+TINY = "extract.encoder.model=m2hf-tiny"
+
+
+@pytest.fixture(scope="module")
+def two_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    media.good(folder / "a.mp4")
+    media.good(folder / "b.mp4", seconds=3.0, source="testsrc")
+    return folder
+
+
+def test_every_way_through_clip_gives_the_same_vectors(
+    two_clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert clip.main(["--clips", str(two_clips), "--model", "m2hf-tiny"]) == 0
+    rows = {row["way"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])}
+    assert rows.keys() == clip.WAYS.keys()
+    assert {row["frames"] for row in rows.values()} == {5}
+    assert all(row["least_cosine"] > 0.999 for row in rows.values())
+    assert rows["plain"]["least_cosine"] == pytest.approx(1.0, abs=1e-6)
+    assert rows["batches of 8"]["least_cosine"] > 0.99999
+    assert all(0 <= row["prepare_s"] <= row["all_s"] for row in rows.values())
+
+
+def test_runs_are_equal_and_their_models_are_on_the_clock(
+    two_clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--clips", str(two_clips), "--only", "clip", "--set", TINY, "--alone"]
+    assert run.main(arguments) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told.pop("equal") is True
+    assert list(told) == ["1 process", "2 workers", "clip alone"]
+    whole = told["1 process"]
+    assert whole["ratio"] > 1.0
+    assert {name: spent[0] for name, spent in whole["spent"].items()} == {"decode": 2, "clip": 2}
+    assert all(0 < spent[2] < spent[1] for name, spent in whole["spent"].items() if name == "clip")

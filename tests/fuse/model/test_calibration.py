@@ -1,0 +1,92 @@
+"""Affine calibration: availability, standard scores, and what fitting must achieve."""
+
+import numpy as np
+import pytest
+import torch
+
+from m2hf.fuse.model.calibration import AffineCalibration
+from m2hf.fuse.model.contrastive import ContrastiveLoss
+from m2hf.fuse.scores.metrics import text_to_video
+
+
+def recall(scores: torch.Tensor) -> float:
+    matrix = scores.detach().numpy()
+    return text_to_video(matrix, np.arange(len(matrix))).recall[1].expected
+
+
+def levels(
+    rng: np.random.Generator, videos: int, missing: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A good level, and a noisier one on another scale that is missing for some videos."""
+    good = np.eye(videos) + 0.33 * rng.normal(size=(videos, videos))
+    other = 40 + 10 * (np.eye(videos) + 0.45 * rng.normal(size=(videos, videos)))
+    valid = np.stack([np.ones(videos, bool), rng.random(videos) >= missing])
+    other[:, ~valid[1]] = -1.0
+    return torch.from_numpy(np.stack([good, other])).float(), torch.from_numpy(valid)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4, 0.8, 1.0])
+def test_fitted_fusion_is_no_worse_than_the_best_level(missing: float) -> None:
+    rng = np.random.default_rng(5)
+    late = AffineCalibration(2)
+    scores, valid = levels(rng, 150, missing)
+    late.calibrate(scores, valid, torch.eye(150, dtype=torch.bool), ContrastiveLoss())
+    scores, valid = levels(rng, 400, missing)
+    fused = recall(late(scores, valid))
+    assert fused >= recall(scores[0]) - 0.5
+    if missing < 0.5:
+        assert fused > recall(scores[0]) + 5
+
+
+def test_slopes_stay_positive_and_statistics_are_of_available_videos() -> None:
+    scores, valid = levels(np.random.default_rng(0), 60, 0.5)
+    late = AffineCalibration(2)
+    late.calibrate(-scores, valid, torch.eye(60, dtype=torch.bool), ContrastiveLoss())
+    assert (late.alpha_L > 0).all()
+    late.standardise(scores, valid)
+    known = scores[1][:, valid[1]]
+    assert float(late.centre_L[1]) == pytest.approx(float(known.mean()))
+    assert float(late.deviation_L[1]) == pytest.approx(float(known.std()))
+
+
+def test_what_no_level_knows_scores_zero_and_a_flat_level_is_harmless() -> None:
+    late = AffineCalibration(2)
+    scores = torch.stack([torch.rand(4, 5), torch.full((4, 5), 0.3)])
+    valid = torch.tensor([[True, True, True, True, False]] * 2)
+    late.standardise(scores, valid)
+    fused = late(scores, valid)
+    assert fused.isfinite().all()
+    assert not fused[:, 4].any()
+    late.standardise(scores, torch.zeros(2, 5, dtype=torch.bool))
+    assert late(scores, valid).isfinite().all()
+
+
+def test_one_level_keeps_its_order() -> None:
+    torch.manual_seed(0)
+    scores = torch.rand(1, 6, 6)
+    late = AffineCalibration(1)
+    valid = torch.ones(1, 6, dtype=torch.bool)
+    late.calibrate(scores, valid, torch.eye(6, dtype=torch.bool), ContrastiveLoss())
+    assert torch.equal(late(scores, valid).argsort(), scores[0].argsort())
+
+
+def test_what_a_level_is_worth_is_learned_only_where_some_lack_it() -> None:
+    """Else the loss is blind to the bias, which must not wander, or a video that lacks the
+    level elsewhere would be ranked by rounding errors."""
+    for missing, flat in ((0.0, [True, True]), (0.5, [True, False]), (1.0, [True, True])):
+        late = AffineCalibration(2)
+        scores, valid = levels(np.random.default_rng(1), 80, missing)
+        late.calibrate(scores, valid, torch.eye(80, dtype=torch.bool), ContrastiveLoss())
+        assert (late.bias_L == 0).tolist() == flat
+
+
+def test_a_level_that_nobody_has_changes_nothing_of_the_fit() -> None:
+    scores, valid = levels(np.random.default_rng(2), 80, 0.3)
+    positives, loss = torch.eye(80, dtype=torch.bool), ContrastiveLoss()
+    two, three = AffineCalibration(2), AffineCalibration(3)
+    two.calibrate(scores, valid, positives, loss)
+    nobody = torch.zeros(1, 80, dtype=torch.bool)
+    more = torch.cat([scores, -torch.ones(1, 80, 80)])
+    three.calibrate(more, torch.cat([valid, nobody]), positives, loss)
+    torch.testing.assert_close(three.slope_L[:2], two.slope_L, rtol=0, atol=1e-5)
+    torch.testing.assert_close(three.bias_L[:2], two.bias_L, rtol=0, atol=1e-5)

@@ -1,0 +1,65 @@
+"""Zero-shot and ridge against their definitions, on the same gallery as the model."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from m2hf.fuse.config import FusionConfig
+from m2hf.fuse.evaluation.evaluate import evaluate
+from m2hf.fuse.features.splits import usable_captions
+from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.scores.baselines import STRENGTHS, Ridge, _Part, baselines
+from m2hf.fuse.scores.metrics import text_to_video
+from m2hf.fuse.scores.similarity_file import SimilarityFile
+
+
+@pytest.fixture(scope="module")
+def found(corpus: Any, config: FusionConfig) -> Any:
+    return baselines(corpus.manifest, corpus.store, config)
+
+
+def test_rows_and_gallery_are_the_models(corpus: Any, run: Any, found: Any) -> None:
+    file = SimilarityFile.read(evaluate(corpus.manifest, corpus.store, run.folder))
+    levels = list(file.masks)
+    assert list(found) == ["zero_shot", *(f"ridge_{n}" for n in levels), "ridge_concatenated"]
+    for name in levels:
+        assert np.array_equal(found[f"ridge_{name}"].valid_V, file.masks[name])
+        assert found[f"ridge_{name}"].scores_QV.shape == file.scores[name].shape
+    missing = ~found["zero_shot"].valid_V
+    assert missing.sum() == 1
+    assert (found["zero_shot"].scores_QV[:, missing] == -1).all()
+
+
+def test_ridge_learns_what_zero_shot_lacks(corpus: Any, found: Any) -> None:
+    answers = np.arange(20)
+    recall = {n: text_to_video(b.scores_QV, answers).recall[1].expected for n, b in found.items()}
+    assert recall["ridge_concatenated"] > recall["ridge_visual"]
+    assert recall["ridge_audio_visual"] > recall["ridge_visual"] - 5
+    assert found["zero_shot"].strength is None
+    assert found["ridge_concatenated"].strength in STRENGTHS
+
+
+def test_weights_solve_the_normal_equations(corpus: Any, config: FusionConfig) -> None:
+    store = FeatureStore.open(corpus.store, "synthetic", config)
+    rows = corpus.manifest.split("train")
+    part = _Part.of(rows, usable_captions(rows, store), store)
+    ridge = Ridge(part, ("frames", "audio"))
+    x = ridge._features(part)[part.answers_Q]  # a row a caption
+    targets = part.queries_QD - part.queries_QD.mean(axis=0)
+    k = 0.1 * np.linalg.eigvalsh(x.T @ x).max()
+    expected = np.linalg.solve(x.T @ x + k * np.eye(x.shape[1]), x.T @ targets)
+    np.testing.assert_allclose(ridge.weights(0.1), expected, atol=1e-9)
+    silent = ~part.present["audio"][part.answers_Q]
+    assert not x[silent, 16:].any()
+    np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-9)
+
+
+def test_a_stream_that_is_missing_everywhere_changes_nothing(
+    silent: Any, config: FusionConfig
+) -> None:
+    found = baselines(silent.manifest, silent.store, config)
+    visual, fused = found["ridge_visual"], found["ridge_audio_visual"]
+    assert np.isfinite(fused.scores_QV).all()
+    assert not found["ridge_text"].valid_V.any()
+    np.testing.assert_allclose(fused.scores_QV, visual.scores_QV, atol=1e-6)

@@ -1,0 +1,164 @@
+"""The similarity file: round trip, equal bytes, what evaluation puts in it, what it refuses."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from m2hf.errors import UsageError
+from m2hf.fuse.evaluation.evaluate import evaluate
+from m2hf.fuse.scores.similarity_file import SimilarityFile
+from m2hf.keys import sha256_file
+from m2hf.layout import StoreLayout
+
+
+@pytest.fixture(scope="module")
+def path(corpus: Any, run: Any) -> Path:
+    return evaluate(corpus.manifest, corpus.store, run.folder)
+
+
+@pytest.fixture
+def file(path: Path) -> SimilarityFile:
+    return SimilarityFile.read(path)
+
+
+def test_every_number_traces_back(file: SimilarityFile, corpus: Any, run: Any) -> None:
+    assert (file.dataset, file.split, file.benchmark) == ("synthetic", "test", "")
+    assert file.manifest == corpus.manifest.digest
+    assert file.checkpoint == sha256_file(run.summary.checkpoint)
+    assert file.trained_on == "synthetic"
+    assert set(file.streams) == {"frames", "captions", "audio", "motion", "text"}
+    audio = file.streams["audio"]
+    assert audio["config"] == {"extractor": "audio"}
+    assert (audio["extractor"], audio["weights"]) == ("audio", {})
+    assert audio["stream"].endswith(audio["fingerprint"][:8])
+    assert audio["shards"] == StoreLayout(corpus.store, "synthetic").digest(
+        "audio@" + audio["fingerprint"][:8]
+    )
+    assert file.config["model"]["width"] == 32
+    assert file.flags == {"audio": ["untrained"]}
+
+
+def test_missing_videos_stay_and_come_last(file: SimilarityFile) -> None:
+    assert len(file.video_ids) == len(file.query_ids) == 20
+    assert (file.missing["frames"], file.missing["captions"]) == (1, 0)
+    unseen = file.video_ids.index("test019")
+    for name, mask in file.masks.items():
+        assert not mask[unseen]
+        assert (file.scores[name][:, ~mask] == -1.0).all()
+        assert (file.scores[name][:, mask] > -1.0).all()
+    assert file.missing["text"] == 12
+    assert {role: int(has.sum()) for role, has in file.present.items()} == {
+        role: 20 - count for role, count in file.missing.items() if role != "captions"
+    }
+    assert file.masks["text"].sum() == 7  # the unseen video has text, but no level knows it
+    fused = file.scores["late_fusion"]
+    assert (fused[:, unseen] < np.delete(fused, unseen, axis=1).min()).all()
+    assert len(set(fused[:, unseen])) == 1
+
+
+def test_a_caption_without_features_stays_a_query(
+    new_corpus: Callable[[Path], Any], run: Any, tmp_path: Path
+) -> None:
+    corpus = new_corpus(tmp_path / "store")
+    rows = corpus.manifest.rows
+    changed = tuple(
+        r.model_copy(update={"captions": ("only", "new")}) if r.id == "test000" else r for r in rows
+    )
+    manifest = replace(corpus.manifest, rows=changed)
+    for name in ("checkpoint.safetensors",):
+        (tmp_path / name).write_bytes((run.folder / name).read_bytes())
+    file = SimilarityFile.read(evaluate(manifest, corpus.store, tmp_path))
+    assert len(file.query_ids) == 21
+    assert file.missing["captions"] == 1
+    for name, matrix in file.scores.items():
+        row = matrix[file.query_ids.index("test000#1")]
+        assert len(set(row)) == 1
+        assert row[0] == (-1.0 if name != "late_fusion" else matrix.min())
+
+
+def test_round_trip_and_equal_bytes(path: Path, file: SimilarityFile, tmp_path: Path) -> None:
+    again = tmp_path / "again.h5"
+    file.write(again)
+    assert again.read_bytes() == path.read_bytes()
+    with h5py.File(again) as stored:
+        assert stored["scores/visual"].id.get_offset() is not None
+        assert stored["scores/visual"].dtype == np.float32
+
+
+def test_evaluating_twice_gives_equal_bytes(path: Path, corpus: Any, run: Any) -> None:
+    before = path.read_bytes()
+    evaluate(corpus.manifest, corpus.store, run.folder)
+    assert path.read_bytes() == before
+
+
+def test_a_renamed_store_gives_equal_bytes(
+    path: Path, new_corpus: Callable[[Path], Any], run: Any, tmp_path: Path
+) -> None:
+    before = path.read_bytes()
+    corpus = new_corpus(tmp_path / "moved")
+    assert StoreLayout(corpus.store, "synthetic").streams()
+    evaluate(corpus.manifest, corpus.store, run.folder)
+    assert path.read_bytes() == before
+
+
+def test_nan_is_never_written(file: SimilarityFile, tmp_path: Path) -> None:
+    bad = {name: matrix.copy() for name, matrix in file.scores.items()}
+    bad["visual"][3, 4] = np.nan
+    with pytest.raises(ValueError, match="scores/visual: row 3, column 4 is NaN"):
+        replace(file, scores=bad)
+    with pytest.raises(ValueError, match="outside"):
+        replace(file, video_of_query=file.video_of_query + 1)
+
+
+def test_the_card_says_how_many_there_should_be(corpus: Any, run: Any, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(run.summary.checkpoint.read_bytes())
+    counts = {"test": {"videos": 21, "captions": 21}}
+    card = corpus.manifest.card.model_validate(
+        corpus.manifest.card.model_dump() | {"splits": counts}
+    )
+    path = evaluate(replace(corpus.manifest, card=card), corpus.store, tmp_path)
+    assert SimilarityFile.read(path).declared == counts["test"]
+
+
+def test_a_bank_is_kept_beside_the_scores(file: SimilarityFile, tmp_path: Path) -> None:
+    bank = np.random.default_rng(0).random((7, 20), dtype=np.float32)
+    replace(file, bank={"visual": bank}).write(tmp_path / "banked.h5")
+    assert np.array_equal(SimilarityFile.read(tmp_path / "banked.h5").bank["visual"], bank)
+    with pytest.raises(ValueError, match="a bank for scores that are not there"):
+        replace(file, bank={"smell": bank})
+    with pytest.raises(ValueError, match=r"bank/visual: expected \(B, 20\), got \(7, 19\)"):
+        replace(file, bank={"visual": bank[:, 1:]})
+
+
+def test_a_split_that_is_not_there(corpus: Any, run: Any) -> None:
+    rows = tuple(row for row in corpus.manifest.rows if row.split != "test")
+    with pytest.raises(UsageError, match="split test: the manifest has no videos"):
+        evaluate(replace(corpus.manifest, rows=rows), corpus.store, run.folder)
+
+
+def test_other_files_are_refused(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.h5"
+    with pytest.raises(UsageError, match="no such file"):
+        SimilarityFile.read(copy)
+    copy.write_bytes(path.read_bytes())
+    with h5py.File(copy, "r+") as file:
+        file.attrs["version"] = 1
+    with pytest.raises(UsageError, match="version 1, this m2hf reads version 2"):
+        SimilarityFile.read(copy)
+    with h5py.File(copy, "r+") as file:
+        file.attrs["version"] = 2
+        del file["masks/text"]
+    with pytest.raises(UsageError, match="damaged similarity file"):
+        SimilarityFile.read(copy)
+    with h5py.File(copy, "w") as file:
+        file.attrs["schema"] = "other"
+    with pytest.raises(UsageError, match=r"not an m2hf\.similarity file"):
+        SimilarityFile.read(copy)
+    copy.write_bytes(b"nothing")
+    with pytest.raises(UsageError, match="damaged similarity file"):
+        SimilarityFile.read(copy)

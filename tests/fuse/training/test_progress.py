@@ -1,0 +1,178 @@
+"""An ensemble of levels, runs that were cut and went on, and runs that diverge."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from m2hf.errors import MismatchError
+from m2hf.fuse.config import FusionConfig, LateConfig
+from m2hf.fuse.evaluation.evaluate import evaluate
+from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.model import checkpoint
+from m2hf.fuse.model.retriever import Ensemble
+from m2hf.fuse.scores.similarity_file import SimilarityFile
+from m2hf.fuse.training.progress import FILE_NAME as LAST
+from m2hf.fuse.training.run import EpochReport, train
+from m2hf.fuse.training.trainer import Diverged
+
+ARTEFACTS = ("checkpoint.safetensors", "config.json", "metrics.jsonl")
+
+
+@pytest.fixture(scope="module")
+def ensemble(short: FusionConfig) -> FusionConfig:
+    return short.model_copy(update={"strategy": "ensemble"})
+
+
+class Cut(Exception):
+    """The run ends here."""
+
+
+def cut_after(reports: int) -> Any:
+    seen: list[EpochReport] = []
+
+    def watch(report: EpochReport) -> None:
+        seen.append(report)
+        if len(seen) == reports:
+            raise Cut
+
+    return watch
+
+
+def same_artefacts(one: Path, other: Path) -> bool:
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in ARTEFACTS)
+
+
+def test_an_ensemble_trains_each_level_alone(
+    corpus: Any, ensemble: FusionConfig, tmp_path: Path
+) -> None:
+    reports: list[EpochReport] = []
+    summary = train(corpus.manifest, corpus.store, tmp_path, ensemble, reports.append)
+    levels = list(ensemble.active_levels)
+    assert list(summary.val_recall) == [*levels, "late_fusion"]
+    assert [r.stage for r in reports] == [name for name in levels for _ in range(3)]
+    assert set(reports[4].val_recall) == {"audio_visual", "late_fusion"}
+    assert summary.epochs == 8
+    assert list(summary.stages) == levels
+    store = FeatureStore.open(corpus.store, "synthetic", ensemble)
+    model, _ = checkpoint.load(summary.checkpoint, store)
+    assert isinstance(model, Ensemble)
+    file = SimilarityFile.read(evaluate(corpus.manifest, corpus.store, tmp_path))
+    assert list(file.scores) == [*levels, "late_fusion"]
+
+
+def test_a_level_is_trained_alike_in_any_company(
+    corpus: Any, ensemble: FusionConfig, tmp_path: Path
+) -> None:
+    fewer = {n: v.model_copy(update={"enabled": n != "text"}) for n, v in ensemble.levels.items()}
+    logs = []
+    for name, config in (("a", ensemble), ("b", ensemble.model_copy(update={"levels": fewer}))):
+        train(corpus.manifest, corpus.store, tmp_path / name, config)
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        logs.append([line for line in lines if json.loads(line)["stage"] == "motion_visual"])
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("form", ["none", "dwa", "uncertainty"])
+def test_a_run_that_was_cut_ends_with_the_same_bytes(
+    corpus: Any, config: FusionConfig, tmp_path: Path, form: str
+) -> None:
+    config = FusionConfig.model_validate(
+        {
+            **config.model_dump(),
+            "model": {"width": 32, "heads": 4, "dropout": 0.2},
+            "train": {**config.train.model_dump(), "epochs": 4},
+            "balance": {"form": form},
+        }
+    )
+    train(corpus.manifest, corpus.store, tmp_path / "whole", config)
+    for cut in (1, 3):
+        with pytest.raises(Cut):
+            train(corpus.manifest, corpus.store, tmp_path / "cut", config, cut_after(cut))
+        assert (tmp_path / "cut" / LAST).is_file()
+    train(corpus.manifest, corpus.store, tmp_path / "cut", config)
+    assert not (tmp_path / "cut" / LAST).exists()
+    assert same_artefacts(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_an_ensemble_that_was_cut_ends_with_the_same_bytes(
+    corpus: Any, ensemble: FusionConfig, tmp_path: Path
+) -> None:
+    train(corpus.manifest, corpus.store, tmp_path / "whole", ensemble)
+    for cut in (3, 2, 1):  # at the end of a stage, inside the next, at its last epoch
+        with pytest.raises(Cut):
+            train(corpus.manifest, corpus.store, tmp_path / "cut", ensemble, cut_after(cut))
+    train(corpus.manifest, corpus.store, tmp_path / "cut", ensemble)
+    assert same_artefacts(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_a_run_that_was_killed_goes_on(corpus: Any, short: FusionConfig, tmp_path: Path) -> None:
+    corpus.manifest.save(tmp_path / "manifest")
+    (tmp_path / "config.json").write_text(short.model_dump_json())
+    code = """
+import json, os, signal, sys
+from pathlib import Path
+from m2hf.fuse.config import FusionConfig
+from m2hf.fuse.training.run import train
+from m2hf.manifest import Manifest
+folder, store = map(Path, sys.argv[1:])
+def die(report):
+    if report.epoch == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+config = FusionConfig.model_validate(json.loads((folder / "config.json").read_text()))
+train(Manifest.load(folder / "manifest"), store, folder / "run", config, die)
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(corpus.store)],
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert killed.returncode == -signal.SIGKILL
+    train(corpus.manifest, corpus.store, tmp_path / "run", short)
+    train(corpus.manifest, corpus.store, tmp_path / "whole", short)
+    assert same_artefacts(tmp_path / "run", tmp_path / "whole")
+
+
+def test_another_run_in_progress_is_not_gone_on_with(
+    corpus: Any, short: FusionConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(Cut):
+        train(corpus.manifest, corpus.store, tmp_path, short, cut_after(1))
+    other = short.model_copy(update={"late": LateConfig(rule="sum")})
+    with pytest.raises(MismatchError, match=r"last\.safetensors: a run in progress with another"):
+        train(corpus.manifest, corpus.store, tmp_path, other)
+
+
+def test_a_learning_rate_that_diverges_names_step_and_level_and_keeps_the_best(
+    corpus: Any, short: FusionConfig, tmp_path: Path
+) -> None:
+    wild = short.train.model_copy(update={"lr": 1e30, "warmup": 0.0})
+    config = short.model_copy(update={"train": wild})
+    with pytest.raises(Diverged, match=r"at step \d+, level \w+: .*kept epoch 0 in"):
+        train(corpus.manifest, corpus.store, tmp_path, config)
+    file = SimilarityFile.read(evaluate(corpus.manifest, corpus.store, tmp_path))
+    assert np.isfinite(file.scores["visual"]).all()
+    assert not (tmp_path / LAST).exists()
+
+
+def test_bf16_trains_and_scores_in_full_precision(
+    corpus: Any, short: FusionConfig, tmp_path: Path
+) -> None:
+    half = short.model_copy(update={"precision": "bf16"})
+    losses = []
+    for name, config in (("half", half), ("full", short)):
+        train(corpus.manifest, corpus.store, tmp_path / name, config)
+        last = (tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1]
+        losses.append(json.loads(last)["val_loss"])
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+    file = SimilarityFile.read(evaluate(corpus.manifest, corpus.store, tmp_path / "half"))
+    visual = torch.from_numpy(np.array(file.scores["visual"]))
+    assert not torch.equal(visual, visual.bfloat16().float())

@@ -1,0 +1,66 @@
+"""What each process of test_several_processes.py does: python one_of_several.py FOLDER.
+
+FOLDER/jobs.json has a list of trainings: name, config, and at which epoch the second process is
+killed (0: never). The first trains into FOLDER/first/NAME; the second too, or into
+FOLDER/second/NAME where the job says `apart`.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from m2hf.fuse import curves
+from m2hf.fuse.config import FusionConfig
+from m2hf.fuse.distributed import World, joined
+from m2hf.fuse.training.run import EpochReport, train
+from m2hf.manifest import Manifest
+
+
+def gather(folder: Path, world: World) -> None:
+    """Gather rows whose losses differ from process to process; write what came back."""
+    for n in (7, 1):
+        torch.manual_seed(n)
+        rows, real = torch.randn(n, 3, 2), torch.rand(n) > 0.5
+        own = world.share(n)
+        mine = rows[own].clone().requires_grad_()
+        gathered, flags = world.gather(n, mine, real[own])
+        weights = torch.randn(world.size, n, 3, 2)
+        torch.autograd.backward((weights[world.rank] * gathered).sum())
+        assert mine.grad is not None
+        found = {
+            "given": rows,
+            "given_flags": real,
+            "weights": weights[:, own].contiguous(),
+            "rows": gathered.detach().contiguous(),
+            "flags": flags,
+            "gradient": mine.grad.contiguous(),
+        }
+        save_file(found, folder / f"gather{n}of{world.rank}.safetensors")
+
+
+def main(folder: Path) -> None:
+    asked = json.loads((folder / "jobs.json").read_text())
+    manifest = Manifest.load(folder / "manifest")
+    curves.draw = lambda log, path: None  # which takes longer than all else here
+    with joined() as world:
+        gather(folder, world)
+        for job in asked["jobs"]:
+
+            def watch(report: EpochReport, kill: int = job["kill"]) -> None:
+                if kill and report.epoch == kill and not world.leads:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            place = "second" if job["apart"] and not world.leads else "first"
+            config = FusionConfig.model_validate(job["config"])
+            train(
+                manifest, Path(asked["store"]), folder / place / job["name"], config, watch, world
+            )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
