@@ -1,4 +1,4 @@
-"""Training curves, from the log of a run: what there is to draw, and a picture of it."""
+"""Training curves: the panels of a run's log, and a figure of them."""
 
 import json
 from collections.abc import Mapping
@@ -8,10 +8,7 @@ from typing import Any
 
 from m2hf.atomic import atomic_write
 
-LOG_NAME = "metrics.jsonl"
-FILE_NAME = "curves.png"
-
-_PANELS = {  # title, what of a line of the log, whether it may be logarithmic
+_PANELS = {  # title -> key in a line of the log, whether its axis may be logarithmic
     "training loss": ("loss", True),
     "validation R@1 in %": ("val_recall", False),
     "share in the positive's score": ("share", False),
@@ -21,9 +18,9 @@ _PANELS = {  # title, what of a line of the log, whether it may be logarithmic
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves that share an axis: value by epoch, by level (an ensemble's stages overlaid).
+    """Curves on one pair of axes: value by epoch, by level (an ensemble's stages overlaid).
 
-    logarithmic: whether the axis is, which shows no value that isn't above 0.
+    logarithmic: of the vertical axis, which then leaves out values that are not above 0.
     """
 
     title: str
@@ -32,7 +29,7 @@ class Panel:
 
 
 def panels(log: str) -> list[Panel]:
-    """What metrics.jsonl holds; raises ValueError where it is no such log."""
+    """The panels of the text of metrics.jsonl; raises ValueError where it is no such log."""
     lines = [json.loads(line) for line in log.splitlines()]
     found = []
     for title, (what, may_be) in _PANELS.items():
@@ -46,7 +43,7 @@ def panels(log: str) -> list[Panel]:
 
 
 def draw(log: str, path: Path) -> None:
-    """Draw what metrics.jsonl holds."""
+    """Draw the text of metrics.jsonl as a PNG at `path`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 7), layout="constrained")

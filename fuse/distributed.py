@@ -1,9 +1,9 @@
-"""The processes that train one model together, and what they tell each other; mostly one alone.
+"""Data-parallel training: the process group that torchrun starts; a no-op with one process.
 
-torchrun starts them and says in the environment which one this is. Each encodes and scores its
-share of a batch. Rows are gathered with their gradients, so that every process has the loss of
-the whole batch, and the parameters' gradients are averaged, so that all take the same step. No
-pickles: only numbers are sent, by gloo on the CPU and by NCCL on CUDA.
+Each process encodes and scores its share of a batch. Rows are gathered with their gradients, so
+that every process computes the loss of the whole batch, and the parameters' gradients are
+averaged, so that all processes take the same step. No pickles: only numbers are sent, by gloo on
+the CPU and by NCCL on CUDA.
 
 n rows of a batch, of which each process has a share; R processes.
 """
@@ -32,104 +32,110 @@ class PeerLost(M2hfError):
 
 
 @dataclass(frozen=True)
-class World:
-    """Process `rank` of `size`, the `local`-th on its machine, and the device that it works on.
+class ProcessGroup:
+    """Process `rank` of `size`, the `local_rank`-th on its machine, and the device it works on.
 
-    With one process every method gives back what it is given.
+    With one process every method returns its input.
     """
 
     rank: int = 0
     size: int = 1
-    local: int = 0
+    local_rank: int = 0
     device: torch.device = _CPU
 
     @property
-    def leads(self) -> bool:
-        """Whether this process is the one that writes and prints."""
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def share(self, n: int) -> slice:
-        """Which of `n` rows this process has; one all the same where there are fewer rows than
-        processes, which `gather` then leaves out: no model need know of empty batches."""
+        """Which of `n` rows this process works on.
+
+        With fewer rows than processes a process without a row gets row 0, which `gather` leaves
+        out again, so that no model has to handle an empty batch.
+        """
         start = sum(self._counts(n)[: self.rank])
         count = self._counts(n)[self.rank]
         return slice(start, start + count) if count else slice(0, 1)
 
     def gather(self, n: int, *parts: Tensor) -> tuple[Tensor, ...]:
-        """All `n` rows of each part, in order, of which every process gives its share; what
-        follows the first dimension must be alike. Gradients flow back to whom a row is from."""
+        """All `n` rows of each part in order; each process gives the rows of its share.
+
+        Shapes after the first dimension must be equal in all processes. Gradients flow back to
+        the process that a row came from.
+        """
         if self.size == 1:
             return parts
         count = self._counts(n)[self.rank]
         widths = [part[0].numel() for part in parts]
         given = zip(parts, widths, strict=True)
-        mine = torch.cat([part[:count].reshape(count, w).float() for part, w in given], dim=1)
-        whole: Tensor = _Gather.apply(mine, self, n)  # type: ignore[no-untyped-call]
+        own = torch.cat([part[:count].reshape(count, w).float() for part, w in given], dim=1)
+        whole: Tensor = _Gather.apply(own, self, n)  # type: ignore[no-untyped-call]
         columns = zip(torch.split(whole, widths, dim=1), parts, strict=True)
         return tuple(c.reshape(n, *part.shape[1:]).to(part.dtype) for c, part in columns)
 
-    def average(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Give every process the mean gradient; which parameters have one must be alike."""
+    def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace each gradient by the mean over processes; the same parameters must have one."""
         if self.size > 1:
             gradients = [p.grad for p in parameters if p.grad is not None]
             flat = torch.cat([gradient.flatten() for gradient in gradients])
-            _unpack(self.sum(flat) / self.size, gradients)
+            _unflatten(self.all_reduce(flat) / self.size, gradients)
 
-    def take_first(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite `tensors`, of floats, with those of the first process."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite `tensors`, of floats, with those of process 0."""
         if self.size > 1:
             listed = [tensor.detach() for tensor in tensors]
             flat = torch.cat([tensor.flatten() for tensor in listed])
-            with _peers():
+            with _peer_errors():
                 dist.broadcast(flat, src=0)
-            _unpack(flat, listed)
+            _unflatten(flat, listed)
 
-    def first_says(self, numbers: Sequence[float]) -> list[float]:
-        """The numbers of the first process."""
+    def broadcast_numbers(self, numbers: Sequence[float]) -> list[float]:
+        """The numbers of process 0."""
         if self.size == 1:
             return list(numbers)
-        said = torch.tensor(numbers, dtype=torch.float64)
-        self.take_first([said])
-        return [float(number) for number in said]
+        sent = torch.tensor(numbers, dtype=torch.float64)
+        self.broadcast([sent])
+        return [float(number) for number in sent]
 
-    def check_alike(self, read: Any) -> None:
-        """Raises MismatchError in a process that has `read`, which JSON can hold, other than the
-        first has."""
+    def check_equal(self, value: Any) -> None:
+        """Raises MismatchError in a process whose `value`, which must be JSON, is not equal to
+        that of process 0."""
         if self.size == 1:
             return
-        digest = bytes.fromhex(sha256_hex(canonical_json(read).encode()))
-        mine = [float(byte) for byte in digest]
-        if self.first_says(mine) != mine:
+        digest = bytes.fromhex(sha256_hex(canonical_json(value).encode()))
+        own = [float(byte) for byte in digest]
+        if self.broadcast_numbers(own) != own:
             raise MismatchError(
                 f"process {self.rank} of {self.size} reads another config, manifest, features or "
-                "run in progress than the first; give all of them the same folders"
+                "interrupted run than process 0; give all of them the same folders"
             )
 
     def seed(self, seed: int, epoch: int) -> None:
-        """Where there are several, draw from here on what depends on these and the rank alone,
-        so that a run which is gone on with draws the same."""
+        """With several processes, seed torch's RNG by seed, epoch and rank alone, so that a
+        resumed run draws the same numbers."""
         if self.size > 1:
             state = np.random.SeedSequence([seed, epoch, self.rank]).generate_state(1, np.uint64)
             torch.manual_seed(int(state[0]))
 
-    def wait(self) -> None:
-        """Go on when all processes have come here."""
+    def barrier(self) -> None:
+        """Return when all processes have reached this call."""
         if self.size > 1:
-            self.sum(torch.zeros(1))
+            self.all_reduce(torch.zeros(1))
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """`tensor`, overwritten with its sum over processes."""
-        with _peers():
+        with _peer_errors():
             dist.all_reduce(tensor)
         return tensor
 
-    def collect(self, mine: Tensor, n: int) -> Tensor:
-        """(n, C) of the (share, C) that every process has; no gradient."""
+    def all_gather(self, own: Tensor, n: int) -> Tensor:
+        """(n, C) from the (share, C) of each process; no gradient."""
         counts = self._counts(n)
-        padded = mine.new_zeros((max(counts), mine.shape[1]))
-        padded[: len(mine)] = mine
+        padded = own.new_zeros((max(counts), own.shape[1]))
+        padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in counts]
-        with _peers():
+        with _peer_errors():
             dist.all_gather(parts, padded)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
@@ -137,38 +143,38 @@ class World:
         return [n // self.size + (rank < n % self.size) for rank in range(self.size)]
 
 
-ALONE = World()
+SINGLE_PROCESS = ProcessGroup()
 
 
 class _Gather(torch.autograd.Function):
-    """`World.collect`, and its adjoint: the gradient of a row is the sum over processes.
+    """`ProcessGroup.all_gather` and its adjoint: a row's gradient is the sum over processes.
 
-    All have the same loss, so that this is R times the gradient of one loss, and the mean over
-    processes of a parameter's gradient is the gradient of the loss, wherever it is used.
+    All processes compute the same loss, so this sum is R times the gradient of one loss, and the
+    mean over processes of a parameter's gradient is the gradient of the loss.
     """
 
     @staticmethod
-    def forward(ctx: Any, mine: Tensor, world: World, n: int) -> Tensor:
-        ctx.world, ctx.n, ctx.count = world, n, len(mine)
-        return world.collect(mine, n)
+    def forward(ctx: Any, own: Tensor, group: ProcessGroup, n: int) -> Tensor:
+        ctx.group, ctx.n, ctx.count = group, n, len(own)
+        return group.all_gather(own, n)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        total = ctx.world.sum(gradient.contiguous().clone())
-        return total[ctx.world.share(ctx.n)][: ctx.count], None, None
+        total = ctx.group.all_reduce(gradient.contiguous().clone())
+        return total[ctx.group.share(ctx.n)][: ctx.count], None, None
 
 
 @contextmanager
-def joined() -> Iterator[World]:
-    """Join the processes that torchrun started; without it, this process alone.
+def process_group() -> Iterator[ProcessGroup]:
+    """Join the processes that torchrun started; without torchrun, a group of this process alone.
 
-    Of an error that several meet, or that one brings upon the others, the first to have it
-    raises it; the others end without a word. Raises UsageError for half an environment, PeerLost
-    where the others can't be reached.
+    Where an error occurs in several processes, or the error of one makes the others fail, the
+    first process that failed raises it and the others exit silently. Raises UsageError where the
+    environment of torchrun is incomplete, PeerLost where the other processes can't be reached.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     missing = [name for name in _ENVIRONMENT if name not in os.environ]
     if missing:
@@ -189,10 +195,10 @@ def joined() -> Iterator[World]:
             f"({str(error).splitlines()[0]}); start them with torchrun, on hosts that reach it"
         ) from error
     try:
-        yield World(rank, size, int(os.environ["LOCAL_RANK"]))
+        yield ProcessGroup(rank, size, int(os.environ["LOCAL_RANK"]))
     except (M2hfError, KeyboardInterrupt) as error:
-        # The group is left as it is: taking leave could wait for a process that is gone.
-        if _is_first(store):
+        # The group is not destroyed here: that could wait for a process that has ended.
+        if _is_first_failure(store):
             raise
         code = error.exit_code if isinstance(error, M2hfError) else EXIT_CRASH
         raise SystemExit(code) from None
@@ -200,9 +206,9 @@ def joined() -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def refuse_several(verb: str) -> None:
-    """Raises UsageError where torchrun started several processes, of which each would do all of
-    `verb`; the first says so, and the others end without a word."""
+def require_single_process(verb: str) -> None:
+    """Raises UsageError in process 0 where torchrun started several processes, each of which
+    would do all of `verb`; the other processes exit silently."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return
@@ -214,25 +220,25 @@ def refuse_several(verb: str) -> None:
     )
 
 
-def _is_first(store: Any) -> bool:
+def _is_first_failure(store: Any) -> bool:
     try:
         return int(store.add("m2hf/ended", 1)) == 1
-    except RuntimeError:  # the store was in a process that is gone
+    except RuntimeError:  # the store was in a process that has ended
         return True
 
 
 @contextmanager
-def _peers() -> Iterator[None]:
-    """Inside, what torch raises is that another process doesn't answer."""
+def _peer_errors() -> Iterator[None]:
+    """Turn torch's RuntimeError into PeerLost: another process doesn't answer."""
     try:
         yield
     except RuntimeError as error:
         raise PeerLost(
             "another process of the run ended or can't be reached; "
-            "run the same command again to go on from the last epoch"
+            "run the same command again to resume from the last epoch"
         ) from error
 
 
-def _unpack(flat: Tensor, into: Sequence[Tensor]) -> None:
+def _unflatten(flat: Tensor, into: Sequence[Tensor]) -> None:
     for part, tensor in zip(torch.split(flat, [t.numel() for t in into]), into, strict=True):
         tensor.copy_(part.view_as(tensor))

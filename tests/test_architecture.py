@@ -140,7 +140,7 @@ def test_flags_are_frozen() -> None:
     assert list(flags(typer.main.get_command(app))) == [
         "app: --config --host --manifest --media --port --run --set --split --store",
         "demo: --clips --out --seed --workers",
-        "eval: --config --manifest --run --set --split --store",
+        "eval: --baselines --config --manifest --run --set --split --store",
         "export: --format --json --manifest --out --store --stream",
         "extract: --array --config --manifest --media --only --scheduler --set --store --workers",
         "import: --captions --json --manifest --store --stream",

@@ -18,9 +18,10 @@ from benchmarks.levels.corpus import SETTINGS, write
 from benchmarks.levels.rows import IMBALANCED, Reading, Row, config_of, scoring_of
 from m2hf.errors import M2hfError
 from m2hf.fuse.evaluation.evaluate import evaluate
+from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.scores.baselines import baselines
 from m2hf.fuse.scores.metrics import t2v_ranks
-from m2hf.fuse.scores.similarity_file import SimilarityFile
+from m2hf.fuse.scores.similarity_file import MISSING_SCORE, SimilarityFile
 from m2hf.fuse.training.run import train
 from m2hf.manifest import Manifest
 
@@ -54,8 +55,6 @@ class Outcome:
     epochs: int = 0
     failed: str = ""
 
-
-LOWEST = -1.0  # of a cosine: a video that no level knows comes last
 
 Outcomes = dict[tuple[DataSet, tuple[str, ...]], Outcome]
 
@@ -135,7 +134,8 @@ def _train(
     began = time.process_time()
     closed = [reading for reading in reads if reading.closed]
     if closed:
-        found = baselines(manifest, root / "store", config)
+        store = FeatureStore.open(root / "store", manifest.card.name, config)
+        found = dict(baselines(manifest, store, config))
         answers = files[()].video_of_query
         for reading in closed:
             ranks = t2v_ranks(found[reading.read[0]].scores_QV, answers)
@@ -157,5 +157,7 @@ def _recall(file: SimilarityFile, names: Sequence[str]) -> float:
         known_LV = np.stack([file.masks[name] for name in names])
         levels_LQV = np.stack([file.scores[name] for name in names])
         total_QV = np.where(known_LV[:, None], levels_LQV, 0.0).sum(axis=0)
-        scores_QV = np.where(known_LV.any(axis=0), total_QV / known_LV.sum(axis=0).clip(1), LOWEST)
+        scores_QV = np.where(
+            known_LV.any(axis=0), total_QV / known_LV.sum(axis=0).clip(1), MISSING_SCORE
+        )
     return t2v_ranks(scores_QV, file.video_of_query).recall(1).expected

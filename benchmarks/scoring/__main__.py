@@ -23,7 +23,7 @@ from benchmarks.scoring.memory import watched
 from m2hf.config import parse, read_recipe
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
-from m2hf.fuse.scores.similarity_file import FILE_NAME
+from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.tables.similarity_table import SimilarityTable
 from m2hf.manifest import Manifest
 
@@ -83,7 +83,7 @@ def measure(what: str, root: Path, config: FusionConfig) -> dict[str, Any]:
         if what == "eval":
             evaluate(manifest, root / "store", root / "run", given)
         else:
-            SimilarityTable().build([root / "run" / FILE_NAME])
+            SimilarityTable().build([RunFolder(root / "run").similarity])
     seconds = time.perf_counter() - began
     return {"seconds": seconds, "extra": peak.extra, "resident": peak.resident}
 

@@ -1,12 +1,12 @@
-"""Blocks of a gallery, and the memory that it takes to score them.
+"""Blocks of a gallery, and the memory that scoring them takes.
 
-Which items are scored together follows from the lengths of their features alone, so that the
-bits of a score don't depend on the memory there is. Memory decides one thing: how many blocks
-of encoded queries are kept, the others being encoded again for each block of videos. (The
-other way round would cost more: videos pass the early fusion.)
+The blocks follow from the lengths of the features alone, so that the bits of a score don't depend
+on the memory available. Memory decides only how many blocks of encoded queries are cached; the
+others are encoded again for each block of videos. (Caching videos instead would cost more, since
+videos pass early fusion.)
 
-What a block needs is estimated from above, from the sizes of its tensors: on the device that
-scores, beside the program itself and the features, which are mapped from disk.
+The memory of a block is an upper bound from the sizes of its tensors on the device that scores;
+the program itself and the features, which are mapped from disk, come on top.
 
 Q queries, V videos, N items, R streams, P blocks, L levels, D joint width, M width of a stream.
 """
@@ -26,14 +26,14 @@ from m2hf.fuse.model.scorers import CELLS, SCORERS
 
 IntArray = NDArray[np.int64]
 
-FUSED_CELLS = 1 << 18  # scores of levels that late fusion reads at a time
+FUSED_CELLS = 1 << 18  # level scores that late fusion reads at a time
 
-_QUERIES, _VIDEOS = 1024, 256  # most of them in a block
-_QUERY_ROWS, _VIDEO_ROWS = 1 << 15, 1 << 14  # and most padded rows, over all streams
+_QUERIES, _VIDEOS = 1024, 256  # at most in a block
+_QUERY_ROWS, _VIDEO_ROWS = 1 << 15, 1 << 14  # at most padded rows in a block, over all streams
 _FLOAT = 4  # bytes
 _MIB = 1 << 20
 
-# How many tensors of one size are alive at the same time, at most.
+# Upper bounds on the tensors of one size that exist at the same time.
 _ENCODING, _ATTENTION, _COSINES, _FUSION = 6, 5, 5, 20
 
 
@@ -46,8 +46,8 @@ class Blocks:
 
     @classmethod
     def of(cls, lengths_RN: IntArray, items: int, rows: int) -> Self:
-        """In order, as many at a time as are at most `items` with at most `rows` padded rows
-        over all streams; an item with more rows is alone. A stream pads to one row at least."""
+        """Consecutive items, at most `items` with at most `rows` padded rows over all streams; an
+        item with more rows has a block of its own. A stream is padded to at least one row."""
         lengths_RN = np.maximum(lengths_RN, 1)
         cuts, padded = [0], []
         most_R = np.zeros(len(lengths_RN), dtype=np.int64)
@@ -70,13 +70,13 @@ class Blocks:
 
 @dataclass(frozen=True, eq=False)
 class Workspace:
-    """How queries (one or more sets of them) and videos are cut, and which queries are kept:
-    the first `kept` blocks of all sets, counted through. room: bytes left for these."""
+    """The blocks of queries (one or more sets of them) and of videos. kept: how many blocks of
+    queries, counted through all sets, are cached; free_bytes: memory that is left for these."""
 
     queries: tuple[Blocks, ...]
     videos: Blocks
     kept: int
-    room: int
+    free_bytes: int
 
     @classmethod
     def of(
@@ -95,8 +95,8 @@ class Workspace:
         given = config.eval.memory_mb * _MIB
         if needed > given:
             raise UsageError(
-                f"fuse.eval.memory_mb={config.eval.memory_mb}: to score {len(video_ids)} videos "
-                f"at these lengths takes {-(-needed // _MIB)}; give it that much"
+                f"fuse.eval.memory_mb={config.eval.memory_mb}: scoring {len(video_ids)} videos "
+                f"of these lengths needs {-(-needed // _MIB)} MiB; set it to that"
             )
         kept = int(np.searchsorted(encoded.cumsum(), given - needed, side="right"))
         return cls(queries, videos, kept, given - needed)
@@ -104,7 +104,7 @@ class Workspace:
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Bytes, from the widths of streams and model."""
+    """Sizes in bytes, from the widths of streams and model."""
 
     config: FusionConfig
     store: FeatureStore
@@ -115,7 +115,7 @@ class _Sizes:
 
     @property
     def members(self) -> int:
-        """Models that each hold queries and frames of their own."""
+        """Networks, each with its own copy of encoded queries and frames."""
         return len(self.config.active_levels) if self.config.strategy == "ensemble" else 1
 
     def queries(self, ids: Sequence[str]) -> Blocks:
@@ -134,7 +134,7 @@ class _Sizes:
         return bytes_P
 
     def scoring(self, queries: int, videos: Blocks) -> int:
-        """Of the largest block of videos with one of queries, which takes `queries` encoded."""
+        """Of scoring the largest block of videos with a block of `queries` bytes of queries."""
         rows = dict(zip(self.store.video_roles, videos.rows_RP, strict=True))
         width = {role: self.store.info[role].width for role in rows}
         frames, levels = rows[FRAMES], self.config.active_levels.values()

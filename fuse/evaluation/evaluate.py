@@ -7,19 +7,21 @@ from typing import Any
 from m2hf.errors import MismatchError, UsageError
 from m2hf.fuse.config import CAPTIONS, LATE_FUSION, FusionConfig
 from m2hf.fuse.devices import repeatable
-from m2hf.fuse.distributed import refuse_several
+from m2hf.fuse.distributed import require_single_process
 from m2hf.fuse.evaluation.score import Matrix, Target, fuse_levels, score_levels
 from m2hf.fuse.features.gallery import Gallery, querybank
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.checkpoint import CheckpointHeader
-from m2hf.fuse.scores.similarity_file import FILE_NAME, SimilarityHeader
+from m2hf.fuse.run_folder import RunFolder
+from m2hf.fuse.scores.baselines import baseline_names, baselines
+from m2hf.fuse.scores.similarity_file import SimilarityHeader
 from m2hf.keys import sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, Split
 from m2hf.shard import Shard
 
-# What a checkpoint's weights depend on, beside its levels.
+# Config that the weights of a checkpoint depend on, in addition to its levels.
 _BUILT = ("project", "model", "scoring", "completion", "strategy")
 
 
@@ -29,18 +31,21 @@ def evaluate(
     run_dir: Path,
     config: FusionConfig | None = None,
     split: Split = "test",
+    with_baselines: bool = False,
 ) -> Path:
     """Score every caption of `split` against all its videos with the checkpoint in `run_dir`;
     returns the path of the similarity file, run_dir/similarity.h5.
 
-    config: what it sets of streams, late, eval, device and threads holds for this run; what the
+    config: overrides streams, late, eval, device and threads of the trained config; what the
     weights depend on (levels, project, model, scoring, completion, strategy) must be as trained.
+    with_baselines: also score zero-shot and ridge regression (`m2hf.fuse.scores.baselines`).
     Raises MismatchError where checkpoint, config and store don't belong together, UsageError
     where the split lacks videos or caption features, where the memory given is too little, and
-    where several processes were started. A failure leaves the file that was there.
+    where several processes were started. After a failure an earlier file is unchanged.
     """
-    refuse_several("eval")
-    path = run_dir / checkpoint.FILE_NAME
+    require_single_process("eval")
+    folder = RunFolder(run_dir)
+    path = folder.checkpoint
     config = resolve(path, checkpoint.read_header(path), config)
     store = FeatureStore.open(store_root, manifest.card.name, config)
     model, header = checkpoint.load(path, store)
@@ -56,7 +61,7 @@ def evaluate(
         checkpoint=sha256_file(path),
         trained_on=header.dataset,
         streams=_streams(store, gallery, StoreLayout(store_root, manifest.card.name)),
-        # Memory changes no bit, so it isn't said.
+        # Not recorded: it changes no bit of the scores.
         config=config.model_dump(mode="json", exclude={"eval": {"memory_mb"}}),
         flags=flags_of(store, header),
         missing=gallery.missing(store),
@@ -68,7 +73,11 @@ def evaluate(
     )
     levels = model.level_names
     banks = dict.fromkeys([*levels, LATE_FUSION], len(bank_ids)) if bank_ids else {}
-    with about.draft(run_dir / FILE_NAME, levels, banks) as draft, repeatable(config) as device:
+    closed = baseline_names(config) if with_baselines else []
+    with (
+        about.draft(folder.similarity, levels, banks, closed) as draft,
+        repeatable(config) as device,
+    ):
         model.to(device)
         targets = [Target(about.query_ids, *_matrices(draft.scores, levels))]
         if bank_ids:
@@ -78,7 +87,9 @@ def evaluate(
             fuse_levels(model, store, target, valid_LV, model.late.calibration())
         for name, valid_V in zip(levels, valid_LV, strict=True):
             draft.write_mask(name, valid_V)
-    return run_dir / FILE_NAME
+        for name, baseline in baselines(manifest, store, config, split) if closed else ():
+            draft.write_baseline(name, baseline)
+    return folder.similarity
 
 
 def _matrices(place: Callable[[str], Matrix], levels: Sequence[str]) -> tuple[list[Matrix], Matrix]:
@@ -88,20 +99,20 @@ def _matrices(place: Callable[[str], Matrix], levels: Sequence[str]) -> tuple[li
 def _bank(
     manifest: Manifest, store: FeatureStore, config: FusionConfig, split: Split
 ) -> tuple[str, ...]:
-    """Captions of the querybank, none of which is asked of the gallery."""
+    """Captions of the querybank; none of them is a query of the gallery."""
     if config.eval.bank and split == "train":
         raise UsageError(
-            f"fuse.eval.bank={config.eval.bank}: a bank is of training captions, which "
-            "--split train asks itself; set it to 0"
+            f"fuse.eval.bank={config.eval.bank}: the querybank is of training captions, which are "
+            "the queries of --split train; set it to 0"
         )
     return querybank(manifest.split("train"), store, config.eval.bank)
 
 
 def resolve(path: Path, header: CheckpointHeader, given: FusionConfig | None) -> FusionConfig:
-    """The trained config, with what `given` itself sets (not by default) of where to run.
+    """The trained config with what `given` sets explicitly of how to run.
 
-    path: of the checkpoint, for the message. Raises MismatchError where `given` sets what the
-    weights depend on to something else.
+    path: of the checkpoint, for the message. Raises MismatchError where `given` changes what the
+    weights depend on.
     """
     trained = header.config
     if given is None:
@@ -114,7 +125,7 @@ def resolve(path: Path, header: CheckpointHeader, given: FusionConfig | None) ->
     for section, other in differs.items():
         if other and section in named:
             raise MismatchError(
-                f"{path}: trained with other fuse.{section} than the config gives; "
+                f"{path}: trained with another fuse.{section} than the config gives; "
                 f"leave fuse.{section} out of it, or train again"
             )
     run = named & {"streams", "late", "eval", "device", "threads"}
@@ -142,7 +153,7 @@ def _streams(
 
 
 def flags_of(store: FeatureStore, header: CheckpointHeader) -> dict[str, list[str]]:
-    """Flags of what was scored and of what the model was trained on, by role."""
+    """Flags of the features that were scored and of those that were trained on, by role."""
     flags = {
         role: sorted({*info.flags, *header.streams[role].flags})
         for role, info in store.info.items()

@@ -1,7 +1,7 @@
-"""Every score of a gallery, block by block: what is scored goes where its owner wants it.
+"""Scores of a gallery, block by block, into arrays or into datasets of an HDF5 file.
 
-An array takes blocks and gives rows, and so does a dataset of an HDF5 file; so a validation
-part is scored in memory and a benchmark to disk, by the same code and to the same bits.
+Both are written by blocks and read by rows, so that a validation part is scored in memory and a
+benchmark to disk, by the same code and to the same bits.
 
 Q queries, V videos, L levels; q and v of a block.
 """
@@ -19,13 +19,13 @@ from m2hf.fuse.evaluation.blocks import FUSED_CELLS, Workspace
 from m2hf.fuse.features.gallery import Gallery
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model.retriever import Retriever
-from m2hf.fuse.model.scorers import LOWEST
 from m2hf.fuse.model.tokens import caption_tokens, video_tokens
 from m2hf.fuse.scores.late_rules import LATE_RULES, BoolArray, Calibration, FloatArray
+from m2hf.fuse.scores.similarity_file import MISSING_SCORE
 
 
 class Matrix(Protocol):
-    """(Q, V) float32, written by blocks and read by rows."""
+    """(Q, V) float32, written by blocks and read by rows: an array or a dataset."""
 
     def __getitem__(self, rows: slice, /) -> Any:
         """(q, V)."""
@@ -36,7 +36,7 @@ class Matrix(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """Queries by id, and where their scores go: a matrix for each level, and the fused one."""
+    """Queries by id, and the matrices to write: one a level, and the fused one."""
 
     query_ids: Sequence[str]
     levels: Sequence[Matrix]
@@ -45,14 +45,14 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class GalleryScores:
-    """levels (L, Q, V) float32, -1 where a video is out of a level; valid (L, V); fused (Q, V)
-    float32, with videos that no level knows below all others; asked (Q,) queries with features,
-    the others having one lowest score for all videos."""
+    """levels (L, Q, V) float32, -1 where a video is not valid in a level; valid (L, V); fused
+    (Q, V) float32, with videos that are valid in no level below all others; present (Q,): queries
+    with features, the others have one lowest score for all videos."""
 
     levels_LQV: NDArray[np.float32]
     valid_LV: NDArray[np.bool_]
     fused_QV: NDArray[np.float32]
-    asked_Q: NDArray[np.bool_]
+    present_Q: NDArray[np.bool_]
 
 
 def score_gallery(
@@ -64,7 +64,7 @@ def score_gallery(
 ) -> GalleryScores:
     """Score all queries against all videos in memory, and fuse by the model's rule.
 
-    statistics: makes what the rule reads of these scores, in place of the model's own.
+    statistics: computes the statistics of the rule from these scores; default: the model's own.
     Raises UsageError as `Workspace.of`.
     """
     shape = len(gallery.query_ids), len(gallery.video_ids)
@@ -85,13 +85,13 @@ def score_levels(
     video_ids: Sequence[str],
     device: torch.device,
 ) -> NDArray[np.bool_]:
-    """Write every level of each target, -1 where a level doesn't know the video or the query has
-    no features; returns which videos each level knows, (L, V). The memory that the model's
-    config gives bounds what is held meanwhile. Raises UsageError where that is too little.
+    """Write every level of each target, -1 where a video is not valid in a level or the query has
+    no features; returns the valid videos of each level, (L, V). Memory is bounded by
+    `fuse.eval.memory_mb`; raises UsageError where that is too little.
     """
     model.eval()
     space = Workspace.of(model.config, store, [target.query_ids for target in targets], video_ids)
-    queries = _Queries(model, store, device, space.kept)
+    queries = _QueryCache(model, store, device, space.kept)
     valid_LV = np.empty((len(model.level_names), len(video_ids)), dtype=np.bool_)
     todo = [
         (target, part)
@@ -104,11 +104,13 @@ def score_levels(
             ids = target.query_ids[part]
             scores = model.score(queries.encoded(number, ids), encoded)
             valid_LV[:, videos] = scores.valid.cpu().numpy()
-            known_Lqv = valid_LV[:, None, videos] & store[CAPTIONS].present(ids)[:, None]
-            scores_Lqv = np.where(known_Lqv, scores.levels.cpu().numpy(), np.float32(LOWEST))
+            available_Lqv = valid_LV[:, None, videos] & store[CAPTIONS].present(ids)[:, None]
+            scores_Lqv = np.where(
+                available_Lqv, scores.levels.cpu().numpy(), np.float32(MISSING_SCORE)
+            )
             for matrix, scores_qv in zip(target.levels, scores_Lqv, strict=True):
                 matrix[part, videos] = scores_qv
-        del encoded  # or else two blocks of videos would be held while the next is encoded
+        del encoded  # otherwise two blocks are in memory while the next is encoded
     return valid_LV
 
 
@@ -119,27 +121,27 @@ def fuse_levels(
     valid_LV: NDArray[np.bool_],
     by: Calibration,
 ) -> None:
-    """Fuse the levels of a target by the model's rule, some rows at a time. A video that no
-    level knows comes one below the lowest of the others, and so does all of a query without
-    features."""
-    asked_Q, known_V = store[CAPTIONS].present(target.query_ids), valid_LV.any(axis=0)
+    """Fuse the levels of a target by the model's rule, some rows at a time. The score of a video
+    that is valid in no level, and every score of a query without features, is the lowest of all
+    other scores minus 1."""
+    present_Q, available_V = store[CAPTIONS].present(target.query_ids), valid_LV.any(axis=0)
     floor = np.float32(np.inf)
-    for rows in _rows(len(asked_Q), valid_LV.size):
+    for rows in _rows(len(present_Q), valid_LV.size):
         levels_LqV = np.stack([matrix[rows] for matrix in target.levels])
         fused_qV = LATE_RULES[model.late_rule](levels_LqV, valid_LV, by).astype(np.float32)
-        known_qV = asked_Q[rows, None] & known_V
-        floor = min(floor, fused_qV[known_qV].min(initial=floor))
+        available_qV = present_Q[rows, None] & available_V
+        floor = min(floor, fused_qV[available_qV].min(initial=floor))
         target.fused[rows] = fused_qV
-    if asked_Q.all() and known_V.all():
+    if present_Q.all() and available_V.all():
         return
-    floor = floor - np.float32(1) if np.isfinite(floor) else np.float32(LOWEST)
-    for rows in _rows(len(asked_Q), valid_LV.size):
-        known_qV = asked_Q[rows, None] & known_V
-        target.fused[rows] = np.where(known_qV, target.fused[rows], floor)
+    floor = floor - np.float32(1) if np.isfinite(floor) else np.float32(MISSING_SCORE)
+    for rows in _rows(len(present_Q), valid_LV.size):
+        available_qV = present_Q[rows, None] & available_V
+        target.fused[rows] = np.where(available_qV, target.fused[rows], floor)
 
 
-class _Queries:
-    """Encoded blocks of queries: the first `kept` are made once, the others each time."""
+class _QueryCache:
+    """Encoded blocks of queries: the first `kept` are cached, the others encoded each time."""
 
     def __init__(
         self, model: Retriever, store: FeatureStore, device: torch.device, kept: int
@@ -159,7 +161,7 @@ class _Queries:
 
 
 def _rows(queries: int, cells: int) -> Iterator[slice]:
-    """Parts of the queries, of which each has `cells` scores."""
+    """Slices of the queries; one query has `cells` scores."""
     size = max(1, FUSED_CELLS // max(1, cells))
     for start in range(0, queries, size):
         yield slice(start, start + size)

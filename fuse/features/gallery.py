@@ -1,7 +1,7 @@
-"""A split as a search: its captions as queries, and all its videos as the gallery.
+"""A split as a retrieval task: its captions as queries, all its videos as the gallery.
 
 Videos without features stay in the gallery, and captions without features stay queries: both
-come last, and are counted.
+rank last, and are counted.
 
 Q queries, V videos.
 """
@@ -22,7 +22,8 @@ from m2hf.manifest import Row, captions_of
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Ids of queries and videos in manifest order; video_of_query (Q,) index of each answer."""
+    """Ids of queries and videos in manifest order; video_of_query (Q,): the ground truth, the index
+    of each query's own video."""
 
     query_ids: tuple[str, ...]
     video_ids: tuple[str, ...]
@@ -30,7 +31,7 @@ class Gallery:
 
     @classmethod
     def of(cls, rows: Sequence[Row], store: FeatureStore, split: str) -> Self:
-        """Every caption of `rows` against every video of them.
+        """All captions of `rows` against all videos of `rows`.
 
         Raises UsageError where `split` has no videos, no captions, or no caption features.
         """
@@ -42,8 +43,8 @@ class Gallery:
         if not store[CAPTIONS].present(ids).any():
             what = "no features in the store; extract `caption` for it" if ids else "no text"
             raise UsageError(f"split {split}: its {len(ids)} captions have {what}")
-        answers = np.array([place[caption.video] for caption in captions], dtype=np.int64)
-        return cls(ids, tuple(place), answers)
+        truth = np.array([place[caption.video] for caption in captions], dtype=np.int64)
+        return cls(ids, tuple(place), truth)
 
     @property
     def positives_QV(self) -> NDArray[np.bool_]:
@@ -51,12 +52,12 @@ class Gallery:
         return np.equal(self.video_of_query[:, None], np.arange(len(self.video_ids)))
 
     def sample(
-        self, asked_Q: NDArray[np.bool_], queries: int, videos: int
+        self, present_Q: NDArray[np.bool_], queries: int, videos: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """At most so many of `asked_Q`, and the videos that they are of, at most so many: those
-        whose hashes are lowest. Captions of a video may be of kinds, so that the first of each
-        would stand for one kind alone."""
-        asked = np.flatnonzero(asked_Q)
+        """Indices of at most `queries` of the queries in `present_Q`, and of their at most `videos`
+        videos: those with the lowest hashes, since the first caption of each video may be of one
+        kind."""
+        asked = np.flatnonzero(present_Q)
         known = np.unique(self.video_of_query[asked]).tolist()
         chosen = sorted(known, key=lambda video: hash_key(self.video_ids[video]))[:videos]
         of_them = asked[np.isin(self.video_of_query[asked], chosen)].tolist()
@@ -65,15 +66,15 @@ class Gallery:
         return queries_N, np.unique(self.video_of_query[queries_N])
 
     def missing(self, store: FeatureStore) -> dict[str, int]:
-        """How many videos (or queries, for the captions) have no features, by role."""
+        """Number of videos (for captions: queries) without features, by role."""
         ids = dict.fromkeys(store.video_roles, self.video_ids)
         ids[CAPTIONS] = self.query_ids
         return {role: int((~store[role].present(ids[role])).sum()) for role in sorted(ids)}
 
 
 def querybank(rows: Sequence[Row], store: FeatureStore, size: int) -> tuple[str, ...]:
-    """Ids of `size` captions of the training videos `rows`, with features: those whose sha256 is
-    lowest. Raises UsageError where there are fewer."""
+    """Ids of the `size` captions with features and the lowest sha256 among the training videos
+    `rows`. Raises UsageError where there are fewer."""
     ids = [caption.id for caption in captions_of(rows)]
     there = [x for x, has in zip(ids, store[CAPTIONS].present(ids), strict=True) if has]
     if len(there) < size:

@@ -1,7 +1,7 @@
-"""Which videos train and which validate, and which captions can be trained on.
+"""Training and validation videos, and the captions that can be trained on.
 
-Test is never touched: where a set has no validation split, choosing the epoch on test is what
-the field does, and is a leak.
+The test split is never used for either: where a data set has no validation split, part of train
+is held out. Choosing the epoch on test, as is common, is a leak.
 """
 
 import math
@@ -17,7 +17,7 @@ from m2hf.manifest import Caption, Manifest, Row, captions_of
 
 
 def hash_key(item_id: str) -> str:
-    """Sorts ids into an order that depends on nothing but each id itself."""
+    """sha256 of an id: a sort key that depends on nothing else."""
     return sha256_hex(item_id.encode())
 
 
@@ -46,13 +46,13 @@ def usable_captions(rows: Sequence[Row], store: FeatureStore) -> list[Caption]:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What a run trains on.
+    """The captions that a run trains on.
 
-    A stream may know other videos than the manifest: a clip failed, an extraction was not run
-    to its end, arrays were imported for some. A few such videos are usual after days of
-    extraction, so they count as lacking the modality and are named; they are left out only where
-    the config asks for the intersection. A stream that knows none of them is refused, since
-    nobody can mean that; one in which all are EMPTY is not (MSVD has no sound).
+    A stream may lack videos of the manifest: a clip failed, an extraction was not completed, or
+    arrays were imported for some videos only. This is usual after days of extraction, so such
+    videos count as lacking the modality and are named; they are left out only where the config
+    asks for the intersection. A stream that has an entry for none of them is an error, since that
+    can't be intended; one in which all are EMPTY is not (MSVD has no audio).
 
     absent: by role, the training videos that its stream has no entry for; lost: how many of
     them were left out.

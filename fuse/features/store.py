@@ -1,7 +1,7 @@
 """Cached features by id: ragged rows over memory-mapped shards, gathered into padded batches.
 
-numpy only. A video that is EMPTY in a stream and one that has no entry there are alike to a
-model, missing both; `Stream.holds` tells them apart.
+numpy only. To a model, a video that is EMPTY in a stream and one without an entry there are both
+missing; `Stream.holds` distinguishes them.
 
 B items of a batch, N rows of the longest item, D width of a stream.
 """
@@ -23,11 +23,11 @@ from m2hf.keys import SHORT, canonical_json, sha256_hex
 from m2hf.layout import StoreLayout
 from m2hf.shard import Shard, ShardHeader, ShardItem
 
-_HALF_INFINITY = 0x7C00  # its bits: a half with these or more is infinite or NaN
-_SPARE_FILES = 256  # open files left for everything that is not a mapped shard
+_HALF_INFINITY = 0x7C00  # bits of float16 infinity; larger bit patterns are NaN
+_SPARE_FILES = 256  # file descriptors left for everything that is not a mapped shard
 
 
-class Rows(NamedTuple):
+class PaddedRows(NamedTuple):
     """A padded batch: values (B, N, D) as they are stored, float16 or float32, zero where mask
     (B, N) is False; time_s (B, N) centres of the rows' windows in seconds from the start of the
     clip."""
@@ -39,8 +39,8 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """What an artefact records of a stream: its name in the store, full fingerprint, width D,
-    and the flags that every table made of it must repeat."""
+    """What artefacts record of a stream: its name in the store, full fingerprint, width D, and the
+    flags that every table made from it repeats."""
 
     name: str
     fingerprint: str
@@ -53,7 +53,7 @@ class StreamInfo:
 
 
 class Stream:
-    """All items of one extractor: an index in memory, values mapped from disk."""
+    """All items of one extractor: the index in memory, the values mapped from disk."""
 
     def __init__(self, name: str, shards: Sequence[Shard]) -> None:
         """`shards` are all shards of the stream; raises ShardError where they contradict."""
@@ -65,9 +65,9 @@ class Stream:
             flags=tuple(sorted({flag for shard in shards for flag in shard.header.flags})),
         )
         self._shards = shards
-        # Plain views of the maps, and each row's centre once: a batch is many small slices.
+        # Plain arrays over the maps, and row centres computed once: a batch is many small slices.
         self._values = [np.asarray(shard.values) for shard in shards]
-        # Padded as stored: torch widens a batch faster than numpy does, and a device gets half.
+        # Padded as stored: torch converts a batch faster than numpy, and half as much is copied.
         self._dtype = np.result_type(*(values.dtype for values in self._values))
         self._centre_s = [(s.start_s + s.end_s).astype(np.float32) / 2 for s in shards]
         self._where: dict[str, tuple[int, int]] = {}  # id -> (shard, item in it)
@@ -90,42 +90,42 @@ class Stream:
         paths = list(layout.shards(found))
         if not paths:
             raise UsageError(f"{layout.folder / found}: no shards; extract this stream first")
-        _allow_open_files(2 * len(paths))  # for values, and for strings where there are any
+        _allow_open_files(2 * len(paths))  # for values, and for strings where the stream has some
         return cls(found, [Shard.open(path) for path in paths])
 
     @property
     def header(self) -> ShardHeader:
-        """What its first shard says of itself, and so of what made the stream."""
+        """The header of its first shard: extractor, revision, config and weights of the stream."""
         return self._shards[0].header
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The precision that values are stored with."""
+        """The dtype that values are stored with."""
         return self._dtype
 
     def lengths(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """(B,) rows of each id; 0 for what is missing."""
+        """(B,) number of rows of each id; 0 where missing."""
         spans = (self._rows(item_id) for item_id in ids)
         return np.array([end - start for _, start, end in spans], dtype=np.int64)
 
     def holds(self, ids: Sequence[str]) -> NDArray[np.bool_]:
-        """(B,) whether each id has an entry, be it EMPTY."""
+        """(B,) whether each id has an entry, EMPTY or not."""
         return np.array([item_id in self._where for item_id in ids], dtype=np.bool_)
 
     def present(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """(B,) whether each id has rows."""
         return self.lengths(ids) > 0
 
-    def gather(self, ids: Sequence[str], first: int | None = None) -> Rows:
+    def gather(self, ids: Sequence[str], first: int | None = None) -> PaddedRows:
         """Rows of `ids`, padded to the longest of them (at least one row wide).
 
-        first: only the first so many rows of each, such as 1 for a caption's sentence.
+        first: at most this many rows of each item, such as 1 for a caption's sentence.
         Raises ShardError for a value that is not finite.
         """
         found = [self._rows(item_id) for item_id in ids]
         counts = [len(range(start, end)[:first]) for _, start, end in found]
         n = max(counts, default=0) or 1
-        rows = Rows(
+        rows = PaddedRows(
             np.zeros((len(ids), n, self.info.width), dtype=self._dtype),
             np.zeros((len(ids), n), dtype=np.bool_),
             np.zeros((len(ids), n), dtype=np.float32),
@@ -135,7 +135,7 @@ class Stream:
             rows.values_BND[i, :count] = self._values[number][start : start + count]
             rows.time_s_BN[i, :count] = self._centre_s[number][start : start + count]
         if not _all_finite(rows.values_BND):
-            # Later a projection would spread it over the whole batch.
+            # Checked here: a later projection would spread it over the whole batch.
             bad = ids[int(np.argmin(np.isfinite(rows.values_BND).all(axis=(1, 2))))]
             raise ShardError(
                 f"{self._shards[self._where[bad][0]].path}: item {bad!r} holds NaN or infinity; "
@@ -145,11 +145,11 @@ class Stream:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the values where they have any."""
+        """Names of the D values where the extractor gives names."""
         return tuple(self._shards[0].header.columns)
 
     def item(self, item_id: str) -> ShardItem | None:
-        """One item whole, with its strings; None where the stream has no entry for it.
+        """One item with its strings; None where the stream has no entry for it.
 
         Raises ShardError where it doesn't match its digest.
         """
@@ -163,12 +163,12 @@ class Stream:
         return stored.features
 
     def reason(self, item_id: str) -> str:
-        """Why an entry is EMPTY, or a remark on one that isn't; "" where nothing is to be said."""
+        """Why an entry is EMPTY, or a remark on one that isn't; "" where there is neither."""
         number, item = self._where.get(item_id, (-1, -1))
         return "" if item < 0 else self._shards[number].reasons[item]
 
     def digest(self, ids: Iterable[str]) -> str:
-        """sha256 over the ids of `ids` that the store has and their digests, in id order."""
+        """sha256 over the known ids among `ids` and their digests, in id order."""
         known = sorted({item_id for item_id in ids if item_id in self._where})
         pairs = []
         for item_id in known:
@@ -186,7 +186,7 @@ class Stream:
 
 
 def _all_finite(values: NDArray[np.floating]) -> bool:
-    """As np.isfinite, which takes half precision a number at a time and longer than reading it."""
+    """As np.isfinite(values).all(), which is slow for float16."""
     if values.dtype != np.float16:
         return bool(np.isfinite(values).all())
     without_sign = values.view(np.uint16) & np.uint16(0x7FFF)
@@ -203,8 +203,8 @@ class FeatureStore:
     def open(cls, root: Path, dataset: str, config: FusionConfig) -> Self:
         """Open what `config` reads of `dataset` in the store at `root`.
 
-        Raises UsageError for a stream that the store hasn't, MismatchError for one that should
-        lie in the joint space and has another width.
+        Raises UsageError for a stream that the store lacks, MismatchError for one that should be
+        in the joint space and has another width.
         """
         layout = StoreLayout(root, dataset)
         streams = {}
@@ -220,8 +220,8 @@ class FeatureStore:
                 projected = json.dumps(sorted({*config.project, role}))
                 raise MismatchError(
                     f"{layout.folder}: {role} are {one} and {shared[0]} are {other}, but they must "
-                    "share one space; extract both with the same CLIP model, or have a "
-                    f"projection learned: --set 'fuse.project={projected}'"
+                    "be in one space; extract both with the same CLIP model, or learn a "
+                    f"projection: --set 'fuse.project={projected}'"
                 )
         return cls(streams)
 
@@ -240,15 +240,15 @@ class FeatureStore:
 
 
 def without(role: str, config: FusionConfig) -> str:
-    """The end of a message that `role` can't be read: how to go without it, where one can."""
+    """End of an error message about `role`: how to disable its level, where that is possible."""
     levels = [name for name, level in config.active_levels.items() if level.stream == role]
     if role in config.joint_roles[:2] or not levels:
         return ""
-    return f"; or go without this level: --set fuse.levels.{levels[0]}.enabled=false"
+    return f"; or disable this level: --set fuse.levels.{levels[0]}.enabled=false"
 
 
 def _allow_open_files(more: int) -> None:
-    """A mapped shard holds its file open: raise the soft limit where it would be too low."""
+    """Raise the soft limit of open files where it is too low: a mapped shard keeps one open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = sum(1 for _ in Path("/dev/fd").iterdir()) + more + _SPARE_FILES
     if soft != resource.RLIM_INFINITY and wanted > soft:

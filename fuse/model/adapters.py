@@ -1,9 +1,9 @@
-"""What stands between stored features and the joint space in which captions and videos meet.
+"""Adapters and projections: stored features to the joint space in which captions and videos meet.
 
-A role that lies in the joint space passes a residual adapter, a small correction that starts at
-none. One that lies elsewhere (`fuse.project`) is projected first, by weights learned from
-scratch; then nothing is zero-shot where frames or captions are meant. Our reading: the source
-knows only features of one CLIP model.
+A role whose features are in the joint space passes a residual adapter, which is the identity at
+the start. A role with features of another space (`fuse.project`) is projected first, by weights
+learned from scratch; if that is frames or captions, there is no zero-shot start. Our reading: the
+source has features of one CLIP model only.
 
 B items, N rows, M width of a stream, D joint width.
 """
@@ -16,15 +16,15 @@ from m2hf.fuse.config import CAPTIONS, FusionConfig
 
 
 def joint_width(config: FusionConfig, widths: Mapping[str, int]) -> int:
-    """D: the width of the roles that share the joint space; where all are projected, what the
-    config says, or else the captions' width. widths: M by role."""
+    """D: the width of the roles that share the joint space; where all are projected,
+    `fuse.model.joint`, or the captions' width where that is 0. widths: M by role."""
     if config.shared_roles:
         return widths[config.shared_roles[0]]
     return config.model.joint or widths[CAPTIONS]
 
 
 def adapters(config: FusionConfig, widths: Mapping[str, int]) -> nn.ModuleDict:
-    """The way into the joint space of every role that meets the captions, by role."""
+    """The adapter, with a projection where configured, of every joint role, by role."""
     joint, model = joint_width(config, widths), config.model
     made: dict[str, nn.Module] = {}
     for role in config.joint_roles:
@@ -55,8 +55,8 @@ class ResidualAdapter(nn.Module):
 
 
 class Projection(nn.Module):
-    """W LN(x) + b: features of any width and scale to rows of length about 1 at the start, as
-    CLIP's are, so that early fusion finds frames of the size that it expects."""
+    """W LN(x) + b: features of any width and scale to rows of norm about 1 at the start, as
+    CLIP's are, which is the scale that early fusion expects of frames."""
 
     def __init__(self, width: int, joint: int) -> None:
         """width: M of the features; joint: D."""

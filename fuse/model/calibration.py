@@ -1,8 +1,8 @@
 """Late fusion: S = sum_l a_l(v) (alpha_l z_l + b_l), alpha > 0 (design 6; our reading).
 
-z_l is the level's score less its mean, over its deviation, both over available videos of the
-validation part; a_l(v) is 1 where level l says something of video v. What is missing adds
-nothing, which in standard scores is the mean, and b_l learns what being available is worth.
+z_l is the level's score minus its mean, divided by its standard deviation, both over available
+videos of the validation part; a_l(v) is 1 where level l is valid for video v. A missing level adds
+nothing, which in standard scores is the mean, and b_l learns what availability is worth.
 
 L levels, Q queries, B or V videos.
 """
@@ -20,11 +20,11 @@ from m2hf.fuse.scores.late_rules import FLAT, Calibration
 
 _STEPS = 200
 _STEP_SIZE = 0.05
-_UNSEEN = -30.0  # slope before softplus of a level that calibration had nothing of
+_UNSEEN = -30.0  # slope before softplus of a level without a validation video
 
 
 class AffineCalibration(nn.Module):
-    """A positive slope and a bias for each level; centre and deviation are buffers."""
+    """A positive slope and a bias for each level; mean and standard deviation are buffers."""
 
     centre_L: Tensor
     deviation_L: Tensor
@@ -42,12 +42,12 @@ class AffineCalibration(nn.Module):
         return softplus(self.slope_L)
 
     def calibration(self) -> Calibration:
-        """The same numbers for rules on plain matrices."""
+        """The same numbers as numpy arrays, for rules on plain matrices."""
         numbers = (self.centre_L, self.deviation_L, self.alpha_L, self.bias_L)
         return Calibration(*(x.detach().cpu().numpy() for x in numbers))
 
     def forward(self, scores_LQB: Tensor, valid_LB: Tensor) -> Tensor:
-        """(Q, B) fused scores; 0 for a video that no level knows."""
+        """(Q, B) fused scores; 0 for a video without any valid level."""
         centre, deviation, alpha, bias = (
             x[:, None, None] for x in (self.centre_L, self.deviation_L, self.alpha_L, self.bias_L)
         )
@@ -56,40 +56,40 @@ class AffineCalibration(nn.Module):
 
     @torch.no_grad()
     def standardise(self, scores_LQV: Tensor, valid_LV: Tensor) -> None:
-        """Take centre and deviation from these scores, over available videos, and begin anew
-        with equal slopes. They give S the spread of an average of levels, so that the
-        temperature which suits one level suits S."""
+        """Set centre and deviation from these scores, over available videos, and reset the slopes
+        to one value that gives S the spread of a mean of levels, so that a temperature that fits
+        one level fits S."""
         for level, (scores_QV, valid_V) in enumerate(zip(scores_LQV, valid_LV, strict=True)):
             known = scores_QV[:, valid_V]
             spread = float(known.std()) if known.numel() > 1 else 0.0
             self.centre_L[level] = known.mean() if known.numel() else 0.0
             self.deviation_L[level] = spread if spread > FLAT else 1.0
-        known_L = valid_LV.any(dim=1)
-        typical = float(self.deviation_L[known_L].mean()) if known_L.any() else 1.0
-        # Levels that nobody has don't count, so that the rest is fitted as if they were not there.
-        self.slope_L.fill_(math.log(math.expm1(typical / max(1, int(known_L.sum())))))
+        available_L = valid_LV.any(dim=1)
+        typical = float(self.deviation_L[available_L].mean()) if available_L.any() else 1.0
+        # Levels without any video are left out: the others are fitted as if they did not exist.
+        self.slope_L.fill_(math.log(math.expm1(typical / max(1, int(available_L.sum())))))
         self.bias_L.zero_()
 
     def calibrate(
         self, scores_LQV: Tensor, valid_LV: Tensor, positives_QV: Tensor, loss: ContrastiveLoss
     ) -> None:
         """Fit slopes and biases to validation scores by the contrastive loss, at its present
-        temperature; everything else stays as it is."""
+        temperature; no other parameter changes."""
         self.standardise(scores_LQV, valid_LV)
-        known_V = valid_LV.any(dim=0)
-        # What all have or nobody has tells nothing of what having it is worth: the loss doesn't
-        # see that bias, its gradient is rounding, and Adam would make large steps of it.
-        varies_L = valid_LV.any(dim=1) & ~valid_LV[:, known_V].all(dim=1)
+        available_V = valid_LV.any(dim=0)
+        # The bias of a level that all videos or no video have does not change the loss: its
+        # gradient is rounding error, of which Adam would make large steps.
+        varies_L = valid_LV.any(dim=1) & ~valid_LV[:, available_V].all(dim=1)
         fitted = [self.slope_L, self.bias_L]
         optimiser = torch.optim.Adam(fitted, lr=_STEP_SIZE)
         for _ in range(_STEPS):
-            value = loss(self(scores_LQV, valid_LV), positives_QV, known_V)
+            value = loss(self(scores_LQV, valid_LV), positives_QV, available_V)
             gradients = torch.autograd.grad(value, fitted)
             self.slope_L.grad = gradients[0]
             self.bias_L.grad = torch.where(varies_L, gradients[1], 0.0)
             optimiser.step()
         optimiser.zero_grad()
-        with torch.no_grad():  # a level without a video here has nothing to speak for it
+        with torch.no_grad():  # a level without a validation video gets a slope of about 0
             self.slope_L.masked_fill_(~valid_LV.any(dim=1), _UNSEEN)
 
 
@@ -98,7 +98,7 @@ def fit_calibration(
     valid_LV: NDArray[np.bool_],
     video_of_query: NDArray[np.int64],
 ) -> Calibration:
-    """The affine rule fitted to plain matrices of a validation part."""
+    """The affine rule, fitted to plain score matrices of a validation part."""
     late = AffineCalibration(len(scores_LQV))
     answers = torch.from_numpy(video_of_query)[:, None]
     positives_QV = answers == torch.arange(scores_LQV.shape[2])

@@ -1,7 +1,7 @@
-"""A trained model in one safetensors file that says what it was made from.
+"""A trained model in one safetensors file, with the provenance of its weights.
 
-Its metadata holds one JSON text: the resolved config, each stream's fingerprint, width and
-flags, the manifest's digest, library versions and the epoch. No pickle, no clock, no path.
+The metadata holds one JSON text: the resolved config, each stream's fingerprint, width and flags,
+the manifest's digest, library versions and the epoch. No pickle, no clock, no path.
 """
 
 import json
@@ -15,7 +15,7 @@ import safetensors.torch
 
 from m2hf.atomic import atomic_write
 from m2hf.config import parse
-from m2hf.errors import MismatchError, UsageError
+from m2hf.errors import MismatchError, UsageError, first_line
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.store import FeatureStore, StreamInfo
 from m2hf.fuse.model.retriever import Retriever, build_model
@@ -23,15 +23,14 @@ from m2hf.keys import canonical_json
 
 SCHEMA = "m2hf.checkpoint"
 VERSION = 1
-FILE_NAME = "checkpoint.safetensors"
 
-# One key: safetensors writes several in no fixed order, and equal runs give equal bytes.
+# One key: safetensors writes several in no fixed order, and equal runs must give equal bytes.
 _KEY = SCHEMA
 
 
 @dataclass(frozen=True)
 class CheckpointHeader:
-    """What a checkpoint says of itself; `manifest` is the digest of the training manifest."""
+    """The metadata of a checkpoint; `manifest` is the digest of the training manifest."""
 
     config: FusionConfig
     streams: dict[str, StreamInfo]
@@ -40,7 +39,7 @@ class CheckpointHeader:
     epoch: int
 
     def check(self, path: Path, store: FeatureStore) -> None:
-        """Raises MismatchError naming the first stream that isn't what the model was trained on."""
+        """Raises MismatchError naming the first stream that differs from the one trained on."""
         for role, trained in self.streams.items():
             have = store.info[role]
             if (have.fingerprint, have.width) != (trained.fingerprint, trained.width):
@@ -100,7 +99,8 @@ def read_header(path: Path) -> CheckpointHeader:
 def load(path: Path, store: FeatureStore) -> tuple[Retriever, CheckpointHeader]:
     """The model on the CPU and its header.
 
-    Raises MismatchError where `store` is not what it was trained on, UsageError as `read_header`.
+    Raises MismatchError where `store` differs from what it was trained on, UsageError as
+    `read_header`.
     """
     header = read_header(path)
     header.check(path, store)
@@ -109,7 +109,7 @@ def load(path: Path, store: FeatureStore) -> tuple[Retriever, CheckpointHeader]:
         model.load_state_dict(safetensors.torch.load_file(path))
     except RuntimeError as error:
         raise UsageError(
-            f"{path}: its weights don't fit its config ({str(error).splitlines()[0]}); train again"
+            f"{path}: its weights don't match its config ({first_line(error)}); train again"
         ) from error
     if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
         raise UsageError(f"{path}: its weights hold NaN or infinity; train again")

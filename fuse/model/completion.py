@@ -1,8 +1,8 @@
-"""Completion: what an early fusion looks at in a video that lacks the modality.
+"""Completion: what early fusion attends to in a video that lacks the modality.
 
 `fallback`: nothing, and the level is V, exactly; `token`: a learned row [MISS]; `predict`: rows
-m^ = G(V), which a cosine loss draws to m where m is there. The learned forms also see, in
-training, videos whose modality is hidden from them (modality dropout). Our reading, design 6.
+m^ = G(V), trained by a cosine loss to equal m where m exists. In training the learned forms also
+hide the modality of some videos that have it (modality dropout). Our reading, design 6.
 
 B videos, F frames, K windows of the modality, D joint width, M width of the modality.
 """
@@ -20,28 +20,32 @@ from m2hf.fuse.model.tokens import Tokens, masked_mean
 
 @dataclass(frozen=True, eq=False)
 class Completed:
-    """tokens (B, N, M); counts (B,) whether they stand for the modality; regret (B,)
-    1 - cos(m^, m) and known (B,) where it means something, None where nothing is predicted."""
+    """The modality with what is missing filled in.
+
+    tokens (B, N, M); present (B,) bool, whether a video has any after completion;
+    completion_loss (B,) 1 - cos(m^, m), valid where has_target (B,) is True; both None where
+    nothing is predicted.
+    """
 
     tokens: Tokens
-    counts: Tensor
-    regret: Tensor | None = None
-    known: Tensor | None = None
+    present: Tensor
+    completion_loss: Tensor | None = None
+    has_target: Tensor | None = None
 
 
 class Fallback(nn.Module):
-    """What is missing stays missing."""
+    """Leaves missing modalities missing."""
 
     def __init__(self, joint: int, other: int, model: ModelConfig, config: CompletionConfig):
         super().__init__()
 
     def forward(self, frames: Tokens, other: Tokens) -> Completed:
-        """`other` as it is."""
+        """`other`, unchanged."""
         return Completed(other, other.present)
 
 
 class MissToken(nn.Module):
-    """One learned row stands for what is missing, in the middle of the frames."""
+    """Replaces a missing modality by one learned row at the mean time of the frames."""
 
     def __init__(self, joint: int, other: int, model: ModelConfig, config: CompletionConfig):
         super().__init__()
@@ -58,7 +62,7 @@ class MissToken(nn.Module):
 
 
 class Predict(nn.Module):
-    """m^ = G(V), a row a frame, stands for what is missing."""
+    """Replaces a missing modality by m^ = G(V), a row a frame."""
 
     def __init__(self, joint: int, other: int, model: ModelConfig, config: CompletionConfig):
         super().__init__()
@@ -76,8 +80,8 @@ class Predict(nn.Module):
         return Completed(
             _either(kept_B, other, instead),
             kept_B | frames.present,
-            regret=1 - cosine_B,
-            known=other.present & frames.present,
+            completion_loss=1 - cosine_B,
+            has_target=other.present & frames.present,
         )
 
 
@@ -89,14 +93,14 @@ COMPLETIONS: dict[str, Callable[[int, int, ModelConfig, CompletionConfig], nn.Mo
 
 
 def _kept(other: Tokens, dropout: float, training: bool) -> Tensor:
-    """(B,) videos that have the modality and, in training, are not made to go without."""
+    """(B,) bool: videos whose modality is used: present and, in training, not dropped."""
     if not training or not dropout:
         return other.present
     return other.present & (torch.rand(len(other.mask), device=other.mask.device) >= dropout)
 
 
 def _either(kept_B: Tensor, other: Tokens, instead: Tokens) -> Tokens:
-    """Rows of `other` where kept, of `instead` elsewhere, side by side under one mask."""
+    """Rows of `other` where kept, of `instead` elsewhere, concatenated under one mask."""
     kept_B1 = kept_B.unsqueeze(1)
     return Tokens(
         torch.cat([other.values, instead.values], dim=1),

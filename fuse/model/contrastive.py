@@ -1,4 +1,4 @@
-"""The contrastive loss: symmetric InfoNCE that knows of several captions a video.
+"""The contrastive loss: symmetric InfoNCE with several positives a video.
 
 Q queries, B videos, P pairs of a query with its video.
 """
@@ -28,7 +28,7 @@ class ContrastiveLoss(nn.Module):
     def forward(self, scores_QB: Tensor, positives_QB: Tensor, valid_B: Tensor) -> Tensor:
         """Mean loss over the pairs whose video is valid; 0 where there is none.
 
-        A video that is not valid is no candidate either: its score says nothing.
+        A video that is not valid is not a candidate either: its score is undefined.
         """
         return info_nce(self.scale * scores_QB[:, valid_B], positives_QB[:, valid_B])
 
@@ -36,13 +36,13 @@ class ContrastiveLoss(nn.Module):
 def info_nce(logits_QB: Tensor, positives_QB: Tensor) -> Tensor:
     """Half of T2V and half of V2T cross entropy, averaged over the pairs.
 
-    A pair competes with what is no right answer: two captions of one video, or two videos of
-    one caption, are not negatives of each other.
+    Positives of the same query or video are not negatives of each other: two captions of one
+    video, or two videos of one caption.
     """
     query_P, video_P = positives_QB.nonzero(as_tuple=True)
     if not len(query_P):
         return logits_QB.sum() * 0.0
-    # The least number and not -inf: logsumexp over -inf alone has a gradient of NaN.
+    # The lowest finite number and not -inf: logsumexp over -inf alone has a gradient of NaN.
     negatives_QB = logits_QB.masked_fill(positives_QB, torch.finfo(logits_QB.dtype).min)
     pairs_P = logits_QB[query_P, video_P]
     t2v_P = softplus(negatives_QB.logsumexp(dim=1)[query_P] - pairs_P)

@@ -1,4 +1,4 @@
-"""Early fusion: frames look at another modality through cross-attention, by time.
+"""Early fusion: frames attend to another modality by cross-attention over time in seconds.
 
 B videos, F frames, K windows of the modality, D joint width, M width of the modality,
 E attention width, H heads.
@@ -14,18 +14,18 @@ from m2hf.fuse.config import ModelConfig
 from m2hf.fuse.model.tokens import Tokens, masked_mean
 
 _PERIODS_S = (1.0, 1024.0)  # shortest and longest period of the time embedding
-_DECAY_PER_S = (0.02, 1.0)  # slowest and fastest head at the start: 50 s and 1 s of reach
+_DECAY_PER_S = (0.02, 1.0)  # slowest and fastest head at the start: time constants of 50 s and 1 s
 
 
 class CrossAttention(nn.Module):
     """C = MHA(Q = V, K = V = m~), m~ = LN(W m + b) + PE(time) (design 6; our reading).
 
-    Attention sees times in seconds, never indices: an embedding of window centres on both
-    sides, and per head a bias that falls with the distance in time.
+    Attention uses times in seconds, never indices: an embedding of window centres in queries and
+    keys, and per head a bias that decreases with the distance in time.
     """
 
     def __init__(self, joint: int, other: int, config: ModelConfig) -> None:
-        """joint: D of the frames; other: M of the modality that they look at."""
+        """joint: D of the frames; other: M of the modality that they attend to."""
         super().__init__()
         self.heads = config.heads
         width = config.width
@@ -39,14 +39,15 @@ class CrossAttention(nn.Module):
         self.decay_H = nn.Parameter(torch.linspace(slow, fast, config.heads))
 
     def forward(self, frames: Tokens, other: Tokens) -> Tensor:
-        """(B, F, D): what each frame finds in `other`; finite, and void where it has no rows."""
+        """(B, F, D): what each frame attends to in `other`; finite, but meaningless for a video
+        that has no rows there."""
         width = self.key.in_features
         m_BKE = self.project(other.values) + time_embedding(other.time_s, width)
         q_BFE = self.query(frames.values) + time_embedding(frames.time_s, width)
         q_BHFd, k_BHKd, v_BHKd = map(self._split, (q_BFE, self.key(m_BKE), self.value(m_BKE)))
         logits_BHFK = q_BHFd @ k_BHKd.transpose(-1, -2) / math.sqrt(q_BHFd.shape[-1])
         logits_BHFK = logits_BHFK + self._bias(frames.time_s, other.time_s)
-        # Softmax over nothing is NaN, so an item without rows attends to its padding instead.
+        # Softmax over an all-masked row is NaN, so an item without rows attends to its padding.
         open_BK = other.mask | ~other.present.unsqueeze(1)
         logits_BHFK = logits_BHFK.masked_fill(~open_BK[:, None, None, :], -math.inf)
         found_BHFd = self.dropout(logits_BHFK.softmax(dim=-1)) @ v_BHKd
@@ -63,17 +64,17 @@ class CrossAttention(nn.Module):
 
 
 class AppendFusion(nn.Module):
-    """The level's tokens are V and LN(C) together."""
+    """The level's tokens are V and LN(C), concatenated."""
 
     def __init__(self, joint: int, other: int, config: ModelConfig) -> None:
         super().__init__()
         self.attention = CrossAttention(joint, other, config)
         self.norm = nn.LayerNorm(joint)
-        # Frames have length 1 and a normed vector sqrt(D): C would drown V in the mean.
+        # Frames have norm 1 and LN(C) has sqrt(D): unscaled, C would dominate V in the mean.
         nn.init.constant_(self.norm.weight, joint**-0.5)
 
     def forward(self, frames: Tokens, other: Tokens) -> Tokens:
-        """(B, 2F, D) tokens; for a video without `other` only V is real."""
+        """(B, 2F, D) tokens; for a video without `other` LN(C) is masked."""
         found_BFD = self.norm(self.attention(frames, other))
         real_BF = frames.mask & other.present.unsqueeze(1)
         return Tokens(
@@ -99,7 +100,7 @@ class AddFusion(nn.Module):
 
 
 class ConcatFusion(nn.Module):
-    """The plain baseline: each frame beside the pooled modality, projected to D."""
+    """The plain baseline: each frame concatenated with the pooled modality, projected to D."""
 
     def __init__(self, joint: int, other: int, config: ModelConfig) -> None:
         super().__init__()
@@ -130,7 +131,7 @@ def _where_present(frames: Tokens, other: Tokens, fused_BFD: Tensor) -> Tokens:
 
 
 def time_embedding(time_s_BN: Tensor, width: int) -> Tensor:
-    """(B, N, width) sines and cosines of seconds, with periods spaced evenly in octaves."""
+    """(B, N, width) sines and cosines of seconds, with logarithmically spaced periods."""
     low, high = (math.log(period) for period in _PERIODS_S)
     period_s = torch.linspace(low, high, width // 2, device=time_s_BN.device).exp()
     angle_BNh = 2 * math.pi * time_s_BN.unsqueeze(-1) / period_s

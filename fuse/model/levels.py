@@ -1,4 +1,4 @@
-"""The levels of M2HF, built from the table of the config: each is tokens that a query meets.
+"""The levels of M2HF, built from the config: each gives tokens that queries are scored against.
 
 B videos, Q queries, N tokens, D joint width, L levels.
 """
@@ -18,25 +18,25 @@ from m2hf.fuse.model.tokens import Tokens
 
 @dataclass(frozen=True, eq=False)
 class LevelTokens:
-    """What one level offers of B videos.
+    """The tokens of one level for B videos.
 
-    tokens: (B, N, D); valid: (B,) whether the level says anything of a video; fused: (B,)
-    whether its tokens count, or else the frames in their place; None where nothing is fused;
-    regret, known: (B,) of a predicted modality (`Completed`), None where none is.
+    tokens: (B, N, D); valid: (B,) bool, whether the level has a score for a video; fused: (B,)
+    bool, whether its tokens are scored or the frames instead, None for a level without early
+    fusion; completion_loss, has_target: (B,) of a predicted modality (`Completed`), else None.
     """
 
     tokens: Tokens
     valid: Tensor
     fused: Tensor | None = None
-    regret: Tensor | None = None
-    known: Tensor | None = None
+    completion_loss: Tensor | None = None
+    has_target: Tensor | None = None
 
 
 class Levels(nn.Module):
-    """All enabled levels; the early fusions are trained."""
+    """All enabled levels, with the early fusion and completion of those that fuse."""
 
     def __init__(self, config: FusionConfig, widths: Mapping[str, int]) -> None:
-        """widths: by role, D of what lies in the joint space by now, M of what does not."""
+        """widths: by role, D of adapted roles in the joint space, M of the others."""
         super().__init__()
         self.table = config.active_levels
         self.early, self.completion = nn.ModuleDict(), nn.ModuleDict()
@@ -48,8 +48,8 @@ class Levels(nn.Module):
                 self.completion[name] = complete(joint, other, config.model, config.completion)
 
     def forward(self, streams: Mapping[str, Tokens]) -> dict[str, LevelTokens]:
-        """Tokens of each level, by name. A video without frames is out of every level: its
-        file could not be seen, and what else there is of it can't be placed."""
+        """Tokens of each level, by name. A video without frames is invalid in every level: its
+        file could not be decoded."""
         frames = streams[FRAMES]
         levels = {}
         for name, level in self.table.items():
@@ -60,7 +60,7 @@ class Levels(nn.Module):
                 whole: Completed = self.completion[name](frames, other)
                 tokens = self.early[name](frames, whole.tokens)
                 levels[name] = LevelTokens(
-                    tokens, frames.present, whole.counts, whole.regret, whole.known
+                    tokens, frames.present, whole.present, whole.completion_loss, whole.has_target
                 )
         return levels
 
@@ -70,27 +70,28 @@ def level_scores(
 ) -> tuple[Tensor, Tensor]:
     """Scores (L, Q, B) and validity (L, B) of all levels, in the order of the table.
 
-    One scorer serves all, and a video without the modality takes the score of its frames, so
-    that falling back is exact and not only close.
+    One scorer serves all levels, and a video without the modality gets the score of its frames,
+    so that the fallback is exact in the score, too.
     """
-    by_frames_QB: Tensor = scorer(queries, frames)
+    frames_QB: Tensor = scorer(queries, frames)
     scores = []
     for level in levels.values():
         if level.tokens is frames:
-            scores.append(by_frames_QB)
+            scores.append(frames_QB)
         elif level.fused is None:
             scores.append(scorer(queries, level.tokens))
         else:
-            scores.append(torch.where(level.fused, scorer(queries, level.tokens), by_frames_QB))
+            scores.append(torch.where(level.fused, scorer(queries, level.tokens), frames_QB))
     return torch.stack(scores), torch.stack([level.valid for level in levels.values()])
 
 
-def completion_regret(levels: Mapping[str, LevelTokens]) -> Tensor | None:
-    """Mean of 1 - cos(m^, m) over videos whose m is known, summed over predicting levels; 0 for
-    a modality that is missing everywhere, None where nothing is predicted."""
-    regrets = [
-        torch.where(level.known, level.regret, 0.0).sum() / level.known.sum().clamp(min=1)
+def completion_loss(levels: Mapping[str, LevelTokens]) -> Tensor | None:
+    """Mean of 1 - cos(m^, m) over videos that have m, summed over levels that predict; 0 for a
+    modality that no video has, None where no level predicts."""
+    losses = [
+        torch.where(level.has_target, level.completion_loss, 0.0).sum()
+        / level.has_target.sum().clamp(min=1)
         for level in levels.values()
-        if level.regret is not None and level.known is not None
+        if level.completion_loss is not None and level.has_target is not None
     ]
-    return torch.stack(regrets).sum() if regrets else None
+    return torch.stack(losses).sum() if losses else None

@@ -1,13 +1,12 @@
 """M2HF on cached features: adapters, early fusion, levels, late fusion.
 
-End to end, one model holds all levels; as an ensemble, each level is a model of its own.
+Trained end to end, one network holds all levels; as an ensemble, each level has its own.
 
 B videos, Q queries, N rows, M width of a stream, D joint width, L levels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +22,16 @@ from m2hf.fuse.model.tokens import Tokens
 
 @dataclass(frozen=True, eq=False)
 class EncodedVideos:
-    """B videos, ready to be scored against any query: adapted frames, and the levels' tokens."""
+    """B videos encoded by one network: adapted frames, and the tokens of its levels by name."""
 
     frames: Tokens
     levels: dict[str, LevelTokens]
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
-    """levels (L, Q, B), in [-1, 1]; valid (L, B) bool; fused (Q, B), which means nothing for a
-    video that is valid nowhere."""
+class LevelScores:
+    """levels (L, Q, B), in [-1, 1]; valid (L, B) bool; fused (Q, B), undefined for a video that
+    is valid in no level."""
 
     levels: Tensor
     valid: Tensor
@@ -40,7 +39,11 @@ class Scores:
 
 
 class Retriever(nn.Module):
-    """Queries and videos in, scores of every level and their late fusion out."""
+    """Queries and videos in, scores of every level and their late fusion out.
+
+    A retriever consists of networks that each hold some of the levels: `M2HF` is one network with
+    all levels, `Ensemble` has one a level. What is encoded is a list with an entry a network.
+    """
 
     contrast: ContrastiveLoss
 
@@ -53,36 +56,44 @@ class Retriever(nn.Module):
 
     @property
     def late_rule(self) -> str:
-        """The rule that finished scores are fused by, which may be chosen after training."""
+        """Name of the rule that fuses scores after training; it may be chosen then."""
         return self.config.late.rule
 
-    def encode_queries(self, captions: Tokens) -> Any:
-        """Captions (Q, W, M), ready to be scored: row 0 the sentence, further rows its tokens."""
+    def networks(self) -> list["M2HF"]:
+        """The networks, in the order of their levels."""
         raise NotImplementedError
 
-    def encode_videos(self, streams: Mapping[str, Tokens]) -> Any:
-        """B videos, whose streams are given by role, ready to be scored."""
-        raise NotImplementedError
+    def encode_queries(self, captions: Tokens) -> list[Tokens]:
+        """Captions (Q, W, M), row 0 the sentence and further rows its tokens, in joint space."""
+        return [network.adapt_captions(captions) for network in self.networks()]
 
-    def score(self, queries: Any, videos: Any) -> Scores:
-        """Every query against every video."""
-        raise NotImplementedError
+    def encode_videos(self, streams: Mapping[str, Tokens]) -> list[EncodedVideos]:
+        """B videos, whose streams are given by role: adapted and fused early."""
+        return [network.fuse_streams(streams) for network in self.networks()]
 
-    def condensed(self, videos: Any) -> Any:
-        """The same videos in as few rows as give the same scores, to the bit."""
-        raise NotImplementedError
+    def score(self, queries: Sequence[Tokens], videos: Sequence[EncodedVideos]) -> LevelScores:
+        """Score every query against every video, with what the two encode methods returned."""
+        parts = [
+            level_scores(network.scorer, own_queries, own_videos.frames, own_videos.levels)
+            for network, own_queries, own_videos in zip(
+                self.networks(), queries, videos, strict=True
+            )
+        ]
+        levels_LQB = torch.cat([scores for scores, _ in parts])
+        valid_LB = torch.cat([valid for _, valid in parts])
+        return LevelScores(levels_LQB, valid_LB, self.late(levels_LQB, valid_LB))
 
-    def parts(self, queries: Any, videos: Any) -> list[tuple[Tokens, EncodedVideos]]:
-        """What is encoded, by model: each knows the levels that its videos have."""
-        raise NotImplementedError
+    def condensed(self, videos: Sequence[EncodedVideos]) -> list[EncodedVideos]:
+        """The same videos in as few rows as give bit-identical scores."""
+        return [n.condense(own) for n, own in zip(self.networks(), videos, strict=True)]
 
-    def forward(self, captions: Tokens, streams: Mapping[str, Tokens]) -> Scores:
+    def forward(self, captions: Tokens, streams: Mapping[str, Tokens]) -> LevelScores:
         """Encode and score one batch."""
         return self.score(self.encode_queries(captions), self.encode_videos(streams))
 
 
 class M2HF(Retriever):
-    """All levels over shared adapters and one scorer."""
+    """One network: all levels over shared adapters and one scorer."""
 
     def __init__(self, config: FusionConfig, widths: Mapping[str, int]) -> None:
         """widths: columns of each role's stream in the store."""
@@ -94,39 +105,36 @@ class M2HF(Retriever):
         self.bf16 = config.precision == "bf16"
         self.contrast = ContrastiveLoss()
 
-    def encode_queries(self, captions: Tokens) -> Tokens:
-        """Adapt captions (Q, W, M): row 0 is the sentence, further rows its tokens."""
-        with self._autocast(captions):
-            return _full(self._adapt(CAPTIONS, captions))
+    def networks(self) -> list["M2HF"]:
+        """Itself."""
+        return [self]
 
-    def encode_videos(self, streams: Mapping[str, Tokens]) -> EncodedVideos:
-        """Adapt and fuse the streams of B videos, given by role."""
+    def adapt_captions(self, captions: Tokens) -> Tokens:
+        """Captions (Q, W, M) -> (Q, W, D) in joint space, fp32."""
+        with self._autocast(captions):
+            return _to_fp32(self._adapt(CAPTIONS, captions))
+
+    def fuse_streams(self, streams: Mapping[str, Tokens]) -> EncodedVideos:
+        """Adapt the streams of B videos, given by role, and apply early fusion."""
         with self._autocast(streams[FRAMES]):
-            adapted = {role: _full(self._adapt(role, t)) for role, t in streams.items()}
+            adapted = {role: _to_fp32(self._adapt(role, t)) for role, t in streams.items()}
             levels = self.levels(adapted)
-        # What is not fused is in fp32 already, and frames stay one object: one score of them.
+        # Tokens that are not fused are in fp32 already; frames stay one object, scored once.
         whole = {
-            name: replace(level, tokens=_full(level.tokens)) if level.fused is not None else level
+            name: replace(level, tokens=_to_fp32(level.tokens))
+            if level.fused is not None
+            else level
             for name, level in levels.items()
         }
         return EncodedVideos(adapted[FRAMES], whole)
 
-    def score(self, queries: Tokens, videos: EncodedVideos) -> Scores:
-        """Every query against every video."""
-        levels_LQB, valid_LB = level_scores(self.scorer, queries, videos.frames, videos.levels)
-        return Scores(levels_LQB, valid_LB, self.late(levels_LQB, valid_LB))
-
-    def condensed(self, videos: EncodedVideos) -> EncodedVideos:
-        """Tokens that are one object stay one: one score of them."""
+    def condense(self, videos: EncodedVideos) -> EncodedVideos:
+        """As `condensed`, for this network; tokens that are one object stay one, scored once."""
         tokens = [videos.frames, *(level.tokens for level in videos.levels.values())]
         distinct = {id(t): t for t in tokens}
         short = {key: self.scorer.condensed(t) for key, t in distinct.items()}
         levels = {n: replace(v, tokens=short[id(v.tokens)]) for n, v in videos.levels.items()}
         return EncodedVideos(short[id(videos.frames)], levels)
-
-    def parts(self, queries: Tokens, videos: EncodedVideos) -> list[tuple[Tokens, EncodedVideos]]:
-        """One part."""
-        return [(queries, videos)]
 
     def _autocast(self, tokens: Tokens) -> torch.autocast:
         return torch.autocast(tokens.values.device.type, torch.bfloat16, enabled=self.bf16)
@@ -138,7 +146,7 @@ class M2HF(Retriever):
 
 
 class Ensemble(Retriever):
-    """A model of its own for each level, late fused."""
+    """One network a level, each trained on its own, then late fused."""
 
     def __init__(self, config: FusionConfig, widths: Mapping[str, int]) -> None:
         """widths: as of M2HF."""
@@ -147,49 +155,25 @@ class Ensemble(Retriever):
         self.contrast = ContrastiveLoss()  # for calibration, at the members' mean temperature
         self.members = nn.ModuleDict({name: M2HF(c, widths) for name, c in alone.items()})
 
-    def encode_queries(self, captions: Tokens) -> list[Tokens]:
-        """One for each level."""
-        return [member.encode_queries(captions) for member in self._members()]
-
-    def encode_videos(self, streams: Mapping[str, Tokens]) -> list[EncodedVideos]:
-        """One for each level."""
-        return [member.encode_videos(streams) for member in self._members()]
-
-    def score(self, queries: list[Tokens], videos: list[EncodedVideos]) -> Scores:
-        """Every query against every video."""
-        parts = [m.score(q, v) for m, q, v in zip(self._members(), queries, videos, strict=True)]
-        levels_LQB = torch.cat([part.levels for part in parts])
-        valid_LB = torch.cat([part.valid for part in parts])
-        return Scores(levels_LQB, valid_LB, self.late(levels_LQB, valid_LB))
-
-    def condensed(self, videos: list[EncodedVideos]) -> list[EncodedVideos]:
-        """One for each level."""
-        return [m.condensed(v) for m, v in zip(self._members(), videos, strict=True)]
-
-    def parts(
-        self, queries: list[Tokens], videos: list[EncodedVideos]
-    ) -> list[tuple[Tokens, EncodedVideos]]:
-        """A part for each level."""
-        return list(zip(queries, videos, strict=True))
-
-    @torch.no_grad()
-    def mean_temperature(self, known_L: Tensor) -> None:
-        """Take, for calibration, the mean temperature of the members whose level (L,) somebody
-        has: the others had nothing to learn theirs from."""
-        scales_L = torch.stack([member.contrast.log_scale for member in self._members()])
-        if known_L.any():
-            self.contrast.log_scale.copy_(scales_L[known_L.to(scales_L.device)].mean())
-
-    def _members(self) -> list[M2HF]:
+    def networks(self) -> list[M2HF]:
+        """The members."""
         return [member for member in self.members.values() if isinstance(member, M2HF)]
 
+    @torch.no_grad()
+    def mean_temperature(self, available_L: Tensor) -> None:
+        """Set the temperature of calibration to the mean of the members whose level has a video
+        (available_L): the others were not trained."""
+        scales_L = torch.stack([network.contrast.log_scale for network in self.networks()])
+        if available_L.any():
+            self.contrast.log_scale.copy_(scales_L[available_L.to(scales_L.device)].mean())
 
-def _full(tokens: Tokens) -> Tokens:
-    """In fp32, in which scores and losses are taken: cosines of bf16 would tie."""
+
+def _to_fp32(tokens: Tokens) -> Tokens:
+    """In fp32, in which scores and losses are computed: cosines in bf16 would tie."""
     return Tokens(tokens.values.float(), tokens.mask, tokens.time_s)
 
 
 def build_model(config: FusionConfig, widths: Mapping[str, int]) -> Retriever:
-    """The model that `config.strategy` trains."""
+    """The untrained retriever of `config.strategy`; widths: as of M2HF."""
     made = {"end_to_end": M2HF, "ensemble": Ensemble}[config.strategy]
     return made(config, widths)

@@ -1,4 +1,4 @@
-"""How alike a query and a video are. One scorer serves all levels.
+"""Similarity of queries and videos. One scorer serves all levels.
 
 Q queries, W rows of a query, B videos, N rows of a video, D joint width.
 """
@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from m2hf.fuse.config import ModelConfig
 from m2hf.fuse.model.tokens import Tokens, masked_mean
 
-LOWEST = -1.0  # what a video that is missing scores: the lowest cosine
-
-_TINY = 1e-12  # of a squared length: below it a vector has no direction
+_TINY = 1e-12  # of a squared norm: a vector below it counts as zero
 CELLS = 1 << 24  # cosines of tokens held at a time: 64 MiB of float32
 
 
@@ -26,11 +24,11 @@ class MeanScorer(nn.Module):
         super().__init__()
 
     def forward(self, queries: Tokens, videos: Tokens) -> Tensor:
-        """(Q, B) cosines; 0 where a side has no rows or no direction."""
+        """(Q, B) cosines; 0 where query or video has no rows or a zero mean."""
         return mean_score(queries, videos)
 
     def condensed(self, videos: Tokens) -> Tokens:
-        """(B, 1, D) the means, which score as all rows do."""
+        """(B, 1, D) the means, which give the same scores as all rows."""
         mean_B1D, present_B1 = masked_mean(videos).unsqueeze(1), videos.present.unsqueeze(1)
         return Tokens(mean_B1D, present_B1, torch.zeros_like(mean_B1D[..., 0]))
 
@@ -38,9 +36,9 @@ class MeanScorer(nn.Module):
 class TokenwiseScorer(nn.Module):
     """Weighted token-wise interaction, 1/2 [sum_i w_i max_j c_ij + sum_j w_j max_i c_ij].
 
-    i runs over words and j over rows of the video; the weights are a softmax over real rows and
-    equal at the start. A caption's words are its rows 1.., and row 0, the sentence, where it
-    has no other.
+    i runs over words and j over rows of the video; the weights are a softmax over unmasked rows and
+    equal at the start. A caption's words are its rows 1.., or row 0, the sentence, where there is
+    no other.
     """
 
     query_rows: int | None = None
@@ -51,7 +49,7 @@ class TokenwiseScorer(nn.Module):
         self.row_weight = _weigher(joint, config.width)
 
     def forward(self, queries: Tokens, videos: Tokens) -> Tensor:
-        """(Q, B) scores; 0 where a side has no rows."""
+        """(Q, B) scores; 0 where query or video has no rows."""
         words = word_tokens(queries)
         w_QW, w_BN = _weights(self.word_weight, words), _weights(self.row_weight, videos)
         row_cells = words.mask.shape[1] * videos.mask.numel()
@@ -65,7 +63,7 @@ class TokenwiseScorer(nn.Module):
         return torch.cat(scores) if scores else w_QW.new_zeros((0, len(w_BN)))
 
     def condensed(self, videos: Tokens) -> Tokens:
-        """All rows, since each meets the words."""
+        """All rows, since each is compared with the words."""
         return videos
 
 
@@ -74,7 +72,7 @@ SCORERS: dict[str, type[Scorer]] = {"mean": MeanScorer, "wti": TokenwiseScorer}
 
 
 def mean_score(queries: Tokens, videos: Tokens) -> Tensor:
-    """(Q, B) cosines of sentences and pooled rows; 0 where a side has no rows or direction."""
+    """(Q, B) cosines of sentences and mean rows; 0 where either has no rows or is zero."""
     first = Tokens(queries.values[:, :1], queries.mask[:, :1], queries.time_s[:, :1])
     return unit(masked_mean(first)) @ unit(masked_mean(videos)).T
 
@@ -87,16 +85,16 @@ def word_tokens(queries: Tokens) -> Tokens:
 
 
 def unit(x_BD: Tensor) -> Tensor:
-    """Rows scaled to length 1; a row of (nearly) zeros gives zeros and a gradient of zero.
+    """Rows scaled to norm 1; a row of (nearly) zeros gives zeros and a gradient of zero.
 
-    The plain quotient has a gradient of 1 / eps there, which would eat the clipped step. What
-    is not a number stays so: a diverging run must not look like one that found nothing.
+    The plain quotient has a gradient of 1 / eps there, which would dominate the clipped step. NaN
+    stays NaN, so that a diverged run is noticed.
     """
     square_B1 = x_BD.square().sum(dim=-1, keepdim=True)
-    directed_B1 = ~(square_B1 <= _TINY)
-    # Chosen before the root as well as after: the gradient of an unchosen branch must be finite.
-    scaled_BD = x_BD * torch.where(directed_B1, square_B1, 1.0).rsqrt()
-    return torch.where(directed_B1, scaled_BD, 0.0)
+    nonzero_B1 = ~(square_B1 <= _TINY)
+    # Selected before the root as well as after: both branches of `where` need finite gradients.
+    scaled_BD = x_BD * torch.where(nonzero_B1, square_B1, 1.0).rsqrt()
+    return torch.where(nonzero_B1, scaled_BD, 0.0)
 
 
 def _weigher(joint: int, hidden: int) -> nn.Module:
@@ -107,9 +105,9 @@ def _weigher(joint: int, hidden: int) -> nn.Module:
 
 
 def _weights(weigher: nn.Module, tokens: Tokens) -> Tensor:
-    """(B, N) weights that sum to 1 over real rows; zeros for an item without any."""
+    """(B, N) weights that sum to 1 over unmasked rows; zeros for an item without any."""
     logits_BN: Tensor = weigher(tokens.values).squeeze(-1)
-    # The least number and not -inf: a softmax over -inf alone is NaN.
+    # The lowest finite number and not -inf: a softmax over -inf alone is NaN.
     floor = torch.finfo(logits_BN.dtype).min
     weights_BN = logits_BN.masked_fill(~tokens.mask, floor).softmax(dim=-1)
     return torch.where(tokens.mask, weights_BN, 0.0)
@@ -121,7 +119,7 @@ def _interaction(
 ) -> Tensor:  # fmt: skip
     (q, w, _), (b, n, _) = words_QWD.shape, rows_BND.shape
     cosine_QWBN = (words_QWD.flatten(0, 1) @ rows_BND.flatten(0, 1).T).view(q, w, b, n)
-    # -inf before the max: multiplied by its mask, padding would win over negative cosines.
+    # -inf before the max: if padding were multiplied by 0, it would exceed negative cosines.
     best_row_QWB = cosine_QWBN.masked_fill(~is_row_BN, -math.inf).max(dim=3).values
     best_word_QBN = (
         cosine_QWBN.masked_fill(~is_word_QW[:, :, None, None], -math.inf).max(dim=1).values

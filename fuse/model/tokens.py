@@ -1,4 +1,4 @@
-"""Padded rows with their mask and times on a device: what every fusion module reads.
+"""Tokens: padded rows with mask and times on a device, the input of every fusion module.
 
 B items, N rows of the longest, D width.
 """
@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from m2hf.fuse.config import CAPTIONS
-from m2hf.fuse.features.store import FeatureStore, Rows
+from m2hf.fuse.features.store import FeatureStore, PaddedRows
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """values (B, N, D); mask (B, N) bool, True for real rows; time_s (B, N) seconds.
+    """values (B, N, D); mask (B, N) bool, False for padding; time_s (B, N) seconds.
 
-    An item without any row is missing. Values under a False mask are finite and mean nothing.
+    An item without any row is missing. Padding has finite, meaningless values.
     """
 
     values: Tensor
@@ -32,20 +32,20 @@ class Tokens:
         return self.mask.any(dim=1)
 
     @classmethod
-    def of(cls, rows: Rows, device: torch.device) -> Self:
+    def of(cls, rows: PaddedRows, device: torch.device) -> Self:
         """The same rows as tensors on `device`, values in fp32."""
         values, mask, time_s = (torch.from_numpy(array).to(device) for array in rows)
         return cls(values.float(), mask, time_s)
 
     def widened(self, rows: int) -> Self:
-        """The same with padding up to `rows` rows, of which there are not more."""
+        """The same, padded to `rows` rows, which must be at least the present number."""
         more = rows - self.mask.shape[1]
         values = pad(self.values, (0, 0, 0, more))
         return type(self)(values, pad(self.mask, (0, more)), pad(self.time_s, (0, more)))
 
 
 def masked_mean(tokens: Tokens) -> Tensor:
-    """(B, D) mean over real rows; zeros for an item without any."""
+    """(B, D) mean over unmasked rows; zeros for an item without any."""
     real_BN1 = tokens.mask.unsqueeze(-1)
     total_BD = torch.where(real_BN1, tokens.values, 0.0).sum(dim=1)
     return total_BD / real_BN1.sum(dim=1).clamp(min=1)

@@ -9,10 +9,10 @@ from typing import Self
 
 from m2hf.errors import MismatchError, UsageError
 from m2hf.fuse.config import CAPTIONS
-from m2hf.fuse.curves import LOG_NAME, Panel, panels
+from m2hf.fuse.curves import Panel, panels
 from m2hf.fuse.features.store import Stream
-from m2hf.fuse.scores.similarity_file import FILE_NAME, SimilarityFile
-from m2hf.fuse.tables.chain import CHECKPOINT
+from m2hf.fuse.run_folder import RunFolder
+from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.keys import SHORT, sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, captions_of
@@ -43,7 +43,7 @@ class Source:
         Raises MismatchError where manifest, store or checkpoint are not those of the similarity
         file, UsageError for a file that is missing or damaged.
         """
-        path = similarity or run / FILE_NAME
+        path = similarity or RunFolder(run).similarity
         file = SimilarityFile.read(path)
         if (file.dataset, file.manifest) != (manifest.card.name, manifest.digest):
             raise MismatchError(
@@ -113,7 +113,7 @@ def _beside(
 
 def _curves(path: Path, file: SimilarityFile, run: Path, remarks: list[str]) -> list[Panel]:
     """Of the training that gave the checkpoint."""
-    checkpoint, log = run / CHECKPOINT, run / LOG_NAME
+    checkpoint, log = RunFolder(run).checkpoint, RunFolder(run).log
     lacking = [needed.name for needed in (checkpoint, log) if not needed.is_file()]
     if lacking:
         remarks.append(f"No training curves: the run's folder has no {' and no '.join(lacking)}.")

@@ -1,16 +1,15 @@
-"""Baselines that belong beside every model: zero-shot, and closed-form ridge. numpy only.
+"""Baselines for every model: zero-shot, and closed-form ridge regression. numpy only.
 
-Ridge maps the pooled features of a level's streams, or of all streams side by side, to the
-captions' space, and scores by the cosine of what is left after both means are taken away. A
-missing stream is zeros after centring. The strength is chosen on the validation part. On a few
-hundred clips ridge is hard to beat, and a network that doesn't says so (design 6).
+Ridge maps the pooled features of a level's streams, or of all streams concatenated, to the
+captions' space, and scores by cosine after both means are subtracted. A missing stream is zero
+after centring. The strength is chosen on the validation part. On a few hundred clips ridge is hard
+to beat, and a network that doesn't beat it should say so (design 6).
 
 Q queries, V or B videos, D width of the captions, X width of a level's features.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -21,35 +20,26 @@ from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.features.splits import TrainingSet, train_and_val
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.scores.metrics import text_to_video
+from m2hf.fuse.scores.similarity_file import MISSING_SCORE, Baseline
 from m2hf.manifest import Caption, Manifest, Row, Split, captions_of
 
 Array = NDArray[np.float64]
 
-STRENGTHS = tuple(10.0**power for power in range(-6, 2))  # of the largest eigenvalue
-LOWEST = -1.0  # as in the model: what a video or a query that is missing scores
+STRENGTHS = tuple(10.0**power for power in range(-6, 2))  # times the largest eigenvalue
 
-_AT_A_TIME = 1024
+ZERO_SHOT, CONCATENATED = "zero_shot", "ridge_concatenated"
 
-
-@dataclass(frozen=True, eq=False)
-class Baseline:
-    """scores (Q, V) float32 in [-1, 1], -1 where video or query is missing; valid (V,);
-    strength: of ridge, None for zero-shot; val_recall: T2V R@1 in percent on validation."""
-
-    scores_QV: NDArray[np.float32]
-    valid_V: NDArray[np.bool_]
-    strength: float | None
-    val_recall: float
+_CHUNK = 1024  # items or queries at a time
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One split: queries (Q, D) of length 1 and whether they are there, index of each answer,
-    and pooled features (V, ·) and presence (V,) by role."""
+    """One split: queries (Q, D) of norm 1, whether they have features, the ground truth, and
+    pooled features (V, ·) and presence (V,) by role."""
 
     queries_QD: Array
-    asked_Q: NDArray[np.bool_]
-    answers_Q: NDArray[np.int64]
+    present_Q: NDArray[np.bool_]
+    video_of_query: NDArray[np.int64]
     pooled: dict[str, Array]
     present: dict[str, NDArray[np.bool_]]
 
@@ -60,29 +50,29 @@ class _Part:
         ids = [caption.id for caption in captions]
         return cls(
             queries_QD=_unit(_pooled(store, CAPTIONS, ids, first=1)),
-            asked_Q=store[CAPTIONS].present(ids),
-            answers_Q=np.array([place[c.video] for c in captions], dtype=np.int64),
+            present_Q=store[CAPTIONS].present(ids),
+            video_of_query=np.array([place[c.video] for c in captions], dtype=np.int64),
             pooled={role: _pooled(store, role, videos) for role in store.video_roles},
             present={role: store[role].present(videos) for role in store.video_roles},
         )
 
 
 class Ridge:
-    """Ridge regression of captions on pooled streams, at any strength."""
+    """Ridge regression of captions on pooled streams, solved for any strength."""
 
     def __init__(self, train: _Part, roles: Sequence[str]) -> None:
         self.roles = roles
-        counts_V = np.bincount(train.answers_Q, minlength=len(train.present[FRAMES]))
+        counts_V = np.bincount(train.video_of_query, minlength=len(train.present[FRAMES]))
         self.centre = {r: _mean(train.pooled[r], counts_V * train.present[r]) for r in roles}
-        self.size: dict[str, float] = {}
-        for role in roles:  # streams of any scale weigh alike
-            apart = (train.pooled[role] - self.centre[role])[train.present[role]]
-            length = float(np.sqrt(np.square(apart).sum(axis=1).mean())) if len(apart) else 0.0
-            self.size[role] = length or 1.0
+        self.scale: dict[str, float] = {}
+        for role in roles:  # streams of any scale get equal weight
+            centred = (train.pooled[role] - self.centre[role])[train.present[role]]
+            norm = float(np.sqrt(np.square(centred).sum(axis=1).mean())) if len(centred) else 0.0
+            self.scale[role] = norm or 1.0
         self.mean_D: Array = train.queries_QD.mean(axis=0)
         x_VX = self._features(train)
         targets_VD = np.zeros((len(x_VX), len(self.mean_D)))
-        np.add.at(targets_VD, train.answers_Q, train.queries_QD - self.mean_D)
+        np.add.at(targets_VD, train.video_of_query, train.queries_QD - self.mean_D)
         spectrum, self.basis_XX = np.linalg.eigh((x_VX * counts_V[:, None]).T @ x_VX)
         self.spectrum_X: Array = np.maximum(spectrum, 0.0)
         self.target_XD: Array = self.basis_XX.T @ (x_VX.T @ targets_VD)
@@ -93,16 +83,16 @@ class Ridge:
         weights_XD: Array = self.basis_XX @ (self.target_XD / (self.spectrum_X + k)[:, None])
         return weights_XD
 
-    def scores(self, part: _Part, strength: float) -> Array:
-        """(Q, V) cosines."""
-        predicted_VD = _unit(self._features(part) @ self.weights(strength))
-        return _unit(part.queries_QD - self.mean_D) @ predicted_VD.T
+    def embed(self, part: _Part, strength: float) -> tuple[Array, Array]:
+        """Queries (Q, D) and videos (V, D) of norm 1, whose products are the scores."""
+        videos_VD = _unit(self._features(part) @ self.weights(strength))
+        return _unit(part.queries_QD - self.mean_D), videos_VD
 
     def _features(self, part: _Part) -> Array:
         columns = [
             np.where(
                 part.present[role][:, None],
-                (part.pooled[role] - self.centre[role]) / self.size[role],
+                (part.pooled[role] - self.centre[role]) / self.scale[role],
                 0.0,
             )
             for role in self.roles
@@ -110,16 +100,22 @@ class Ridge:
         return np.concatenate(columns, axis=1)
 
 
+def baseline_names(config: FusionConfig) -> list[str]:
+    """`zero_shot`, `ridge_<level>` for each level and `ridge_concatenated`; no `zero_shot` where
+    frames or captions are projected: without training nothing compares them."""
+    comparable = not {FRAMES, CAPTIONS} & set(config.project)
+    ridges = [f"ridge_{name}" for name in config.active_levels]
+    return [*([ZERO_SHOT] if comparable else []), *ridges, CONCATENATED]
+
+
 def baselines(
-    manifest: Manifest, store_root: Path, config: FusionConfig, split: Split = "test"
-) -> dict[str, Baseline]:
-    """`zero_shot`, `ridge_<level>` and `ridge_concatenated` on the gallery of `split`: its
-    captions as queries against all its videos, in the order of the similarity file. There is no
-    `zero_shot` where frames or captions are projected: nothing compares them untrained.
+    manifest: Manifest, store: FeatureStore, config: FusionConfig, split: Split = "test"
+) -> Iterator[tuple[str, Baseline]]:
+    """Each of `baseline_names` with its scores on the gallery of `split`, one at a time: its
+    captions as queries against all its videos, in the order of the similarity file.
 
     Raises UsageError where training has no video with frames and a caption.
     """
-    store = FeatureStore.open(store_root, manifest.card.name, config)
     train_rows, val_rows = train_and_val(manifest, config.train.val_fraction)
     captions = TrainingSet.of(train_rows, store, config).captions
     if not captions:
@@ -128,72 +124,82 @@ def baselines(
     val, test = (
         _Part.of(rows, list(captions_of(rows)), store) for rows in (val_rows, manifest.split(split))
     )
-    comparable = not {FRAMES, CAPTIONS} & set(config.project)
-    found = {"zero_shot": _zero_shot(val, test)} if comparable else {}
-    roles = {"concatenated": store.video_roles}
-    roles = {name: _streams(config, name) for name in config.active_levels} | roles
-    for name, read in roles.items():
-        alone = name in config.active_levels and config.active_levels[name].fusion == "none"
-        found[f"ridge_{name}"] = _ridge(
-            Ridge(train, read), val, test, read[-1] if alone else FRAMES
-        )
-    return found
+    for name in baseline_names(config):
+        if name == ZERO_SHOT:
+            recall, _ = _result(_scores(*_zero_shot(val)), val, FRAMES)
+            yield name, _baseline(_zero_shot(test), test, FRAMES, None, recall)
+        else:
+            roles, needed = _streams(config, store, name)
+            yield name, _ridge(Ridge(train, roles), val, test, needed)
 
 
-def _streams(config: FusionConfig, level: str) -> tuple[str, ...]:
-    row = config.active_levels[level]
-    return (row.stream,) if row.fusion == "none" else (FRAMES, row.stream)
+def _streams(config: FusionConfig, store: FeatureStore, name: str) -> tuple[Sequence[str], str]:
+    """The roles that a ridge baseline reads, and the one that a video must have for a score."""
+    if name == CONCATENATED:
+        return store.video_roles, FRAMES
+    level = config.active_levels[name.removeprefix("ridge_")]
+    if level.fusion == "none":
+        return (level.stream,), level.stream
+    return (FRAMES, level.stream), FRAMES
 
 
-def _zero_shot(val: _Part, test: _Part) -> Baseline:
-    """Cosine of the sentence with the mean frame."""
-
-    def score(part: _Part) -> Array:
-        return part.queries_QD @ _unit(part.pooled[FRAMES]).T
-
-    return _baseline(score(test), test, FRAMES, None, _recall(score(val), val, FRAMES)[0])
+def _zero_shot(part: _Part) -> tuple[Array, Array]:
+    """Sentences and mean frames, of norm 1."""
+    return part.queries_QD, _unit(part.pooled[FRAMES])
 
 
-def _ridge(ridge: Ridge, val: _Part, test: _Part, needs: str) -> Baseline:
-    """At the strength with the best R@1, then the best mean rank, on validation."""
-    results = {s: _recall(ridge.scores(val, s), val, needs) for s in STRENGTHS}
+def _ridge(ridge: Ridge, val: _Part, test: _Part, needed: str) -> Baseline:
+    """With the strength of best R@1, then best mean rank, on validation."""
+    results = {s: _result(_scores(*ridge.embed(val, s)), val, needed) for s in STRENGTHS}
     strength = max(STRENGTHS, key=lambda s: results[s])
-    return _baseline(ridge.scores(test, strength), test, needs, strength, results[strength][0])
+    return _baseline(ridge.embed(test, strength), test, needed, strength, results[strength][0])
 
 
-def _recall(scores_QV: Array, part: _Part, needs: str) -> tuple[float, float]:
-    """T2V R@1 in percent, and less the mean rank."""
-    metrics = text_to_video(_masked(scores_QV, part, needs), part.answers_Q)
+def _scores(queries_QD: Array, videos_VD: Array) -> Array:
+    """(Q, V) cosines."""
+    return queries_QD @ videos_VD.T
+
+
+def _result(scores_QV: Array, part: _Part, needed: str) -> tuple[float, float]:
+    """T2V R@1 in percent, and minus the mean rank."""
+    valid_QV = part.present_Q[:, None] & _valid(part, needed)
+    masked_QV = np.where(valid_QV, scores_QV, MISSING_SCORE)
+    metrics = text_to_video(masked_QV, part.video_of_query)
     return metrics.recall[1].expected, -metrics.mean_rank
 
 
 def _baseline(
-    scores_QV: Array, part: _Part, needs: str, strength: float | None, val_recall: float
+    embedded: tuple[Array, Array],
+    part: _Part,
+    needed: str,
+    strength: float | None,
+    val_recall: float,
 ) -> Baseline:
-    valid_V = part.present[FRAMES] & part.present[needs]
-    masked = _masked(scores_QV, part, needs).astype(np.float32)
-    return Baseline(masked, valid_V, strength, val_recall)
+    queries_QD, videos_VD = embedded
+    scores_QV = np.empty((len(queries_QD), len(videos_VD)), np.float32)
+    for start in range(0, len(queries_QD), _CHUNK):  # float64 scores of all queries may not fit
+        rows = slice(start, start + _CHUNK)
+        scores_QV[rows] = _scores(queries_QD[rows], videos_VD)
+    valid_V = _valid(part, needed)
+    scores_QV[:, ~valid_V] = MISSING_SCORE
+    scores_QV[~part.present_Q] = MISSING_SCORE
+    return Baseline(scores_QV, valid_V, strength, val_recall)
 
 
-def _masked(scores_QV: Array, part: _Part, needs: str) -> Array:
-    known_V = part.present[FRAMES] & part.present[needs]
-    masked: Array = np.where(part.asked_Q[:, None] & known_V, scores_QV, LOWEST)
-    return masked
+def _valid(part: _Part, needed: str) -> NDArray[np.bool_]:
+    """(V,) whether a video has what its score is computed from."""
+    valid_V: NDArray[np.bool_] = part.present[FRAMES] & part.present[needed]
+    return valid_V
 
 
 def _pooled(store: FeatureStore, role: str, ids: Sequence[str], first: int | None = None) -> Array:
-    """(B, D) mean over the (first) rows of each item; zeros for one without any."""
+    """(B, D) mean over the (first) rows of each item; zeros for an item without rows."""
     pooled = [np.zeros((0, store[role].info.width))]
-    for part in _chunks(ids):
-        rows = store[role].gather(part, first=first)
+    for start in range(0, len(ids), _CHUNK):
+        rows = store[role].gather(ids[start : start + _CHUNK], first=first)
         count_B1 = np.maximum(rows.mask_BN.sum(axis=1), 1)[:, None]
         pooled.append(rows.values_BND.sum(axis=1, dtype=np.float64) / count_B1)
     return np.concatenate(pooled)
-
-
-def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), _AT_A_TIME):
-        yield ids[start : start + _AT_A_TIME]
 
 
 def _mean(values_VX: Array, weight_V: NDArray[np.int64]) -> Array:
@@ -202,6 +208,6 @@ def _mean(values_VX: Array, weight_V: NDArray[np.int64]) -> Array:
 
 
 def _unit(x_BD: Array) -> Array:
-    length_B1 = np.linalg.norm(x_BD, axis=1, keepdims=True)
-    unit_BD: Array = x_BD / np.where(length_B1 > 1e-12, length_B1, 1.0)
+    norm_B1 = np.linalg.norm(x_BD, axis=1, keepdims=True)
+    unit_BD: Array = x_BD / np.where(norm_B1 > 1e-12, norm_B1, 1.0)
     return unit_BD

@@ -1,8 +1,8 @@
-"""Rules that make one score of several levels, on plain matrices. numpy only.
+"""Late-fusion rules: one score from several levels, on plain matrices. numpy only.
 
-A rule reads scores (L, Q, V), validity (L, V) and statistics that come from train or
-validation, never from what it ranks and never from the answers. Where no level knows a video
-its fused score means nothing.
+A rule reads scores (L, Q, V), validity (L, V) and statistics of train or validation, never
+statistics of the scores that it ranks, and never the ground truth. For a video without any valid
+level the fused score is undefined.
 
 L levels, Q queries, V videos.
 """
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.floating]
 BoolArray = NDArray[np.bool_]
 
-FLAT = 1e-6  # a smaller deviation tells no video from another
+FLAT = 1e-6  # scores with a smaller standard deviation are constant
 _RANK_OFFSET = 60.0  # of reciprocal rank fusion (Cormack et al., 2009)
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Centre and deviation of each level over available videos; alpha > 0 and bias of the
+    """Mean and standard deviation of each level over available videos; alpha > 0 and bias of the
     affine rule, 1 and 0 where it was not fitted. All (L,)."""
 
     centre_L: FloatArray
@@ -33,7 +33,7 @@ class Calibration:
 
     @classmethod
     def of(cls, scores_LQV: FloatArray, valid_LV: BoolArray) -> Self:
-        """Statistics of these scores; the affine rule unfitted."""
+        """Statistics of these scores, with the affine rule not fitted."""
         known = [s[:, v].astype(np.float64) for s, v in zip(scores_LQV, valid_LV, strict=True)]
         centre = np.array([k.mean() if k.size else 0.0 for k in known])
         spread = np.array([k.std() if k.size else 0.0 for k in known])
@@ -58,34 +58,34 @@ def affine(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> Floa
 
 
 def z_sum(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
-    """Sum of standard scores; what is missing adds 0, which is the mean."""
+    """Sum of standard scores; a missing level adds 0, which is the mean."""
     return _sum(by.standard(scores_LQV), valid_LV)
 
 
 def z_mean(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
-    """Standard scores averaged over the levels that know the video: "renormalised"."""
+    """Mean of the standard scores over the levels valid for the video ("renormalised")."""
     mean_QV: FloatArray = z_sum(scores_LQV, valid_LV, by) / np.maximum(valid_LV.sum(axis=0), 1)
     return mean_QV
 
 
 def plain_sum(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
-    """Sum of scores as they are."""
+    """Sum of unstandardised scores."""
     return _sum(scores_LQV, valid_LV)
 
 
 def reciprocal_rank(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
-    """Sum of 1 / (60 + rank) among the videos that each level knows."""
+    """Sum of 1 / (60 + rank) over levels, ranks among the videos that a level is valid for."""
     return _sum(1 / (_RANK_OFFSET + _ranks(scores_LQV, valid_LV)), valid_LV)
 
 
 def best_rank(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
-    """Less the best rank that any level gives the video, whatever the answer is."""
+    """Minus the best rank over levels; label-free."""
     best_QV: FloatArray = -_ranks(scores_LQV, valid_LV).min(axis=0)
     return best_QV
 
 
 def maximum(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
-    """Highest standard score of the levels that know the video."""
+    """Highest standard score over the levels valid for the video."""
     highest = np.where(valid_LV[:, None], by.standard(scores_LQV), -np.inf).max(axis=0)
     known_QV: FloatArray = np.where(valid_LV.any(axis=0), highest, 0.0)
     return known_QV
@@ -108,8 +108,8 @@ def _sum(terms_LQV: FloatArray, valid_LV: BoolArray) -> FloatArray:
 
 
 def _ranks(scores_LQV: FloatArray, valid_LV: BoolArray) -> FloatArray:
-    """(L, Q, V) expected rank, 1 + better + ties / 2, among the videos that a level knows; one
-    more than there are videos where it knows nothing."""
+    """(L, Q, V) expected rank, 1 + better + ties / 2, among the videos that a level is valid
+    for; V + 1 for a video that it is not valid for."""
     ranks = np.full(scores_LQV.shape, scores_LQV.shape[2] + 1.0)
     for level, valid_V in enumerate(valid_LV):
         if valid_V.any():
@@ -118,7 +118,7 @@ def _ranks(scores_LQV: FloatArray, valid_LV: BoolArray) -> FloatArray:
 
 
 def _row_ranks(scores_QV: FloatArray) -> FloatArray:
-    """(Q, V) expected rank of each score in its row, from first and last place of its ties."""
+    """(Q, V) expected rank of each score in its row, from the first and last place of its ties."""
     order_QV = np.argsort(scores_QV, axis=1)
     sorted_QV = np.take_along_axis(scores_QV, order_QV, axis=1)
     videos = scores_QV.shape[1]

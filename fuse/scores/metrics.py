@@ -3,10 +3,10 @@
 Among candidates with equal scores the order is undefined, so it is taken as random: R@K is the
 expectation over that order, with the best and the worst order beside it, and a rank is its
 expectation too: 1 + better + ties / 2. A constant row, which is what a missing modality gives,
-is then worth what guessing is worth. Every query counts, and NaN is an error (design 7).
+then scores as random guessing. Every query counts, and NaN is an error (design 7).
 
-Scores are read a few rows at a time, so a mapped file, or rows that are made when they are
-asked for, are never in memory as a whole.
+Scores are read a few rows at a time, so that a mapped file, or rows computed on demand, are never
+in memory as a whole.
 
 Q queries (captions), V videos (the gallery), N queries of one direction.
 """
@@ -31,7 +31,7 @@ _ROWS = 255  # and rows at a time, so that a column's count fits a byte
 
 
 class Scores(Protocol):
-    """A matrix (Q, V) that is read by slices of rows: an array, mapped, or made on demand."""
+    """A matrix (Q, V) that is read by slices of rows: an array, a mapped file, or computed rows."""
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -43,7 +43,7 @@ class Scores(Protocol):
 
 @dataclass(frozen=True)
 class Spread:
-    """A number under ties: expected over their random order, and with the worst and best order."""
+    """A number under ties: expected over random order, and in the worst and the best order."""
 
     expected: float
     worst: float
@@ -57,10 +57,10 @@ class Spread:
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """Where the right answer of each of N queries lies.
+    """The rank of the positive of each of N queries.
 
-    better: candidates above it; ties: other candidates level with it; own: right answers that
-    share its score, 1 unless a query has several right answers; video: the video that the query
+    better: candidates with a higher score; ties: negatives with the same score; own: positives
+    with the same score, 1 unless a query has several positives; video: the video that the query
     belongs to (T2V) or is (V2T). All (N,) integers.
     """
 
@@ -71,15 +71,15 @@ class Ranks:
 
     @property
     def expected(self) -> FloatArray:
-        """(N,) mean rank over random order: the first of `own` among `ties` others."""
+        """(N,) expected rank over random order of ties: the first of `own` among `ties` others."""
         return 1 + self.better + self.ties / (self.own + 1)
 
     def of_videos(self, chosen_V: BoolArray) -> "Ranks":
-        """The queries whose video is chosen; the candidates stay what they were."""
+        """The queries whose video is chosen, against the same candidates."""
         return self.of_queries(chosen_V[self.video])
 
     def of_queries(self, chosen_N: BoolArray) -> "Ranks":
-        """The chosen queries; the candidates stay what they were."""
+        """The chosen queries, against the same candidates."""
         columns = (self.better, self.ties, self.own, self.video)
         return Ranks(*(column[chosen_N] for column in columns))
 
@@ -90,9 +90,9 @@ class Ranks:
         return Spread(*(100 * float(np.mean(x)) for x in (self.hit_share(k), worst, best)))
 
     def hit_share(self, k: int) -> FloatArray:
-        """(N,) probability that the best right answer is among the first k.
+        """(N,) probability that the best positive is among the first k.
 
-        It is not exactly if all of the k - better places left go to others:
+        It is not if all of the k - better places left are taken by negatives:
         prod_i (ties - i) / (ties + own - i).
         """
         room = k - self.better
@@ -112,11 +112,6 @@ class RetrievalMetrics:
     recall: dict[int, Spread]
     median: Spread
     mean: Spread
-
-    @property
-    def median_rank(self) -> float:
-        """MdR, of expected ranks."""
-        return self.median.expected
 
     @property
     def mean_rank(self) -> float:
@@ -161,9 +156,9 @@ def v2t_ranks(scores_QV: Scores, video_of_query: IntArray) -> Ranks:
     """Rank of each captioned video's best own caption among the captions of other videos, in
     the order of the videos.
 
-    A video's other captions are right answers, not competitors, so they take no place. Where
-    m own captions share the best score with t captions of other videos, the first own one comes
-    after t / (m + 1) of them on average. Videos without a caption are not queries here.
+    A video's other captions are positives, so they take no place. Where m own captions share the
+    best score with t captions of other videos, the first own one comes after t / (m + 1) of them
+    on average. Videos without a caption are not queries here.
     Raises ValueError for NaN and for an index or a shape that doesn't fit.
     """
     check_answers(scores_QV.shape, video_of_query)
@@ -213,7 +208,7 @@ def video_to_text(scores_QV: Scores, video_of_query: IntArray) -> RetrievalMetri
 
 
 def row_chunks(scores_QV: Scores) -> Iterator[tuple[slice, FloatArray]]:
-    """Some rows at a time, with where they lie; raises ValueError at the first NaN."""
+    """Chunks of rows with their slice; raises ValueError at the first NaN."""
     queries, videos = scores_QV.shape
     rows = min(max(_CHUNK // max(videos, 1), 1), _ROWS)
     for start in range(0, queries, rows):
@@ -221,12 +216,12 @@ def row_chunks(scores_QV: Scores) -> Iterator[tuple[slice, FloatArray]]:
         rows_QV = scores_QV[part]
         if np.isnan(rows_QV).any():
             row, column = np.argwhere(np.isnan(rows_QV))[0]
-            raise ValueError(f"row {start + row}, column {column} is NaN, which has no rank")
+            raise ValueError(f"row {start + row}, column {column} is NaN, which can't be ranked")
         yield part, rows_QV
 
 
 def check_answers(shape: tuple[int, ...], video_of_query: IntArray) -> None:
-    """Raises ValueError unless scores of this shape have a video for each query."""
+    """Raises ValueError unless `video_of_query` is a ground truth for scores of this shape."""
     if len(shape) != 2 or video_of_query.shape != (shape[0],):
         raise ValueError(
             f"expected scores (Q, V) and an index (Q,), got {shape} and {video_of_query.shape}"

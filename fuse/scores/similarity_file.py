@@ -1,22 +1,27 @@
 """The similarity file: every score of a split and what each traces back to, in one HDF5 file.
 
-It is all that tables read. Equal inputs give equal bytes: no clocks, no hosts, no paths. Written
-block by block and read by mapping, its matrices need never be in memory.
+Tables read nothing else. Equal inputs give equal bytes: no clocks, no hosts, no paths. Matrices are
+written block by block and mapped to be read, so that they need not fit into memory.
 
     query_id (Q,), video_id (V,)      UTF-8, fixed width
     video_of_query (Q,)               int64 index of each query's own video
-    scores/<level> (Q, V)             float32; -1 where a video is out of the level
-    scores/late_fusion (Q, V)         float32; videos that no level knows lie below all others
-    masks/<level> (V,)                bool: whether the level says anything of the video
+    scores/<level> (Q, V)             float32; -1 where a video is not valid in the level
+    scores/late_fusion (Q, V)         float32; videos valid in no level are below all others
+    masks/<level> (V,)                bool: whether the video is valid in the level
     present/<role> (V,)               bool: whether the video has features of this stream
     bank/<level or late_fusion> (B, V)   float32, optional: a querybank, training queries against
-                                      these videos, scored and fused alike
+                                      these videos, scored and fused in the same way
+    baselines/<name> (Q, V)           float32, optional, as scores/<level>, of a baseline
+                                      (m2hf.fuse.scores.baselines); attributes val_recall and,
+                                      of ridge, strength
+    baseline_masks/<name> (V,)        bool, as masks/<level>
 
 Root attributes: schema, version, dataset, benchmark, split, manifest, checkpoint, trained_on
-as text; levels, roles, streams, config, flags, missing, declared as JSON.
+as text; levels, roles, streams, config, flags, missing, declared as JSON; baselines, the names,
+as JSON where there are some.
 
-What is in the file follows from the shards, the captions and the config, and it holds their
-digests; so the sha256 of the file is the digest of all that its numbers were made from.
+The content follows from the shards, the captions and the config, whose digests are in it; so the
+sha256 of the file identifies all that its numbers were made from.
 """
 
 import json
@@ -38,7 +43,7 @@ from m2hf.keys import canonical_json
 
 SCHEMA = "m2hf.similarity"
 VERSION = 2
-FILE_NAME = "similarity.h5"
+MISSING_SCORE = -1.0  # of a video that is not valid in a level: the lowest cosine
 
 _TEXT = ("dataset", "benchmark", "split", "manifest", "checkpoint", "trained_on")
 _JSON = ("streams", "config", "flags", "missing", "declared")
@@ -46,15 +51,27 @@ _ROWS = 256  # of a matrix, checked at a time
 
 
 @dataclass(frozen=True, eq=False)
+class Baseline:
+    """Scores of a baseline: scores (Q, V) float32 in [-1, 1], -1 where video or query is missing;
+    valid (V,) bool; strength: of ridge regression, None for zero-shot; val_recall: T2V R@1 in
+    percent on the validation part."""
+
+    scores_QV: NDArray[np.float32]
+    valid_V: NDArray[np.bool_]
+    strength: float | None
+    val_recall: float
+
+
+@dataclass(frozen=True, eq=False)
 class SimilarityHeader:
-    """What the file holds beside scores and masks, and all that is known before scoring.
+    """All of the file but scores and masks: what is known before scoring.
 
     present: by role of a stream of videos. manifest, checkpoint: sha256; trained_on: name of the
     training dataset; streams: by role {stream, fingerprint, digest of the items used, shards:
     sha256 of all files of the stream, extractor, config, weights: name -> sha256}; config: the
     resolved fusion config; flags: by role; missing: by role, how many videos (or queries) have
-    no features; declared: how many videos and captions the dataset's card says the split has,
-    or nothing.
+    no features; declared: how many videos and captions the dataset's card declares for the
+    split, or nothing.
 
     Raises ValueError for arrays that don't fit together.
     """
@@ -85,16 +102,21 @@ class SimilarityHeader:
 
     @contextmanager
     def draft(
-        self, path: Path, levels: Sequence[str], banks: Mapping[str, int]
+        self,
+        path: Path,
+        levels: Sequence[str],
+        banks: Mapping[str, int],
+        baselines: Sequence[str] = (),
     ) -> Iterator["SimilarityDraft"]:
-        """A file to be filled with the scores of these levels, which takes its place at `path`
-        at the end, after it was read back; a failure leaves there what was there.
+        """A file to fill with the scores of these levels; at the end it is read back and moved to
+        `path`. After a failure an earlier file at `path` is unchanged.
 
-        banks: number of queries by level, where there is a querybank.
+        banks: number of queries by level, where there is a querybank; baselines: names.
         """
         q, v = len(self.query_ids), len(self.video_ids)
         shapes = {f"scores/{name}": (q, v) for name in [*levels, LATE_FUSION]}
         shapes |= {f"bank/{name}": (rows, v) for name, rows in banks.items()}
+        shapes |= {f"baselines/{name}": (q, v) for name in baselines}
         with (
             atomic_write(path, verify=_verify) as temporary,
             h5py.File(temporary, "w") as file,
@@ -110,11 +132,13 @@ class SimilarityHeader:
             file["query_id"] = fixed_strings(self.query_ids)
             file["video_id"] = fixed_strings(self.video_ids)
             file["video_of_query"] = self.video_of_query.astype("<i8")
+            if baselines:
+                file.attrs["baselines"] = canonical_json(list(baselines))
             for name, mask in self.present.items():
                 file[f"present/{name}"] = mask
             for name in levels:
                 file[f"masks/{name}"] = np.zeros(v, dtype=np.bool_)
-            # Room is given now, so that bytes don't depend on the order in which it is filled.
+            # Space is allocated now, so that bytes don't depend on the order of writing.
             early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             for name, shape in shapes.items():
@@ -130,7 +154,7 @@ class SimilarityHeader:
 
 @dataclass(frozen=True, eq=False)
 class SimilarityDraft:
-    """A similarity file whose matrices take blocks and give rows, as arrays do, on disk."""
+    """A similarity file being written; its matrices are datasets, written by blocks."""
 
     file: h5py.File
 
@@ -142,8 +166,17 @@ class SimilarityDraft:
         """(B, V) of a level, or of late_fusion."""
         return self.file[f"bank/{name}"]
 
+    def write_baseline(self, name: str, baseline: Baseline) -> None:
+        """The scores of a baseline that the draft was opened with."""
+        dataset = self.file[f"baselines/{name}"]
+        dataset[:] = baseline.scores_QV
+        dataset.attrs["val_recall"] = baseline.val_recall
+        if baseline.strength is not None:
+            dataset.attrs["strength"] = baseline.strength
+        self.file[f"baseline_masks/{name}"] = baseline.valid_V
+
     def write_mask(self, level: str, mask_V: NDArray[np.bool_]) -> None:
-        """Which videos the level says something of."""
+        """Write which videos are valid in the level, (V,) bool."""
         self.file[f"masks/{level}"][:] = mask_V
 
 
@@ -152,7 +185,7 @@ class SimilarityFile(SimilarityHeader):
     """All that the file holds.
 
     scores: by level in the order of the table, then late_fusion; masks: by level; bank: by
-    level, where there is a querybank.
+    level, where there is a querybank; baselines: by name, where they were computed.
 
     Raises ValueError for arrays that don't fit together and for a score that is NaN.
     """
@@ -160,6 +193,7 @@ class SimilarityFile(SimilarityHeader):
     scores: Mapping[str, NDArray[np.float32]]
     masks: Mapping[str, NDArray[np.bool_]]
     bank: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,39 +207,47 @@ class SimilarityFile(SimilarityHeader):
         self._check_masks("masks", self.masks)
         for name, matrix in self.bank.items():
             if name not in self.scores:
-                raise ValueError(f"bank/{name}: a bank for scores that are not there")
+                raise ValueError(f"bank/{name}: a querybank without scores of that name")
             if matrix.ndim != 2 or matrix.shape[1] != v:
                 raise ValueError(f"bank/{name}: expected (B, {v}), got {matrix.shape}")
             _check_no_nan(f"bank/{name}", matrix)
+        for name, baseline in self.baselines.items():
+            if baseline.scores_QV.shape != (q, v):
+                raise ValueError(f"baselines/{name}: expected ({q}, {v})")
+            _check_no_nan(f"baselines/{name}", baseline.scores_QV)
+        self._check_masks("baseline_masks", {n: b.valid_V for n, b in self.baselines.items()})
 
     @property
     def known_V(self) -> NDArray[np.bool_]:
-        """(V,) videos that any level knows."""
+        """(V,) videos that are valid in at least one level."""
         known_V: NDArray[np.bool_] = np.any(list(self.masks.values()), axis=0)
         return known_V
 
     def write(self, path: Path) -> None:
-        """Write atomically; the file counts only after it was read back."""
+        """Write atomically; the file is read back before it is moved into place."""
         banks = {name: len(matrix) for name, matrix in self.bank.items()}
-        with self.draft(path, list(self.masks), banks) as draft:
+        with self.draft(path, list(self.masks), banks, list(self.baselines)) as draft:
             for name, matrix in self.scores.items():
                 draft.scores(name)[:] = matrix
             for name, matrix in self.bank.items():
                 draft.bank(name)[:] = matrix
             for name, mask in self.masks.items():
                 draft.write_mask(name, mask)
+            for name, baseline in self.baselines.items():
+                draft.write_baseline(name, baseline)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Matrices are mapped, not loaded. Raises UsageError for a file that is missing or
         damaged, SchemaError for one that is no similarity file or of another version."""
         if not path.is_file():
-            raise UsageError(f"{path}: no such file; `m2hf eval` writes RUN/{FILE_NAME}")
+            raise UsageError(f"{path}: no such file; `m2hf eval` writes RUN/similarity.h5")
         try:
             with h5py.File(path, "r") as file:
                 check_schema(path, file, SCHEMA, VERSION, "run `m2hf eval` again")
                 levels, roles = (json.loads(file.attrs[name]) for name in ("levels", "roles"))
                 banks = [name for name in [*levels, LATE_FUSION] if f"bank/{name}" in file]
+                closed = json.loads(file.attrs.get("baselines", "[]"))
                 about: dict[str, Any] = {name: str(file.attrs[name]) for name in _TEXT}
                 about |= {name: json.loads(file.attrs[name]) for name in _JSON}
                 return cls(
@@ -220,11 +262,23 @@ class SimilarityFile(SimilarityHeader):
                     masks={name: file[f"masks/{name}"][:] for name in levels},
                     present={name: file[f"present/{name}"][:] for name in roles},
                     bank={name: map_dataset(path, file[f"bank/{name}"]) for name in banks},
+                    baselines={name: _baseline(path, file, name) for name in closed},
                 )
         except (OSError, KeyError, ValueError) as error:
             raise UsageError(
                 f"{path}: damaged similarity file ({error}); run `m2hf eval` again"
             ) from error
+
+
+def _baseline(path: Path, file: h5py.File, name: str) -> Baseline:
+    dataset = file[f"baselines/{name}"]
+    strength = dataset.attrs.get("strength")
+    return Baseline(
+        map_dataset(path, dataset),
+        file[f"baseline_masks/{name}"][:],
+        None if strength is None else float(strength),
+        float(dataset.attrs["val_recall"]),
+    )
 
 
 def _check_no_nan(name: str, matrix: NDArray[np.float32]) -> None:

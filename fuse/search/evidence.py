@@ -65,7 +65,7 @@ class Evidence:
         """Of each of the videos `ids`, which all have frames."""
         with repeatable(index.config) as device:
             asked = index.query(query, device)
-            parts = index.model.parts(asked, index.encoded(ids, device))
+            parts = list(zip(asked, index.encoded(ids, device), strict=True))
         stored = [index.store[FRAMES].features(video) for video in ids]
         best = _best_frames(parts, index)
         levels = [_places(index, ids, stored, *part) for part in parts]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -23,16 +23,17 @@ from m2hf.errors import MismatchError, UsageError
 from m2hf.features import Features
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.devices import repeatable
-from m2hf.fuse.distributed import refuse_several
+from m2hf.fuse.distributed import require_single_process
 from m2hf.fuse.evaluation.blocks import Workspace
 from m2hf.fuse.evaluation.evaluate import flags_of, resolve
-from m2hf.fuse.features.store import FeatureStore, Rows
+from m2hf.fuse.features.store import FeatureStore, PaddedRows
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.levels import LevelTokens
 from m2hf.fuse.model.retriever import EncodedVideos, Retriever
-from m2hf.fuse.model.scorers import LOWEST
 from m2hf.fuse.model.tokens import Tokens, video_tokens
+from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.late_rules import LATE_RULES
+from m2hf.fuse.scores.similarity_file import MISSING_SCORE
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, Row, Split
 
@@ -59,7 +60,7 @@ class SearchIndex:
     layout: StoreLayout
     rows: tuple[Row, ...]
     flags: Mapping[str, Sequence[str]]
-    _blocks: dict[int, Any] = field(default_factory=dict)
+    _blocks: dict[int, list[EncodedVideos]] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -75,8 +76,8 @@ class SearchIndex:
         Raises UsageError where checkpoint, store or videos are missing, MismatchError where they
         don't belong together.
         """
-        refuse_several("search")
-        path = run_dir / checkpoint.FILE_NAME
+        require_single_process("search")
+        path = RunFolder(run_dir).checkpoint
         config = resolve(path, checkpoint.read_header(path), config)
         layout = StoreLayout(store_root, manifest.card.name)
         if not layout.folder.is_dir():
@@ -118,7 +119,7 @@ class SearchIndex:
         known_V: NDArray[np.bool_] = np.logical_or.reduce(self.valid_LV, axis=0)
         return known_V
 
-    def query(self, features: Features, device: torch.device) -> Any:
+    def query(self, features: Features, device: torch.device) -> list[Tokens]:
         """A caption's features as the model reads them, at the precision that captions have in
         the store. Raises MismatchError for another width."""
         captions = self.store[CAPTIONS]
@@ -129,7 +130,7 @@ class SearchIndex:
             )
         rows = features.values[None, : self.model.query_rows].astype(captions.dtype)
         there, zero_s = np.ones(rows.shape[:2], np.bool_), np.zeros(rows.shape[:2], np.float32)
-        return self.model.encode_queries(Tokens.of(Rows(rows, there, zero_s), device))
+        return self.model.encode_queries(Tokens.of(PaddedRows(rows, there, zero_s), device))
 
     @torch.no_grad()
     def scores(self, features: Features) -> QueryScores:
@@ -139,13 +140,15 @@ class SearchIndex:
             query = self.query(features, device)
             for block in self._encoded(device):
                 parts.append(self.model.score(query, block).levels.cpu().numpy())
-        levels_LQV = np.where(valid_LV[:, None], np.concatenate(parts, axis=2), np.float32(LOWEST))
+        levels_LQV = np.where(
+            valid_LV[:, None], np.concatenate(parts, axis=2), np.float32(MISSING_SCORE)
+        )
         rule = LATE_RULES[self.model.late_rule]
         fused_QV = rule(levels_LQV, valid_LV, self.model.late.calibration())
         return QueryScores(levels_LQV[:, 0], fused_QV[0].astype(np.float32))
 
     @torch.no_grad()
-    def encoded(self, ids: Sequence[str], device: torch.device) -> Any:
+    def encoded(self, ids: Sequence[str], device: torch.device) -> list[EncodedVideos]:
         """Some videos with all their rows, which the index doesn't keep."""
         return self.model.encode_videos(video_tokens(self.store, ids, device))
 
@@ -154,7 +157,7 @@ class SearchIndex:
         return Workspace.of(self.config, self.store, [()], self.ids)
 
     @torch.no_grad()
-    def _encoded(self, device: torch.device) -> Iterator[Any]:
+    def _encoded(self, device: torch.device) -> Iterator[list[EncodedVideos]]:
         """Blocks of the gallery, condensed. They are kept while `fuse.eval.memory_mb` has room
         for them; the others are encoded again for each query."""
         held = sum(_bytes(block) for block in self._blocks.values())
@@ -163,26 +166,22 @@ class SearchIndex:
                 yield self._blocks[number]
                 continue
             block = self.model.condensed(self.encoded(self.ids[part], device))
-            if held + _bytes(block) <= self._space.room:
+            if held + _bytes(block) <= self._space.free_bytes:
                 self._blocks[number] = block
                 held += _bytes(block)
             yield block
 
 
-def _models(block: Any) -> list[EncodedVideos]:
-    return block if isinstance(block, list) else [block]
+def _levels(block: Sequence[EncodedVideos]) -> list[LevelTokens]:
+    return [level for videos in block for level in videos.levels.values()]
 
 
-def _levels(block: Any) -> list[LevelTokens]:
-    return [level for videos in _models(block) for level in videos.levels.values()]
-
-
-def _valid(block: Any) -> NDArray[np.bool_]:
+def _valid(block: Sequence[EncodedVideos]) -> NDArray[np.bool_]:
     valid_Lv: NDArray[np.bool_] = torch.stack([v.valid for v in _levels(block)]).cpu().numpy()
     return valid_Lv
 
 
-def _bytes(block: Any) -> int:
-    tokens = [*(videos.frames for videos in _models(block)), *(v.tokens for v in _levels(block))]
+def _bytes(block: Sequence[EncodedVideos]) -> int:
+    tokens = [*(videos.frames for videos in block), *(v.tokens for v in _levels(block))]
     tensors: dict[int, Tensor] = {id(t.values): t.values for t in tokens}
     return sum(tensor.nbytes for tensor in tensors.values())

@@ -11,12 +11,11 @@ from typing import Any
 
 from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS, FRAMES
-from m2hf.fuse.scores.similarity_file import FILE_NAME, SimilarityFile
+from m2hf.fuse.run_folder import RunFolder
+from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.keys import sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest
-
-CHECKPOINT = "checkpoint.safetensors"
 
 
 def chain_of(path: Path, file: SimilarityFile) -> dict[str, Any]:
@@ -56,9 +55,10 @@ class Files:
         Raises UsageError for a run's folder without its files, and what a manifest raises.
         """
         same = {}
-        for name, key in ((FILE_NAME, "similarity"), (CHECKPOINT, "checkpoint")):
+        for key in ("similarity", "checkpoint"):
             if self.runs:
-                same[key] = chain[key] in [_sha256(run, name) for run in self.runs]
+                paths = [getattr(RunFolder(run), key) for run in self.runs]
+                same[key] = chain[key] in map(_sha256, paths)
         if self.manifest is not None:
             same["manifest"] = Manifest.load(self.manifest).digest == chain["manifest"]
         if self.store is not None:
@@ -68,7 +68,7 @@ class Files:
         return same
 
 
-def _sha256(run: Path, name: str) -> str:
-    if not (run / name).is_file():
-        raise UsageError(f"--run {run}: no {name} there; name the folder of a run")
-    return sha256_file(run / name)
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        raise UsageError(f"--run {path.parent}: no {path.name} there; name the folder of a run")
+    return sha256_file(path)

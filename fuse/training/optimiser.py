@@ -12,8 +12,8 @@ from m2hf.fuse.config import TrainConfig
 def adamw(
     model: nn.Module, settings: TrainConfig, more_scalars: Iterable[nn.Parameter] = ()
 ) -> torch.optim.AdamW:
-    """AdamW in three groups: matrices decay; vectors (biases, norms) don't; the scalars of
-    fusion and temperature, which have far to go, don't either and take larger steps."""
+    """AdamW with three parameter groups: matrices have weight decay; vectors (biases, norms) have
+    none; the scalars of late fusion and temperature have none and a larger learning rate."""
     matrices: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
     scalars: list[nn.Parameter] = list(more_scalars)
@@ -22,22 +22,23 @@ def adamw(
             scalars.append(parameter)
         else:
             (matrices if parameter.ndim > 1 else vectors).append(parameter)
+    scalar_lr = settings.lr * settings.scalar_lr_factor
+    groups = (
+        (matrices, settings.lr, settings.weight_decay),
+        (vectors, settings.lr, 0.0),
+        (scalars, scalar_lr, 0.0),
+    )
     return torch.optim.AdamW(
         [
-            {"params": matrices, "lr": settings.lr, "weight_decay": settings.weight_decay},
-            {"params": vectors, "lr": settings.lr, "weight_decay": 0.0},
-            {
-                "params": scalars,
-                "lr": settings.lr * settings.scalar_lr_factor,
-                "weight_decay": 0.0,
-            },
+            {"params": params, "lr": lr, "initial_lr": lr, "weight_decay": decay}
+            for params, lr, decay in groups
         ]
     )
 
 
 def warm_cosine(step: int, steps: int, warmup: float) -> float:
-    """Share of the learning rate at `step` of `steps`: a straight rise over the first `warmup`
-    of them, then half a cosine down to nearly nothing."""
+    """Share of the learning rate at `step` of `steps`: linear warm-up over the first `warmup` of
+    them (a share of 0 to 1), then half a cosine down to nearly 0."""
     rise = warmup * steps
     if step < rise:
         return (step + 1) / (rise + 1)

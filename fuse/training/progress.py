@@ -1,48 +1,64 @@
-"""A run in progress, in one safetensors file: what a killed run goes on from.
+"""An unfinished run in one safetensors file, from which training resumes.
 
-Tensors of the model, of its best weights so far, of the optimiser and of the random state; the
-rest as one JSON text in the metadata. No pickle. It is written after each epoch, atomically,
-and removed when the run is complete.
+It holds the state of the stage in training and the results of finished stages: tensors as
+`stage/<section>/<name>` and `finished/<level>/<name>`, all else as one JSON text in the metadata.
+No pickle. It is written atomically after each epoch and removed when the run is complete.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from m2hf.atomic import atomic_write
 from m2hf.errors import MismatchError, UsageError
+from m2hf.fuse.training.stage import StageResult, StageState
 from m2hf.keys import canonical_json
 
-FILE_NAME = "last.safetensors"
-
 _KEY = "m2hf.progress"
-_VERSION = 1
+_VERSION = 2
+_STAGE, _FINISHED = "stage", "finished"
 
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """tensors by name, and facts that JSON can hold."""
+    """stage: the stage in training; finished: results by level of the stages before it;
+    log: the lines of metrics.jsonl so far."""
 
-    tensors: dict[str, Tensor]
-    facts: dict[str, Any]
+    stage: StageState
+    finished: Mapping[str, StageResult]
+    log: str
 
     def save(self, path: Path, run: str) -> None:
-        """Write atomically; run: digest of what makes two runs the same."""
-        about = canonical_json({"version": _VERSION, "run": run, "facts": self.facts})
-        # Cloned: safetensors refuses tensors that share memory.
-        tensors = {name: value.detach().cpu().clone() for name, value in self.tensors.items()}
+        """Write atomically; run: digest of all that must be equal to resume."""
+        tensors = dict(_flat(_STAGE, self.stage.tensors))
+        tensors |= _flat(_FINISHED, {name: done.weights for name, done in self.finished.items()})
+        about = {
+            "version": _VERSION,
+            "run": run,
+            "stage": self.stage.numbers,
+            "finished": {name: asdict(done.epochs) for name, done in self.finished.items()},
+            "log": self.log,
+        }
         with atomic_write(path) as temporary:
-            safetensors.torch.save_file(tensors, temporary, metadata={_KEY: about})
+            safetensors.torch.save_file(
+                # Cloned: safetensors refuses tensors that share memory.
+                {name: value.detach().cpu().clone() for name, value in tensors.items()},
+                temporary,
+                metadata={_KEY: canonical_json(about)},
+            )
 
     @classmethod
-    def load(cls, path: Path, run: str) -> "Progress | None":
-        """None where there is no run in progress; raises MismatchError where it is another."""
+    def load(cls, path: Path, run: str) -> Self | None:
+        """The unfinished run at `path`, None where there is none.
+
+        Raises UsageError for a damaged file, MismatchError for one of another version or run.
+        """
         if not path.is_file():
             return None
         try:
@@ -51,48 +67,37 @@ class Progress:
             tensors = safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError, KeyError) as error:
             raise UsageError(f"{path}: damaged ({error}); delete it to train anew") from error
-        if (about["version"], about["run"]) != (_VERSION, run):
+        if about["version"] != _VERSION:
             raise MismatchError(
-                f"{path}: a run in progress with another config, manifest or features; "
-                "give those to go on with it, name another run, or delete the file"
+                f"{path}: an interrupted run of schema version {about['version']}, this m2hf "
+                f"resumes version {_VERSION}; delete the file to train anew"
             )
-        return cls(tensors, about["facts"])
-
-    def under(self, prefix: str) -> dict[str, Tensor]:
-        """Tensors whose name begins with `prefix`, by the rest of it."""
-        return {n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)}
-
-
-def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors under longer names."""
-    return {prefix + name: value for name, value in tensors.items()}
-
-
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """State of `optimiser`, `<parameter>.<name>`."""
-    state = optimiser.state_dict()["state"]
-    return {f"{index}.{name}": t for index, kept in state.items() for name, t in kept.items()}
+        if about["run"] != run:
+            raise MismatchError(
+                f"{path}: an interrupted run with another config, manifest or features; "
+                "give those to resume it, name another run, or delete the file"
+            )
+        weights = _nested(tensors, _FINISHED)
+        finished = {
+            name: StageResult.of(weights.get(name, {}), **epochs)
+            for name, epochs in about["finished"].items()
+        }
+        return cls(StageState(_nested(tensors, _STAGE), about["stage"]), finished, about["log"])
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The state that `optimiser_tensors` gave."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+def _flat(group: str, sections: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {
+        f"{group}/{section}/{name}": tensor
+        for section, tensors in sections.items()
+        for name, tensor in tensors.items()
+    }
 
 
-def random_tensors(device: torch.device) -> dict[str, Tensor]:
-    """torch's random state on the CPU and on `device`."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def restore_random(tensors: dict[str, Tensor], device: torch.device) -> None:
-    """The state that `random_tensors` gave."""
-    torch.set_rng_state(tensors["cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["cuda"], device)
+def _nested(tensors: Mapping[str, Tensor], group: str) -> dict[str, dict[str, Tensor]]:
+    """The sections that `_flat` was given."""
+    sections: dict[str, dict[str, Any]] = {}
+    for path, tensor in tensors.items():
+        first, section, name = path.split("/", 2)
+        if first == group:
+            sections.setdefault(section, {})[name] = tensor
+    return sections

@@ -10,7 +10,7 @@ from m2hf.cli import options
 from m2hf.manifest import Split
 
 if TYPE_CHECKING:
-    from m2hf.fuse.distributed import World
+    from m2hf.fuse.distributed import ProcessGroup
     from m2hf.fuse.training.run import EpochReport
 
 _SHOWN = 3  # ids of videos that a stream has no entry for
@@ -24,10 +24,10 @@ def train(
     set_: options.Set = None,
 ) -> None:
     """Train the fusion on cached features; writes RUN/checkpoint.safetensors."""
-    from m2hf.fuse.distributed import joined
+    from m2hf.fuse.distributed import process_group
 
-    with joined() as world:
-        _train(manifest, store, run, config, set_, world)
+    with process_group() as group:
+        _train(manifest, store, run, config, set_, group)
 
 
 def _train(
@@ -36,7 +36,7 @@ def _train(
     run: Path,
     config: Path | None,
     set_: list[str] | None,
-    world: "World",
+    group: "ProcessGroup",
 ) -> None:
     from rich.console import Console
     from rich.progress import (
@@ -76,11 +76,11 @@ def _train(
         )
 
     try:
-        done = fit(loaded, store, run, recipe.fuse, show if world.leads else None, world)
+        done = fit(loaded, store, run, recipe.fuse, show if group.is_main else None, group)
     finally:
         if progress.live.is_started:
             progress.stop()
-    if not world.leads:
+    if not group.is_main:
         return
     typer.echo(
         f"trained on {done.train_captions} captions of {done.train_videos} videos, "
@@ -115,6 +115,10 @@ def evaluate(
     config: options.Config = None,
     set_: options.Set = None,
     split: Annotated[Split, typer.Option("--split", help="Split to score.")] = "test",
+    baselines: Annotated[
+        bool,
+        typer.Option("--baselines", help="Also score zero-shot and ridge, as rows of the table."),
+    ] = False,
 ) -> None:
     """Score a split with RUN's checkpoint; writes RUN/similarity.h5."""
     from m2hf.cli.recipe import load_recipe
@@ -122,5 +126,5 @@ def evaluate(
     from m2hf.manifest import Manifest
 
     given = load_recipe(config, set_)[0].fuse if config is not None or set_ else None
-    path = score(Manifest.load(manifest), store, run, given, split)
+    path = score(Manifest.load(manifest), store, run, given, split, baselines)
     typer.echo(f"wrote {path}")

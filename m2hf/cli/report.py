@@ -26,11 +26,12 @@ def report(
     from m2hf.atomic import atomic_text
     from m2hf.fuse.report.page import page
     from m2hf.fuse.report.source import Source
+    from m2hf.fuse.run_folder import RunFolder
     from m2hf.fuse.tables.kinds import QueryKinds
     from m2hf.manifest import Manifest
 
     source = Source.open(Manifest.load(manifest), store, run, similarity)
-    path = out or run / "report.html"
+    path = out or RunFolder(run).report
     atomic_text(path, page(source, None if kinds is None else QueryKinds.read(kinds)))
     for remark in source.remarks:
         typer.echo(remark)

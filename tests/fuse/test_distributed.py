@@ -20,7 +20,7 @@ from m2hf.errors import MismatchError, UsageError
 from m2hf.fuse import curves
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.devices import repeatable
-from m2hf.fuse.distributed import ALONE, PeerLost, World, joined
+from m2hf.fuse.distributed import SINGLE_PROCESS, PeerLost, ProcessGroup, process_group
 from m2hf.fuse.training.run import train
 
 SCRIPT = HELPERS / "one_of_several.py"
@@ -180,12 +180,12 @@ def test_one_process_goes_on_with_a_run_of_two(
 
 
 def test_processes_that_read_other_data_are_refused() -> None:
-    class Second(World):
-        def first_says(self, numbers: Sequence[float]) -> list[float]:
+    class Second(ProcessGroup):
+        def broadcast_numbers(self, numbers: Sequence[float]) -> list[float]:
             return [number + 1 for number in numbers]
 
     with pytest.raises(MismatchError, match="process 1 of 2 reads another config, manifest"):
-        Second(rank=1, size=2).check_alike(["train000#0"])
+        Second(rank=1, size=2).check_equal(["train000#0"])
 
 
 @pytest.mark.parametrize("n", [7, 1])
@@ -203,7 +203,7 @@ def test_gathered_rows_carry_the_gradients_of_every_process(done: Path, n: int) 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("n", [1, 2, 4, 7])
 def test_shares_are_all_rows_in_order(size: int, n: int) -> None:
-    shares = [World(rank, size).share(n) for rank in range(size)]
+    shares = [ProcessGroup(rank, size).share(n) for rank in range(size)]
     rows = [row for share in shares[:n] for row in range(n)[share]]
     assert rows == list(range(n))
     assert all(len(range(n)[share]) >= 1 for share in shares)
@@ -251,15 +251,15 @@ def test_alone_there_is_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("WORLD_SIZE", raising=False)
         if size:
             monkeypatch.setenv("WORLD_SIZE", size)
-        with joined() as world:
-            assert world == ALONE
+        with process_group() as group:
+            assert group == SINGLE_PROCESS
             assert not dist.is_initialized()
 
 
 def test_half_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(UsageError, match=r"WORLD_SIZE=2 without RANK.*torchrun"), joined():
+    with pytest.raises(UsageError, match=r"WORLD_SIZE=2 without RANK.*torchrun"), process_group():
         pass
 
 
@@ -267,7 +267,10 @@ def test_processes_that_cannot_meet_are_told(monkeypatch: pytest.MonkeyPatch) ->
     about = {"RANK": "one", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     for name, value in {**about, "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(PeerLost, match=r"process one of 2 can't join .* 127\.0\.0\.1:1"), joined():
+    with (
+        pytest.raises(PeerLost, match=r"process one of 2 can't join .* 127\.0\.0\.1:1"),
+        process_group(),
+    ):
         pass
 
 
@@ -279,6 +282,6 @@ def test_a_process_without_a_gpu_of_its_own_is_told(
     cuda = config.model_copy(update={"device": "cuda"})
     with (
         pytest.raises(UsageError, match="process 1 of this machine finds 1 GPUs"),
-        repeatable(cuda, World(rank=1, size=2, local=1)),
+        repeatable(cuda, ProcessGroup(rank=1, size=2, local_rank=1)),
     ):
         pass

@@ -16,21 +16,21 @@ from safetensors.torch import save_file
 
 from m2hf.fuse import curves
 from m2hf.fuse.config import FusionConfig
-from m2hf.fuse.distributed import World, joined
+from m2hf.fuse.distributed import ProcessGroup, process_group
 from m2hf.fuse.training.run import EpochReport, train
 from m2hf.manifest import Manifest
 
 
-def gather(folder: Path, world: World) -> None:
+def gather(folder: Path, group: ProcessGroup) -> None:
     """Gather rows whose losses differ from process to process; write what came back."""
     for n in (7, 1):
         torch.manual_seed(n)
         rows, real = torch.randn(n, 3, 2), torch.rand(n) > 0.5
-        own = world.share(n)
+        own = group.share(n)
         mine = rows[own].clone().requires_grad_()
-        gathered, flags = world.gather(n, mine, real[own])
-        weights = torch.randn(world.size, n, 3, 2)
-        torch.autograd.backward((weights[world.rank] * gathered).sum())
+        gathered, flags = group.gather(n, mine, real[own])
+        weights = torch.randn(group.size, n, 3, 2)
+        torch.autograd.backward((weights[group.rank] * gathered).sum())
         assert mine.grad is not None
         found = {
             "given": rows,
@@ -40,25 +40,25 @@ def gather(folder: Path, world: World) -> None:
             "flags": flags,
             "gradient": mine.grad.contiguous(),
         }
-        save_file(found, folder / f"gather{n}of{world.rank}.safetensors")
+        save_file(found, folder / f"gather{n}of{group.rank}.safetensors")
 
 
 def main(folder: Path) -> None:
     asked = json.loads((folder / "jobs.json").read_text())
     manifest = Manifest.load(folder / "manifest")
     curves.draw = lambda log, path: None  # which takes longer than all else here
-    with joined() as world:
-        gather(folder, world)
+    with process_group() as group:
+        gather(folder, group)
         for job in asked["jobs"]:
 
             def watch(report: EpochReport, kill: int = job["kill"]) -> None:
-                if kill and report.epoch == kill and not world.leads:
+                if kill and report.epoch == kill and not group.is_main:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            place = "second" if job["apart"] and not world.leads else "first"
+            place = "second" if job["apart"] and not group.is_main else "first"
             config = FusionConfig.model_validate(job["config"])
             train(
-                manifest, Path(asked["store"]), folder / place / job["name"], config, watch, world
+                manifest, Path(asked["store"]), folder / place / job["name"], config, watch, group
             )
 
 

@@ -22,6 +22,7 @@ from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.completion import COMPLETIONS
+from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.training.run import train
@@ -41,7 +42,7 @@ class Finished:
         self.valid = np.stack([mask[known] for mask in self.file.masks.values()])
         self.fused = self.file.scores["late_fusion"][:, known]
         store = FeatureStore.open(silent.store, "synthetic", config)
-        model, _ = checkpoint.load(folder / checkpoint.FILE_NAME, store)
+        model, _ = checkpoint.load(RunFolder(folder).checkpoint, store)
         self.by = model.late.calibration()
 
     def rule(self, name: str, *levels: str, by: Calibration | None = None) -> Any:

@@ -27,6 +27,7 @@ from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.retriever import Retriever, build_model
 from m2hf.fuse.model.tokens import caption_tokens, video_tokens
+from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.late_rules import LATE_RULES
 from m2hf.fuse.scores.metrics import t2v_ranks
 from m2hf.fuse.scores.similarity_file import SimilarityFile
@@ -106,7 +107,7 @@ def test_blocks_give_what_the_whole_gives(
         np.testing.assert_allclose(found.levels_LQV, levels, atol=2e-6)
         # Ranks jump where scores differ by rounding, so rules are asked of the same levels.
         of_found = LATE_RULES[rule](found.levels_LQV, valid, model.late.calibration())
-        known = found.asked_Q[:, None] & valid.any(axis=0)
+        known = found.present_Q[:, None] & valid.any(axis=0)
         np.testing.assert_array_equal(found.fused_QV[known], of_found[known].astype(np.float32))
         assert (found.fused_QV[~known] == found.fused_QV[known].min() - np.float32(1)).all()
         if rule not in ("reciprocal_rank", "best_rank"):
@@ -123,7 +124,7 @@ def test_the_file_has_the_same_bits_for_any_memory(
     gallery = Gallery.of(odd.manifest.split("test"), store, "test")
     model = made(config, store)
     header = checkpoint.CheckpointHeader(config, store.info, "synthetic", "0" * 64, 0)
-    checkpoint.save(tmp_path / checkpoint.FILE_NAME, model, header)
+    checkpoint.save(RunFolder(tmp_path).checkpoint, model, header)
     least = least_memory(config, store, gallery)
     files, kept = [], []
     for memory in (least, least + 2000):
@@ -144,9 +145,9 @@ def test_the_file_has_the_same_bits_for_any_memory(
 def least_memory(config: FusionConfig, store: FeatureStore, gallery: Gallery) -> int:
     """What the message says that it takes."""
     too_little = config.model_copy(update={"eval": EvalConfig(memory_mb=1)})
-    with pytest.raises(UsageError, match=r"fuse\.eval\.memory_mb=1: to score 20 videos") as caught:
+    with pytest.raises(UsageError, match=r"fuse\.eval\.memory_mb=1: scoring 20 videos") as caught:
         Workspace.of(too_little, store, [gallery.query_ids], gallery.video_ids)
-    least = int(str(caught.value).partition("takes ")[2].partition(";")[0])
+    least = int(str(caught.value).partition("needs ")[2].partition(" MiB")[0])
     enough = config.model_copy(update={"eval": EvalConfig(memory_mb=least)})
     Workspace.of(enough, store, [gallery.query_ids], gallery.video_ids)
     return least
@@ -212,12 +213,12 @@ def test_the_bank_is_of_training_captions_alone(corpus: Any, run: Any) -> None:
     with pytest.raises(UsageError, match=r"fuse\.eval\.bank=121: split train has 120 captions"):
         querybank(train, store, 121)
     told = FusionConfig(eval=EvalConfig(bank=5))
-    with pytest.raises(UsageError, match="--split train asks itself"):
+    with pytest.raises(UsageError, match="which are the queries of --split train"):
         evaluate(corpus.manifest, corpus.store, run.folder, told, "train")
 
 
 def test_a_bank_from_the_command_to_the_table(corpus: Any, run: Any, tmp_path: Path) -> None:
-    (tmp_path / checkpoint.FILE_NAME).write_bytes(run.summary.checkpoint.read_bytes())
+    RunFolder(tmp_path).checkpoint.write_bytes(run.summary.checkpoint.read_bytes())
     plain = SimilarityFile.read(evaluate(corpus.manifest, corpus.store, tmp_path))
     scores = {name: np.array(matrix) for name, matrix in plain.scores.items()}
     corpus.manifest.save(tmp_path / "manifest")
@@ -255,7 +256,7 @@ def test_a_video_that_nobody_scored_stays_last_after_a_querybank(
     corpus: Any, run: Any, tmp_path: Path
 ) -> None:
     """Its scores are as low in the bank as they are in the gallery, so that it would gain."""
-    (tmp_path / checkpoint.FILE_NAME).write_bytes(run.summary.checkpoint.read_bytes())
+    RunFolder(tmp_path).checkpoint.write_bytes(run.summary.checkpoint.read_bytes())
     told = FusionConfig(eval=EvalConfig(bank=100))
     path = evaluate(corpus.manifest, corpus.store, tmp_path, told)
     file = SimilarityFile.read(path)
@@ -295,7 +296,7 @@ def test_several_processes_are_refused(
 def test_a_failure_leaves_the_file_that_was_there(
     corpus: Any, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / checkpoint.FILE_NAME).write_bytes(run.summary.checkpoint.read_bytes())
+    RunFolder(tmp_path).checkpoint.write_bytes(run.summary.checkpoint.read_bytes())
     before = evaluate(corpus.manifest, corpus.store, tmp_path).read_bytes()
 
     def full(*_: Any) -> None:

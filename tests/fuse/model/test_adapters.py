@@ -97,7 +97,7 @@ def test_an_ensemble_by_tokens_in_bf16_is_cut_and_goes_on(
     file = SimilarityFile.read(evaluate(foreign.manifest, foreign.store, tmp_path / "cut"))
     assert all(np.isfinite(scores).all() for scores in file.scores.values())
     other = FusionConfig(project=("frames",))
-    with pytest.raises(MismatchError, match=r"trained with other fuse\.project"):
+    with pytest.raises(MismatchError, match=r"trained with another fuse\.project"):
         evaluate(foreign.manifest, foreign.store, tmp_path / "cut", other)
 
 

@@ -14,6 +14,7 @@ from m2hf.fuse.config import FusionConfig, Level, ModelConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model import checkpoint
+from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.layout import StoreLayout
 from m2hf.shard import Shard
@@ -81,7 +82,7 @@ def test_a_config_may_say_where_to_run(corpus: Any, run: Any) -> None:
 
 
 def test_broken_files_are_named(corpus: Any, run: Any, tmp_path: Path) -> None:
-    path = tmp_path / checkpoint.FILE_NAME
+    path = RunFolder(tmp_path).checkpoint
     with pytest.raises(UsageError, match="no checkpoint"):
         evaluate(corpus.manifest, corpus.store, tmp_path)
     whole = run.summary.checkpoint.read_bytes()

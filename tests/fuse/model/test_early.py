@@ -8,7 +8,7 @@ import torch
 from m2hf.fuse.config import CompletionConfig, FusionConfig, ModelConfig
 from m2hf.fuse.model.completion import COMPLETIONS, Completed
 from m2hf.fuse.model.early import EARLY_FORMS, AddFusion, ConcatFusion
-from m2hf.fuse.model.levels import LevelTokens, completion_regret
+from m2hf.fuse.model.levels import LevelTokens, completion_loss
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.model.tokens import Tokens
 
@@ -85,7 +85,7 @@ def complete(mode: str, dropout: float = 0.0) -> Any:
 def test_what_is_there_is_kept_and_what_is_not_is_replaced(mode: str) -> None:
     frames, other = tokens([3, 2, 0], 8), tokens([2, 0, 0], 6)
     whole: Completed = complete(mode)(frames, other)
-    assert whole.counts.tolist() == [True, True, False]
+    assert whole.present.tolist() == [True, True, False]
     assert torch.equal(whole.tokens.values[0][whole.tokens.mask[0]], other.values[0])
     rows = {"token": 1, "predict": 2}[mode]
     assert whole.tokens.mask.sum(dim=1).tolist() == [2, rows, 0]
@@ -97,7 +97,7 @@ def test_fallback_adds_nothing() -> None:
     frames, other = tokens([3, 2], 8), tokens([2, 0], 6)
     whole = complete("fallback", dropout=0.9).train()(frames, other)
     assert whole.tokens is other
-    assert whole.counts.tolist() == [True, False]
+    assert whole.present.tolist() == [True, False]
 
 
 def test_modality_dropout_hides_in_training_only() -> None:
@@ -109,43 +109,44 @@ def test_modality_dropout_hides_in_training_only() -> None:
 
 
 @torch.no_grad()
-def test_regret_is_one_minus_the_cosine_where_the_modality_is_known() -> None:
+def test_loss_is_one_minus_the_cosine_where_the_modality_is_known() -> None:
     frames, other = tokens([3, 2, 0], 8), tokens([2, 0, 4], 6)
     module = complete("predict")
     whole = module(frames, other)
-    assert whole.known.tolist() == [True, False, False]
+    assert whole.has_target.tolist() == [True, False, False]
     guess = module.guess(frames.values[0]).mean(dim=0)
     cosine = torch.cosine_similarity(guess, other.values[0, :2].mean(dim=0), dim=0)
-    assert float(whole.regret[0]) == pytest.approx(float(1 - cosine), abs=1e-6)
+    assert float(whole.completion_loss[0]) == pytest.approx(float(1 - cosine), abs=1e-6)
 
 
-def test_regret_of_a_modality_that_is_missing_everywhere_is_zero() -> None:
+def test_loss_of_a_modality_that_is_missing_everywhere_is_zero() -> None:
     config = FusionConfig(model=MODEL, completion={"mode": "predict"})
     model = M2HF(config, WIDTHS)
     streams = {role: tokens([0, 0], width) for role, width in WIDTHS.items()}
     streams["frames"] = tokens([2, 1], 8)
-    levels = model.encode_videos(streams).levels
-    regret = completion_regret(levels)
-    assert regret is not None
-    assert float(regret.detach()) == 0.0
-    assert completion_regret({"visual": levels["visual"]}) is None
+    (videos,) = model.encode_videos(streams)
+    levels = videos.levels
+    loss = completion_loss(levels)
+    assert loss is not None
+    assert float(loss.detach()) == 0.0
+    assert completion_loss({"visual": levels["visual"]}) is None
 
 
-def test_the_regret_of_all_levels_in_loops_and_its_gradients() -> None:
+def test_the_loss_of_all_levels_in_loops_and_its_gradients() -> None:
     torch.manual_seed(0)
     one, other = (torch.rand(4, dtype=torch.float64, requires_grad=True) for _ in range(2))
     known = [torch.tensor([True, False, True, True]), torch.tensor([False] * 4)]
     item = tokens([1] * 4, 2)
 
-    def regret(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         levels = {
             name: LevelTokens(item, item.present, item.present, value, where)
             for name, value, where in zip("ab", (a, b), known, strict=True)
         }
-        found = completion_regret({**levels, "plain": LevelTokens(item, item.present)})
+        found = completion_loss({**levels, "plain": LevelTokens(item, item.present)})
         assert found is not None
         return found
 
     expected = sum(float(one[i].detach()) for i in (0, 2, 3)) / 3
-    assert float(regret(one, other).detach()) == pytest.approx(expected)
-    assert torch.autograd.gradcheck(regret, (one, other))
+    assert float(loss(one, other).detach()) == pytest.approx(expected)
+    assert torch.autograd.gradcheck(loss, (one, other))

@@ -205,8 +205,8 @@ def test_completion(mode: str) -> None:
         for video in (0, 2):
             guessed = mean([guess(row) for row, _ in real(frames, video)], M)
             pooled = mean([row for row, _ in real(other, video)], M)
-            assert whole.regret is not None
-            close(whole.regret[video], 1 - cosine(guessed, pooled))
+            assert whole.completion_loss is not None
+            close(whole.completion_loss[video], 1 - cosine(guessed, pooled))
     for video, rows in enumerate([real(other, 0), instead, real(other, 2)]):
         mask = whole.tokens.mask[video]
         close(whole.tokens.values[video][mask], [row for row, _ in rows])
@@ -215,8 +215,8 @@ def test_completion(mode: str) -> None:
     def call(module: nn.Module, v: Tensor, m: Tensor) -> Tensor:
         given = Tokens(v, frames.mask, frames.time_s), Tokens(m, other.mask, other.time_s)
         made: Completed = module(*given)
-        regret = v.sum() * 0 if made.regret is None else made.regret[:1].sum()
-        return torch.cat([made.tokens.values[made.tokens.mask].flatten(), regret[None]])
+        loss = v.sum() * 0 if made.completion_loss is None else made.completion_loss[:1].sum()
+        return torch.cat([made.tokens.values[made.tokens.mask].flatten(), loss[None]])
 
     sound_gradients(completion, call, [frames.values, other.values])
 

@@ -1,5 +1,6 @@
 """Zero-shot and ridge against their definitions, on the same gallery as the model."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from m2hf.fuse.scores.similarity_file import SimilarityFile
 
 @pytest.fixture(scope="module")
 def found(corpus: Any, config: FusionConfig) -> Any:
-    return baselines(corpus.manifest, corpus.store, config)
+    store = FeatureStore.open(corpus.store, corpus.manifest.card.name, config)
+    return dict(baselines(corpus.manifest, store, config))
 
 
 def test_rows_and_gallery_are_the_models(corpus: Any, run: Any, found: Any) -> None:
@@ -26,6 +28,7 @@ def test_rows_and_gallery_are_the_models(corpus: Any, run: Any, found: Any) -> N
     for name in levels:
         assert np.array_equal(found[f"ridge_{name}"].valid_V, file.masks[name])
         assert found[f"ridge_{name}"].scores_QV.shape == file.scores[name].shape
+    assert file.baselines == {}
     missing = ~found["zero_shot"].valid_V
     assert missing.sum() == 1
     assert (found["zero_shot"].scores_QV[:, missing] == -1).all()
@@ -45,12 +48,12 @@ def test_weights_solve_the_normal_equations(corpus: Any, config: FusionConfig) -
     rows = corpus.manifest.split("train")
     part = _Part.of(rows, usable_captions(rows, store), store)
     ridge = Ridge(part, ("frames", "audio"))
-    x = ridge._features(part)[part.answers_Q]  # a row a caption
+    x = ridge._features(part)[part.video_of_query]  # a row a caption
     targets = part.queries_QD - part.queries_QD.mean(axis=0)
     k = 0.1 * np.linalg.eigvalsh(x.T @ x).max()
     expected = np.linalg.solve(x.T @ x + k * np.eye(x.shape[1]), x.T @ targets)
     np.testing.assert_allclose(ridge.weights(0.1), expected, atol=1e-9)
-    silent = ~part.present["audio"][part.answers_Q]
+    silent = ~part.present["audio"][part.video_of_query]
     assert not x[silent, 16:].any()
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-9)
 
@@ -58,8 +61,26 @@ def test_weights_solve_the_normal_equations(corpus: Any, config: FusionConfig) -
 def test_a_stream_that_is_missing_everywhere_changes_nothing(
     silent: Any, config: FusionConfig
 ) -> None:
-    found = baselines(silent.manifest, silent.store, config)
+    store = FeatureStore.open(silent.store, silent.manifest.card.name, config)
+    found = dict(baselines(silent.manifest, store, config))
     visual, fused = found["ridge_visual"], found["ridge_audio_visual"]
     assert np.isfinite(fused.scores_QV).all()
     assert not found["ridge_text"].valid_V.any()
     np.testing.assert_allclose(fused.scores_QV, visual.scores_QV, atol=1e-6)
+
+
+def test_evaluation_stores_them_on_request(
+    corpus: Any, run: Any, found: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(run.summary.checkpoint.read_bytes())
+    file = SimilarityFile.read(
+        evaluate(corpus.manifest, corpus.store, tmp_path, with_baselines=True)
+    )
+    assert list(file.baselines) == list(found)
+    for name, baseline in found.items():
+        stored = file.baselines[name]
+        np.testing.assert_array_equal(stored.scores_QV, baseline.scores_QV)
+        np.testing.assert_array_equal(stored.valid_V, baseline.valid_V)
+        assert (stored.strength, stored.val_recall) == (baseline.strength, baseline.val_recall)
+    file.write(tmp_path / "copy.h5")
+    assert (tmp_path / "copy.h5").read_bytes() == (tmp_path / "similarity.h5").read_bytes()

@@ -129,7 +129,7 @@ def test_a_bank_is_kept_beside_the_scores(file: SimilarityFile, tmp_path: Path) 
     bank = np.random.default_rng(0).random((7, 20), dtype=np.float32)
     replace(file, bank={"visual": bank}).write(tmp_path / "banked.h5")
     assert np.array_equal(SimilarityFile.read(tmp_path / "banked.h5").bank["visual"], bank)
-    with pytest.raises(ValueError, match="a bank for scores that are not there"):
+    with pytest.raises(ValueError, match="a querybank without scores of that name"):
         replace(file, bank={"smell": bank})
     with pytest.raises(ValueError, match=r"bank/visual: expected \(B, 20\), got \(7, 19\)"):
         replace(file, bank={"visual": bank[:, 1:]})

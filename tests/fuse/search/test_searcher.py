@@ -83,7 +83,7 @@ def test_a_gallery_that_does_not_fit_is_scored_alike(corpus: Any, run: Any) -> N
     kept = whole.search("test003#0", 10)
     assert kept.videos == 91
     whole.index._blocks.clear()
-    object.__setattr__(whole.index._space, "room", 0)
+    object.__setattr__(whole.index._space, "free_bytes", 0)
     assert whole.search("test003#0", 10) == kept
     assert not whole.index._blocks
 
@@ -94,9 +94,9 @@ def test_moments_are_those_that_a_loop_finds(which: str, corpus: Any, run: Any, 
     index, device = found.index, torch.device("cpu")
     query = index.store[CAPTIONS].features("test004#0")
     for hit in found.search("test004#0", 20).hits:
-        parts = index.model.parts(index.query(query, device), index.encoded([hit.row.id], device))
+        queries, found_videos = index.query(query, device), index.encoded([hit.row.id], device)
         frames = index.store[FRAMES].features(hit.row.id)
-        for number, (asked, videos) in enumerate(parts):
+        for number, (asked, videos) in enumerate(zip(queries, found_videos, strict=True)):
             sentence = asked.values[0, 0].detach().numpy()
 
             def nearest(tokens: Any, sentence: Any = sentence) -> tuple[int, float]:
@@ -131,7 +131,7 @@ def test_what_does_not_belong_together_is_refused(
         searcher(corpus, tmp_path)
     with pytest.raises(UsageError, match="no store"):
         SearchIndex.open(corpus.manifest, tmp_path / "none", run.folder)
-    with pytest.raises(MismatchError, match=r"trained with other fuse\.scoring"):
+    with pytest.raises(MismatchError, match=r"trained with another fuse\.scoring"):
         searcher(corpus, run.folder, scoring="wti")
     other = new_corpus(tmp_path)
     empty = {row.id: Features.empty("none", 16) for row in other.manifest.rows}

@@ -11,11 +11,9 @@ import pytest
 
 from m2hf.errors import SchemaError, UsageError
 from m2hf.fuse.evaluation.evaluate import evaluate
-from m2hf.fuse.model import checkpoint
 from m2hf.fuse.report.page import page as report_page
 from m2hf.fuse.report.source import Source
 from m2hf.fuse.scores.similarity_file import SimilarityFile
-from m2hf.fuse.tables import chain
 from m2hf.fuse.tables.chain import Files
 from m2hf.fuse.tables.formats import FORMATS, render
 from m2hf.fuse.tables.similarity_table import SimilarityTable
@@ -181,7 +179,3 @@ def test_latex_has_a_cell_for_each_column(similarity: Path) -> None:
     rows = [line for line in table.splitlines() if " & " in line]
     assert len({line.count(" & ") for line in rows}) == 1
     assert len(rows) == 7  # head, four levels, late fusion, the paper
-
-
-def test_the_checkpoint_has_one_name() -> None:
-    assert chain.CHECKPOINT == checkpoint.FILE_NAME

@@ -71,7 +71,7 @@ def test_contributions_are_above_the_mean_candidate_and_leave_slopes_alone() -> 
     slope = 20 * float(late.alpha_L[1].detach())
     mean = levels[1, 0, valid[1]].mean()
     torch.testing.assert_close(given.values[1, 0], slope * (levels[1, 0, 0] - mean))
-    assert given.known.tolist() == [[True] * 3, [True, False, True]]
+    assert given.available.tolist() == [[True] * 3, [True, False, True]]
     torch.autograd.backward(contribution_loss(given))
     assert late.slope_L.grad is None
     assert levels.grad is not None
@@ -118,7 +118,7 @@ def test_contributions_in_loops(seed: int) -> None:
             mean = sum(known) / max(1, len(known))
             expected = float(slope) * (float(scores[level, q, v]) - mean)
             assert float(given.values[level, pair]) == pytest.approx(expected, abs=1e-9)
-            assert bool(given.known[level, pair]) == bool(valid[level, v])
+            assert bool(given.available[level, pair]) == bool(valid[level, v])
             raw.append(softplus(expected) if valid[level, v] else 0.0)
         for level in range(3):
             shares[level] += raw[level] / (sum(raw) or 1.0)

@@ -19,10 +19,10 @@ from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.retriever import Ensemble
 from m2hf.fuse.scores.similarity_file import SimilarityFile
-from m2hf.fuse.training.progress import FILE_NAME as LAST
 from m2hf.fuse.training.run import EpochReport, train
 from m2hf.fuse.training.trainer import Diverged
 
+LAST = "last.safetensors"
 ARTEFACTS = ("checkpoint.safetensors", "config.json", "metrics.jsonl")
 
 
@@ -68,7 +68,7 @@ def test_an_ensemble_trains_each_level_alone(
     assert list(file.scores) == [*levels, "late_fusion"]
 
 
-def test_a_level_is_trained_alike_in_any_company(
+def test_a_level_is_trained_alike_with_any_other_levels(
     corpus: Any, ensemble: FusionConfig, tmp_path: Path
 ) -> None:
     fewer = {n: v.model_copy(update={"enabled": n != "text"}) for n, v in ensemble.levels.items()}
@@ -113,7 +113,7 @@ def test_an_ensemble_that_was_cut_ends_with_the_same_bytes(
     assert same_artefacts(tmp_path / "cut", tmp_path / "whole")
 
 
-def test_a_run_that_was_killed_goes_on(corpus: Any, short: FusionConfig, tmp_path: Path) -> None:
+def test_a_run_that_was_killed_is_resumed(corpus: Any, short: FusionConfig, tmp_path: Path) -> None:
     corpus.manifest.save(tmp_path / "manifest")
     (tmp_path / "config.json").write_text(short.model_dump_json())
     code = """
@@ -140,13 +140,13 @@ train(Manifest.load(folder / "manifest"), store, folder / "run", config, die)
     assert same_artefacts(tmp_path / "run", tmp_path / "whole")
 
 
-def test_another_run_in_progress_is_not_gone_on_with(
+def test_an_interrupted_run_with_another_config_is_not_resumed(
     corpus: Any, short: FusionConfig, tmp_path: Path
 ) -> None:
     with pytest.raises(Cut):
         train(corpus.manifest, corpus.store, tmp_path, short, cut_after(1))
     other = short.model_copy(update={"late": LateConfig(rule="sum")})
-    with pytest.raises(MismatchError, match=r"last\.safetensors: a run in progress with another"):
+    with pytest.raises(MismatchError, match=r"last\.safetensors: an interrupted run with another"):
         train(corpus.manifest, corpus.store, tmp_path, other)
 
 

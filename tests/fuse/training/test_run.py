@@ -149,7 +149,7 @@ def test_what_is_lacking_is_named(corpus: Any, short: FusionConfig, tmp_path: Pa
 def test_a_device_that_is_not_there(corpus: Any, short: FusionConfig, tmp_path: Path) -> None:
     if torch.backends.mps.is_available():
         pytest.skip("this machine has MPS")
-    with pytest.raises(UsageError, match=r"fuse\.device=mps: torch finds none here"):
+    with pytest.raises(UsageError, match=r"fuse\.device=mps: torch has none on this machine"):
         train(
             corpus.manifest,
             corpus.store,
