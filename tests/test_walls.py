@@ -4,17 +4,10 @@ Parts are folders, and a few files at the root of a folder that others build on.
 wherever it stands, inside a function or under TYPE_CHECKING, too. Change the table on purpose.
 """
 
-import ast
 import graphlib
-import tomllib
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from checkout import ROOT
-
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-FOLDERS: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
+from source_tree import SOURCES, imports
 
 # part -> the other parts that it may import
 MAY_IMPORT: dict[str, str] = {
@@ -32,8 +25,7 @@ MAY_IMPORT: dict[str, str] = {
     "m2hf.extract.media": "m2hf",
     "m2hf.extract.base": "m2hf m2hf.extract.inference m2hf.extract.media m2hf.extract.weights",
     "m2hf.extract.networks": "m2hf m2hf.extract.base m2hf.extract.inference m2hf.extract.weights",
-    "m2hf.extract.speech": "m2hf m2hf.extract.inference m2hf.extract.networks "
-    "m2hf.extract.weights",
+    "m2hf.extract.speech": "m2hf m2hf.extract.inference m2hf.extract.networks m2hf.extract.weights",
     "m2hf.extract": "m2hf m2hf.extract.base m2hf.extract.inference m2hf.extract.media "
     "m2hf.extract.networks m2hf.extract.speech m2hf.extract.weights",
     "m2hf.pipelines": "m2hf m2hf.pipelines.config m2hf.extract m2hf.extract.base "
@@ -94,34 +86,10 @@ LIBRARIES: dict[str, str] = {
     "rich": "m2hf.cli",
 }
 
-# Files whose import must load nothing heavy: what reads settings, manifests, shards and tables.
-LIGHT = ("m2hf", "m2hf.exchange", "m2hf.fuse.config", "m2hf.fuse.features", "m2hf.fuse.scores")
-LIGHT += ("m2hf.fuse.tables", "m2hf.fuse.tables.given", "m2hf.fuse.report")
-
 
 def part_of(module: str) -> str:
     """The part that a module, or a name imported from it, belongs to: the longest prefix."""
     return max((p for p in MAY_IMPORT if f"{module}.".startswith(f"{p}.")), key=len)
-
-
-def sources() -> Iterator[tuple[str, Path]]:
-    """Every module of the package with its file."""
-    for package, folder in FOLDERS.items():
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            inside = path.relative_to(ROOT / folder).with_suffix("").parts
-            yield ".".join([package, *inside]).removesuffix(".__init__"), path
-
-
-SOURCES = dict(sources())
-
-
-def imports(code: str) -> Iterator[str]:
-    """Every name that the code imports, in full."""
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def violations(module: str, code: str) -> list[str]:
