@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from m2hf.fuse.scores.metrics import FloatArray, IntArray
+from m2hf.array_types import FloatArray, IntArray
 
 RESAMPLES = 1000
 LEVEL = 95  # percent

@@ -11,8 +11,8 @@ from typing import Self
 
 import numpy as np
 
+from m2hf.array_types import BoolArray
 from m2hf.errors import UsageError
-from m2hf.fuse.scores.metrics import BoolArray
 from m2hf.keys import sha256_file
 
 

@@ -9,15 +9,8 @@ Q queries, V videos, B queries of a bank.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from m2hf.fuse.scores.metrics import (
-    BoolArray,
-    IntArray,
-    Ranks,
-    Scores,
-    t2v_ranks,
-    v2t_group_ranks,
-    v2t_ranks,
-)
+from m2hf.array_types import BoolArray, IntArray
+from m2hf.fuse.scores.metrics import Ranks, Scores, t2v_ranks, v2t_group_ranks, v2t_ranks
 from m2hf.fuse.tables.paper import PaperResult
 from m2hf.fuse.tables.table import Flag, Row, Score
 from m2hf.fuse.tables.transductive import QUERYBANK_SCALE, DualSoftmax, Querybank

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from m2hf.fuse.scores.metrics import BoolArray, FloatArray, Scores, row_chunks
+from m2hf.array_types import BoolArray, FloatArray
+from m2hf.fuse.scores.metrics import Scores, row_chunks
 
 QUERYBANK_SCALE = 20.0  # the paper's, for cosine scores
 

@@ -22,10 +22,11 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field
 
+from m2hf.array_types import FloatArray
 from m2hf.config import Section, parse
 from m2hf.errors import ConfigError, UsageError
 from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
-from m2hf.fuse.scores.metrics import FloatArray, Scores
+from m2hf.fuse.scores.metrics import Scores
 
 WEIGHTED = ("sum", "affine")  # rules that take weights
 STANDARD = ("affine", "z_sum", "z_mean", "max")  # rules that read centre and deviation

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+from m2hf.array_types import IntArray
 from m2hf.errors import UsageError
-from m2hf.fuse.scores.metrics import IntArray
 
 VIDEO, QUERY = "video_id", "query_id"
 

@@ -13,8 +13,8 @@ from typing import Self
 
 import numpy as np
 
+from m2hf.array_types import FloatArray, IntArray
 from m2hf.errors import UsageError
-from m2hf.fuse.scores.metrics import FloatArray, IntArray
 from m2hf.fuse.tables.given.ground_truth import AnswerFiles, Answers
 from m2hf.keys import sha256_file
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from m2hf.array_types import IntArray
 from m2hf.errors import UsageError
 from m2hf.fuse.scores.late_rules import FLAT
-from m2hf.fuse.scores.metrics import SUM_KS, IntArray, Scores, row_chunks, t2v_ranks
+from m2hf.fuse.scores.metrics import SUM_KS, Scores, row_chunks, t2v_ranks
 from m2hf.fuse.tables.given.blend import Blend, Origin, Term
 
 _STEPS = 100
