@@ -5,9 +5,8 @@ from enum import StrEnum
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating]
+from m2hf.array_types import FloatArray
 
 
 class Status(StrEnum):

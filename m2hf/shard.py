@@ -25,9 +25,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from m2hf.array_types import FloatArray
 from m2hf.atomic import atomic_write
 from m2hf.errors import ShardError
-from m2hf.features import Features, FloatArray, Status
+from m2hf.features import Features, Status
 from m2hf.hdf5 import check_schema, fixed_strings, map_dataset, read_strings
 from m2hf.keys import canonical_json
 

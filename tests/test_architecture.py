@@ -102,15 +102,15 @@ def test_flags_are_frozen() -> None:
         "manifest from-folder: --captions --name --out videos",
         "manifest list: --json",
         "manifest toybox: --clips --out --seed --store",
+        "matrices: --dsl --fuse --group-maximum --json --out --qb --qb-scale --queries --query-ids "
+        "--tune-on-test --val-matrix --val-queries --video-ids --weights matrix",
         "plan: --config --json --manifest --media --only --set --store",
         "report: --kinds --manifest --out --run --similarity --store",
         "retry: --array --config --manifest --media --only --scheduler --set --store --workers",
         "search: --config --json --manifest --run --set --split --store --top query",
         "show: --html --json --manifest --media store video",
         "status: --config --json --manifest --media --only --set --store",
-        "tables: --dsl --fuse --group-maximum --json --kinds --matrix --out --qb --qb-scale "
-        "--queries --query-ids --tune-on-test --val-matrix --val-queries --video-ids --weights "
-        "files",
+        "tables: --dsl --group-maximum --json --kinds --out --qb-scale files",
         "trace: --json --manifest --run --store row table",
         "train: --config --manifest --run --set --store",
         "verify: --json --manifest --only --store",

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from m2hf.features import Features, FloatArray
+from m2hf.array_types import FloatArray
+from m2hf.features import Features
 from m2hf.keys import bucket_of, fingerprint
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Card, Manifest, Row, Split, captions_of

@@ -5,10 +5,8 @@ only where there are none.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating]
-IntArray = NDArray[np.int64]
+from m2hf.array_types import FloatArray, IntArray
 
 
 def t2v_ranks(scores_QV: FloatArray, video_of_query: IntArray) -> IntArray:

@@ -16,15 +16,13 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from m2hf.array_types import IntArray
 from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model.adapters import joint_width
 from m2hf.fuse.model.scorers import CELLS, SCORERS
-
-IntArray = NDArray[np.int64]
 
 FUSED_CELLS = 1 << 18  # level scores that late fusion reads at a time
 

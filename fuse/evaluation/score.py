@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from m2hf.array_types import BoolArray, FloatArray
 from m2hf.fuse.config import CAPTIONS
 from m2hf.fuse.evaluation.blocks import FUSED_CELLS, Workspace
 from m2hf.fuse.features.gallery import Gallery
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model.retriever import Retriever
 from m2hf.fuse.model.tokens import caption_tokens, video_tokens
-from m2hf.fuse.scores.late_rules import LATE_RULES, BoolArray, Calibration, FloatArray
+from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
 from m2hf.fuse.scores.similarity_file import MISSING_SCORE
 
 

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating]
-BoolArray = NDArray[np.bool_]
+from m2hf.array_types import BoolArray, FloatArray
 
 FLAT = 1e-6  # scores with a smaller standard deviation are constant
 _RANK_OFFSET = 60.0  # of reciprocal rank fusion (Cormack et al., 2009)

@@ -16,11 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from m2hf.array_types import BoolArray, FloatArray, IntArray
 
 KS = (1, 5, 10, 50)
 SUM_KS = (1, 5, 10)  # the three terms of RSum

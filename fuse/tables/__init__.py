@@ -1,1 +1,1 @@
-"""From similarity files, or matrices of others, to tables that trace back; without torch."""
+"""Tables of retrieval metrics, and the trace from a number to its inputs; without torch."""

@@ -1,4 +1,4 @@
-"""What a similarity file was made from, as plain data, and whether the files still are that.
+"""The provenance chain of a similarity file as plain data, and its comparison with files on disk.
 
 A chain goes from a number to the similarity file, the checkpoint, the shards with their configs
 and weights, the manifest and the fusion config. It holds digests, never paths.
@@ -19,7 +19,7 @@ from m2hf.manifest import Manifest
 
 
 def chain_of(path: Path, file: SimilarityFile) -> dict[str, Any]:
-    """The chain of the similarity file `file`, which lies at `path`."""
+    """The chain of the similarity file `file`, read from `path`."""
     return {
         "similarity": sha256_file(path),
         "dataset": file.dataset,
@@ -33,7 +33,7 @@ def chain_of(path: Path, file: SimilarityFile) -> dict[str, Any]:
 
 
 def streams_read(config: Mapping[str, Any], scoring: str) -> set[str] | None:
-    """Roles of the streams that a level reads; None for all of them, as late fusion does."""
+    """Roles of the streams that a level reads; None means all of them (late fusion)."""
     level = config.get("levels", {}).get(scoring)
     if level is None:
         return None
@@ -41,18 +41,17 @@ def streams_read(config: Mapping[str, Any], scoring: str) -> set[str] | None:
 
 
 @dataclass(frozen=True)
-class Files:
-    """Where the things that a chain speaks of may lie: folders of runs, a store, a manifest;
-    each may be left out."""
+class TraceFiles:
+    """Files to compare with a chain: folders of runs, a store, a manifest; each is optional."""
 
     runs: Sequence[Path] = ()
     store: Path | None = None
     manifest: Path | None = None
 
     def check(self, chain: Mapping[str, Any]) -> dict[str, bool]:
-        """What is given here and belongs to the chain, and whether it is the same to the byte.
+        """For each of these files that the chain names: whether it is equal to the byte.
 
-        Raises UsageError for a run's folder without its files, and what a manifest raises.
+        Raises UsageError for a run's folder without its files, and what `Manifest.load` raises.
         """
         same = {}
         for key in ("similarity", "checkpoint"):
@@ -70,5 +69,5 @@ class Files:
 
 def _sha256(path: Path) -> str:
     if not path.is_file():
-        raise UsageError(f"--run {path.parent}: no {path.name} there; name the folder of a run")
+        raise UsageError(f"--run {path.parent}: no {path.name} there; give the folder of a run")
     return sha256_file(path)

@@ -1,7 +1,7 @@
 """A table as text: Markdown, LaTeX, CSV, JSON and a page. Equal tables give equal bytes.
 
-All but CSV carry the table's document (`records.py`), where a reader of the text doesn't
-see it, so that `m2hf trace` can follow a number of theirs.
+All but CSV also carry the table's document (`records.py`), hidden in a comment, so that
+`m2hf trace` can trace their numbers.
 """
 
 import json
@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from m2hf.errors import UsageError
-from m2hf.fuse.tables.grid import Grid, Line, Sheet, sheet
+from m2hf.fuse.tables.grid import Grid, GridLine, Sheet, sheet
 from m2hf.fuse.tables.records import SCHEMA, csv_text, document, json_text
 from m2hf.fuse.tables.table import Table
 from m2hf.keys import canonical_json
 
-# What a trace shows of a record.
+# Keys of a record that a trace prints.
 TRACED = (
     "name", "direction", "scoring", "subset", "R@1", "ci", "MnR", "queries", "candidates", "flags",
 )  # fmt: skip
@@ -28,26 +28,26 @@ _LATEX = {
 
 
 def render(table: Table, suffix: str) -> str:
-    """The table as text of the kind that files with `suffix` hold; raises UsageError for others."""
-    return _form(suffix)(table)
+    """The table in the format of `suffix`, such as ".md"; raises UsageError for other suffixes."""
+    return _format(suffix)(table)
 
 
 def check_suffix(suffix: str) -> None:
-    """Raises UsageError for a kind of file that tables can't be written as."""
-    _form(suffix)
+    """Raises UsageError for a suffix that is no table format."""
+    _format(suffix)
 
 
 def embedded(text: str, suffix: str) -> Any:
-    """The document that a table's text carries, parsed; raises ValueError where there is none."""
+    """The document inside a table's text, parsed; raises ValueError if there is none."""
     if suffix != ".json":
-        opened = (f"<!-- {_MARKER}", f"% {_MARKER}")  # at the start of a line, where no name stands
+        opened = (f"<!-- {_MARKER}", f"% {_MARKER}")  # at the start of a line, where no name can be
         line = next((line for line in text.split("\n") if line.startswith(opened)), "")
         text = line.partition(_MARKER)[2]
     return json.loads(text)
 
 
 def markdown(table: Table) -> str:
-    """As `m2hf tables` prints it: without the document."""
+    """The table as Markdown without the document: what `m2hf tables` prints."""
     lines = []
     for part in map(sheet, table.parts):
         lines += [f"### {_plain(part.title)}", ""]
@@ -59,9 +59,9 @@ def markdown(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _form(suffix: str) -> Callable[[Table], str]:
+def _format(suffix: str) -> Callable[[Table], str]:
     if suffix not in FORMATS:
-        raise UsageError(f"no table format {suffix!r}; there is {', '.join(FORMATS)}")
+        raise UsageError(f"no table format {suffix!r}; formats are {', '.join(FORMATS)}")
     return FORMATS[suffix]
 
 
@@ -70,7 +70,7 @@ def _markdown_file(table: Table) -> str:
 
 
 def _markdown_grid(grid: Grid) -> list[str]:
-    """Cells are padded, so that the text is a table in a terminal too."""
+    """Cells are padded, so that columns are aligned in a terminal too."""
     rows = [[_plain(name) for name in grid.head]]
     for line in grid.lines:
         marks = "".join(f" [{mark}]" for mark in line.marks)
@@ -85,9 +85,9 @@ def _markdown_grid(grid: Grid) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """No sign of Markdown or HTML in a name from outside."""
-    for sign in "\\|*`<>":
-        text = text.replace(sign, f"\\{sign}")
+    """Escape the special characters of Markdown and HTML."""
+    for character in "\\|*`<>":
+        text = text.replace(character, f"\\{character}")
     return text
 
 
@@ -123,7 +123,7 @@ def _latex_grid(part: Sheet, grid: Grid, below: Sequence[str]) -> list[str]:
     return [*lines, r"\end{table}"]
 
 
-def _latex_line(line: Line, columns: int) -> str:
+def _latex_line(line: GridLine, columns: int) -> str:
     if line.heading:
         return rf"\multicolumn{{{columns}}}{{l}}{{\textit{{{_tex(line.name)}}}}} \\"
     marks = "".join(rf"\textsuperscript{{{mark}}}" for mark in line.marks)
@@ -131,7 +131,7 @@ def _latex_line(line: Line, columns: int) -> str:
 
 
 def _tex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def _page(table: Table) -> str:
@@ -141,8 +141,8 @@ def _page(table: Table) -> str:
 
 
 def hidden(table: Table) -> str:
-    """The document in one line that ends no comment, whatever is in it; of the numbers only
-    those that a trace shows."""
+    """The document in one line that can't end a comment, reduced to the keys that a trace
+    prints."""
     whole = document(table)
     for part in whole["parts"]:
         for block in part["blocks"]:

@@ -1,6 +1,6 @@
-"""Kinds of queries that their author has told apart, so that a table can say how each fares.
+"""Kinds of queries, read from a CSV: a table has a row for each kind. numpy only.
 
-numpy only. Q queries.
+Q queries.
 """
 
 import csv
@@ -11,14 +11,14 @@ from typing import Self
 
 import numpy as np
 
+from m2hf.array_types import BoolArray
 from m2hf.errors import UsageError
-from m2hf.fuse.scores.metrics import BoolArray
 from m2hf.keys import sha256_file
 
 
 @dataclass(frozen=True)
 class QueryKinds:
-    """path: of the CSV, with digest sha256; kinds: by the id of a query."""
+    """path: the CSV file; digest: its sha256; kinds: by query id."""
 
     path: Path
     digest: str
@@ -26,9 +26,9 @@ class QueryKinds:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """A CSV with a header `id,kind`, a line a query.
+        """Read a CSV with the header `id,kind` and one line per query.
 
-        Raises UsageError for a file that isn't there or isn't that, or has an id twice.
+        Raises UsageError for a missing or malformed file, and for an id that occurs twice.
         """
         if not path.is_file():
             raise UsageError(f"--kinds {path}: no such file; expected CSV with id,kind")
@@ -45,17 +45,17 @@ class QueryKinds:
                 if not kind:
                     raise UsageError(f"{where}: {query!r} has no kind")
                 if query in kinds:
-                    raise UsageError(f"{where}: {query!r} is there twice")
+                    raise UsageError(f"{where}: {query!r} occurs twice")
                 kinds[query] = kind
         return cls(path, sha256_file(path), kinds)
 
     def masks(self, query_ids: Sequence[str]) -> Iterator[tuple[str, BoolArray]]:
-        """Kind, and (Q,) which of the queries are of it; raises UsageError where one has none."""
-        lost = [query for query in query_ids if query not in self.kinds]
-        if lost:
+        """Each kind with its mask (Q,); raises UsageError for a query without a kind."""
+        missing = [query for query in query_ids if query not in self.kinds]
+        if missing:
             raise UsageError(
-                f"{self.path}: no kind for query {lost[0]!r}"
-                + (f" (and {len(lost) - 1} others)" if len(lost) > 1 else "")
+                f"{self.path}: no kind for query {missing[0]!r}"
+                + (f" (and {len(missing) - 1} others)" if len(missing) > 1 else "")
                 + "; ids are <video id>#<number of its caption, from 0>"
             )
         kind_Q = np.array([self.kinds[query] for query in query_ids])

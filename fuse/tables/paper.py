@@ -1,4 +1,4 @@
-"""What the M2HF paper reports: printed beside our numbers as "paper", never as ours."""
+"""Results that the M2HF paper reports: printed next to ours and labelled "paper"."""
 
 from dataclasses import dataclass
 

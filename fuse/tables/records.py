@@ -1,7 +1,7 @@
-"""A table as plain records: a flat object for each row and direction, for scripts, JSON and CSV.
+"""A table as plain records: a flat object for each row and direction, for JSON and CSV.
 
-Numbers are rounded to six decimals, which hides the last bits that differ between machines and
-nothing that anyone may quote.
+Numbers are rounded to six decimals, which removes the last bits that differ between machines and
+keeps every digit worth quoting.
 """
 
 import csv
@@ -10,25 +10,25 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from m2hf.fuse.tables.table import MEASURES, Part, Row, Score, Table
+from m2hf.fuse.tables.table import MEASURES, AggregateMetrics, Table, TablePart, TableRow
 
 SCHEMA = "m2hf.table"
 VERSION = 1
 
 _DECIMALS = 6
-_BOUNDED = tuple(name for name in MEASURES if name != "RSum")  # measures that ties can move
+_BOUNDED = tuple(name for name in MEASURES if name != "RSum")  # they depend on ties
 
 
 def records(table: Table) -> Iterator[dict[str, Any]]:
-    """One object a row and direction: name, direction, the measures in percent or ranks, each
-    with what the worst and the best order of ties would give, and what tells where it is from."""
+    """One object per row and direction: name, direction, the measures in percent or ranks, each
+    also for the worst and the best order of ties, and its data set, block and digest."""
     for part, block, row in table.rows():
         where = {"data": part.title, "block": block.label, "digest": block.digest}
         yield from (record | where for record in _row_records(row))
 
 
 def document(table: Table) -> dict[str, Any]:
-    """The whole table as plain data: records by block, notes, and by digest the chains."""
+    """The whole table as plain data: records by block, notes, and chains by digest."""
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -58,7 +58,7 @@ def json_text(value: object) -> str:
 
 
 def csv_text(table: Table) -> str:
-    """A line a row and direction; a list of flags is joined by semicolons."""
+    """One line per row and direction; lists are joined by semicolons."""
     text = io.StringIO()
     columns = [*_head(), "flags", "notes"]
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
@@ -74,44 +74,44 @@ def csv_text(table: Table) -> str:
     return text.getvalue()
 
 
-def _row_records(row: Row) -> Iterator[dict[str, Any]]:
-    for direction, score in row.scores.items():
+def _row_records(row: TableRow) -> Iterator[dict[str, Any]]:
+    for direction, metrics in row.metrics.items():
         yield {
             "name": row.name,
             "direction": direction,
-            **_numbers(score),
-            "queries": score.queries,
-            "candidates": score.candidates,
-            "runs": len(score.runs),
-            **_beside(row, direction, score),
+            **_numbers(metrics),
+            "queries": metrics.queries,
+            "candidates": metrics.candidates,
+            "runs": len(metrics.runs),
+            **_comparison(row, direction, metrics),
             "flags": list(dict.fromkeys(flag.name for flag in row.flags)),
             "scoring": row.scoring,
             "subset": row.subset,
         }
 
 
-def _numbers(score: Score) -> dict[str, Any]:
-    values: dict[str, Any] = {name: _rounded(score.mean[name]) for name in MEASURES}
+def _numbers(metrics: AggregateMetrics) -> dict[str, Any]:
+    values: dict[str, Any] = {name: _rounded(metrics.mean[name]) for name in MEASURES}
     for name in _BOUNDED:
         for end in ("worst", "best"):
-            values[f"{name}_{end}"] = _rounded(score.mean[f"{name}_{end}"])
-    values["ci"] = [_rounded(end) for end in score.interval]
-    values |= {f"{name}_sd": _rounded(value) for name, value in score.deviation.items()}
+            values[f"{name}_{end}"] = _rounded(metrics.mean[f"{name}_{end}"])
+    values["ci"] = [_rounded(end) for end in metrics.interval]
+    values |= {f"{name}_sd": _rounded(value) for name, value in metrics.deviation.items()}
     return values
 
 
-def _beside(row: Row, direction: str, score: Score) -> dict[str, float]:
-    """The paper's number, which is T2V R@1, and ours less it."""
+def _comparison(row: TableRow, direction: str, metrics: AggregateMetrics) -> dict[str, float]:
+    """The paper's T2V R@1, and the difference of ours to it."""
     if row.paper is None or direction != "t2v":
         return {}
     return {
         "paper": row.paper.recall,
         "paper_journal": row.paper.journal,
-        "difference": _rounded(score.mean["R@1"] - row.paper.recall),
+        "difference": _rounded(metrics.mean["R@1"] - row.paper.recall),
     }
 
 
-def _paper(part: Part) -> Mapping[str, Any] | None:
+def _paper(part: TablePart) -> Mapping[str, Any] | None:
     if part.paper is None:
         return None
     result, comparable = part.paper
@@ -130,8 +130,8 @@ def _head() -> list[str]:
         numbers += [f"{name}_worst", f"{name}_best"] if name in _BOUNDED else []
         numbers += ["R@1_low", "R@1_high"] if name == "R@1" else []
     about = ["data", "block", "name", "scoring", "subset", "direction"]
-    beside = ["queries", "candidates", "runs", "paper", "paper_journal", "difference", "digest"]
-    return [*about, *numbers, *beside]
+    context = ["queries", "candidates", "runs", "paper", "paper_journal", "difference", "digest"]
+    return [*about, *numbers, *context]
 
 
 def _rounded(value: float) -> float:

@@ -1,8 +1,8 @@
 """The table of similarity files: levels and late fusion, subsets, seeds, and the paper's number.
 
-numpy only. Files of one data set and split make one part. In it, runs that differ in the seed
-alone make one block, whose numbers are means; other runs stand one after the other, each under
-what tells it from the others. Equal files give equal tables, wherever and whenever.
+numpy only. Files of one data set and split make one part. In it, runs that differ only in the seed
+make one block, whose numbers are means; every other run is a block of its own, labelled with the
+config keys in which it differs. Equal files give equal tables, at any path and time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,15 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from m2hf.array_types import BoolArray
 from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS, LATE_FUSION
-from m2hf.fuse.scores.metrics import BoolArray
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.chain import chain_of, streams_read
 from m2hf.fuse.tables.kinds import QueryKinds
 from m2hf.fuse.tables.paper import RESULTS, PaperResult, paper_result
-from m2hf.fuse.tables.post_processing import APART, PostProcessing, RankedWay, Ranking, Way
-from m2hf.fuse.tables.table import Block, Flag, Part, Row, Table
+from m2hf.fuse.tables.post_processing import (
+    TRANSDUCTIVE_HEADING,
+    NamedRanks,
+    NamedScores,
+    PostProcessing,
+    Ranking,
+)
+from m2hf.fuse.tables.table import Flag, Table, TableBlock, TablePart, TableRow
 from m2hf.keys import SHORT, canonical_json, sha256_file, sha256_hex
 
 SMALLER = "gallery smaller than the protocol's"
@@ -27,15 +33,15 @@ FEWER = "fewer queries than the protocol's"
 
 @dataclass(frozen=True)
 class SimilarityTable:
-    """How similarity files become a table. kinds: of queries, which get rows of their own."""
+    """How to make a table of similarity files. kinds: kinds of queries, with a row for each."""
 
     post: PostProcessing = field(default_factory=PostProcessing)
     ranking: Ranking = field(default_factory=Ranking)
     kinds: QueryKinds | None = None
 
     def build(self, paths: Sequence[Path]) -> Table:
-        """Compute every metric; raises UsageError where one is no similarity file, or is given
-        twice."""
+        """Compute every metric; raises UsageError for a file that is no similarity file, or is
+        given twice."""
         runs = [_Run.open(path) for path in paths]
         for place, run in enumerate(runs):
             if run.digest in [other.digest for other in runs[:place]]:
@@ -43,31 +49,33 @@ class SimilarityTable:
         parts: dict[str, list[_Run]] = {}
         for run in runs:
             parts.setdefault(run.part_key, []).append(run)
-        return Table(tuple(self._part(of) for of in parts.values()))
+        return Table(tuple(self._part(group) for group in parts.values()))
 
-    def _part(self, runs: Sequence["_Run"]) -> Part:
+    def _part(self, runs: Sequence["_Run"]) -> TablePart:
         models: dict[str, list[_Run]] = {}
         for run in runs:
             models.setdefault(run.model_key, []).append(run)
-        groups = [sorted(of, key=lambda run: (run.seed, run.digest)) for of in models.values()]
-        labels = _labels([of[0].file.config for of in groups])
+        groups = [
+            sorted(group, key=lambda run: (run.seed, run.digest)) for group in models.values()
+        ]
+        labels = _labels([group[0].file.config for group in groups])
         blocks = [
             block
-            for of, label in zip(groups, labels, strict=True)
-            for block in self._blocks(of, label)
+            for group, label in zip(groups, labels, strict=True)
+            for block in self._blocks(group, label)
         ]
         notes = [note for run in runs for note in _notes(run)]
         first = runs[0].file
         notes.append(self.ranking.rule(len(first.query_ids), len(set(first.video_of_query))))
-        return Part(
+        return TablePart(
             f"{first.dataset} {first.split}",
             tuple(blocks),
             tuple(dict.fromkeys(filter(None, notes))),
             _reference(first),
         )
 
-    def _blocks(self, runs: Sequence["_Run"], label: str) -> Iterator[Block]:
-        """The scores as they are, and apart from them what post-processing makes of them."""
+    def _blocks(self, runs: Sequence["_Run"], label: str) -> Iterator[TableBlock]:
+        """A block of raw scores, then one of post-processed scores."""
         file = runs[0].file
         digests = [run.digest for run in runs]
         chain: dict[str, Any] = {"runs": [chain_of(run.path, run.file) for run in runs]}
@@ -76,24 +84,26 @@ class SimilarityTable:
             digests.append(self.kinds.digest)
         digest = digests[0] if len(digests) == 1 else sha256_hex(canonical_json(digests).encode())
         reference, comparable = _reference(file)
-        ways = [run.ways() for run in runs]
-        ranked = [self.ranking.rank(of, file.video_of_query) for of in zip(*ways, strict=True)]
-        rows = [
-            way.row(reference if comparable and way.name == LATE_FUSION else None) for way in ranked
-        ]
+        raw = [run.raw_scores() for run in runs]
+        ranked = [self.ranking.rank(same, file.video_of_query) for same in zip(*raw, strict=True)]
+        rows = [r.row(reference if comparable and r.name == LATE_FUSION else None) for r in ranked]
         rows += _subsets(ranked, file.present)
         for kind, chosen_Q in () if self.kinds is None else self.kinds.masks(file.query_ids):
-            rows += [way.kind(f"kind {kind}", chosen_Q) for way in ranked]
-        yield Block(label, tuple(rows), digest, chain)
-        made = [list(run.processed(self.post)) for run in runs]
-        apart = [self.ranking.rank(of, file.video_of_query).row() for of in zip(*made, strict=True)]
-        if apart:
-            yield Block(f"{label}; {APART}" if label else APART, tuple(apart), digest, chain)
+            rows += [r.kind(f"kind {kind}", chosen_Q) for r in ranked]
+        yield TableBlock(label, tuple(rows), digest, chain)
+        processed = [list(run.processed_scores(self.post)) for run in runs]
+        rows = [
+            self.ranking.rank(same, file.video_of_query).row()
+            for same in zip(*processed, strict=True)
+        ]
+        if rows:
+            heading = f"{label}; {TRANSDUCTIVE_HEADING}" if label else TRANSDUCTIVE_HEADING
+            yield TableBlock(heading, tuple(rows), digest, chain)
 
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """A similarity file and what decides where it stands."""
+    """A similarity file, with the keys of its part and its block."""
 
     path: Path
     file: SimilarityFile
@@ -111,7 +121,7 @@ class _Run:
 
     @property
     def model_key(self) -> str:
-        """Equal for runs that differ in the seed alone."""
+        """Equal for runs that differ only in the seed."""
         file = self.file
         config = _without_seed(file.config)
         return canonical_json([config, file.streams, file.trained_on, sorted(file.bank)])
@@ -120,40 +130,42 @@ class _Run:
     def seed(self) -> int:
         return int(self.file.config.get("train", {}).get("seed", 0))
 
-    def ways(self) -> list[Way]:
+    def raw_scores(self) -> list[NamedScores]:
         known = {**self.file.masks, LATE_FUSION: self.file.known_V}
         scores = self.file.scores.items()
-        return [Way.raw(name, matrix, self._flags(name), known[name]) for name, matrix in scores]
+        return [
+            NamedScores.raw(name, matrix, self._flags(name), known[name]) for name, matrix in scores
+        ]
 
-    def processed(self, post: PostProcessing) -> Iterator[Way]:
-        for way in self.ways():
-            yield from post.ways(way, self.file.bank.get(way.name))
+    def processed_scores(self, post: PostProcessing) -> Iterator[NamedScores]:
+        for raw in self.raw_scores():
+            yield from post.apply(raw, self.file.bank.get(raw.name))
 
     def _flags(self, name: str) -> Iterator[Flag]:
-        """What the streams that this row reads say of themselves, and a gallery that shrank."""
+        """Flags that the extractors of this row declare, and flags of an incomplete gallery."""
         file = self.file
         reads = streams_read(file.config, name)
-        said: dict[str, list[str]] = {}
+        roles_of: dict[str, list[str]] = {}
         for role, flags in file.flags.items():
             for flag in flags if reads is None or role in reads else ():
-                said.setdefault(flag, []).append(role)
-        for flag, roles in said.items():
-            yield Flag(flag, f"says the extractor of stream {', '.join(roles)}")
-        for key, have, flag in (
+                roles_of.setdefault(flag, []).append(role)
+        for flag, roles in roles_of.items():
+            yield Flag(flag, f"declared by the extractor of stream {', '.join(roles)}")
+        for key, count, flag in (
             ("videos", len(file.video_ids), SMALLER),
             ("captions", len(file.query_ids), FEWER),
         ):
-            if have < file.declared.get(key, 0):
-                yield Flag(flag, f"{have} of {file.declared[key]} {key} that the card declares")
+            if count < file.declared.get(key, 0):
+                yield Flag(flag, f"{count} of {file.declared[key]} {key} that the card declares")
 
 
-def _subsets(ranked: Sequence[RankedWay], present: Mapping[str, BoolArray]) -> Iterator[Row]:
-    """Rows of the queries whose video has a stream, and of those whose video lacks it."""
+def _subsets(ranked: Sequence[NamedRanks], present: Mapping[str, BoolArray]) -> Iterator[TableRow]:
+    """Rows of the queries whose video has a stream, and of those whose video doesn't."""
     for role, present_V in present.items():
         if present_V.all():
             continue
         for name, chosen_V in ((f"with {role}", present_V), (f"without {role}", ~present_V)):
-            rows = [way.subset(name, chosen_V) for way in ranked]
+            rows = [r.subset(name, chosen_V) for r in ranked]
             yield from (row for row in rows if row is not None)
 
 
@@ -163,7 +175,7 @@ def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What each run is, and every key in which it differs from another of them."""
+    """Strategy, late rule and balance of each run, and every key in which runs differ."""
     flat = [dict(_flat(_without_seed(config))) for config in configs]
     keys = sorted({key for config in flat for key in config})
     main = ("strategy", "late.rule", "balance.form")
@@ -188,7 +200,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _reference(file: SimilarityFile) -> tuple[PaperResult, bool]:
-    """The paper's number to show, and whether it was measured on the same data."""
+    """The paper's result to print, and whether it was measured on the same data."""
     result = paper_result(file.benchmark)
     if result is None:
         return RESULTS[0], False
@@ -202,11 +214,11 @@ def _notes(run: _Run) -> Iterator[str]:
     yield f"{queries} queries, {videos} videos in the gallery; manifest {file.manifest[:SHORT]}"
     if file.trained_on != file.dataset:
         yield f"trained on {file.trained_on}"
-    lacking = {role: count for role, count in file.missing.items() if count}
-    if without_text := lacking.pop(CAPTIONS, 0):
+    missing = {role: count for role, count in file.missing.items() if count}
+    if without_text := missing.pop(CAPTIONS, 0):
         yield f"no features of the caption: {without_text} of {queries} queries"
-    if lacking:
-        yield f"no features: {_counts(lacking)} of {videos} videos"
+    if missing:
+        yield f"no features: {_counts(missing)} of {videos} videos"
     unknown = {name: videos - int(mask.sum()) for name, mask in file.masks.items()}
     if any(unknown.values()):
         yield f"no score, so ranked last and tied: {_counts(unknown)} of {videos} videos"

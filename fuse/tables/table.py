@@ -1,9 +1,9 @@
-"""What a table is made of: parts (one data set and split), blocks (one model, or one set of
-matrices), rows (one way to score), and a score for each direction. numpy only.
+"""The table model: parts (one data set and split), blocks (one model, or one set of matrices), rows
+(one scoring method), and aggregate metrics for each direction. numpy only.
 
-A flag is a word of caution that every format repeats with its row. A block says what its numbers
-were made from, so that each can be traced. A score may stand for several runs that differ in the
-seed alone: then its values are means, with the deviation between runs.
+A flag is a caveat that every format repeats with its row. A block carries the digests of its
+inputs, so that each number can be traced. Metrics may aggregate several runs that differ only in
+the seed: then the values are means, with the sample deviation between runs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,17 +23,17 @@ MEASURES = (*RECALLS, "RSum", "MdR", "MnR")
 
 @dataclass(frozen=True)
 class Flag:
-    """A word for scripts, such as "transductive", and the footnote for people."""
+    """A caveat on a row: its name, such as "transductive", and the text of its footnote."""
 
     name: str
     note: str
 
 
 @dataclass(frozen=True)
-class Score:
-    """One direction of one row, over one run or several that differ in the seed.
+class AggregateMetrics:
+    """Metrics of one direction of one row, over one run or several that differ only in the seed.
 
-    interval: of R@1 in percent, by bootstrap, of the mean over the runs.
+    interval: bootstrap interval of R@1 in percent, of the mean over the runs.
     """
 
     runs: tuple[RetrievalMetrics, ...]
@@ -41,24 +41,24 @@ class Score:
 
     @classmethod
     def of(cls, ranks: Sequence[Ranks], candidates: int) -> Self:
-        """Of the ranks of each run, with the same queries in the same order."""
+        """Aggregate the ranks of each run, which has the same queries in the same order."""
         hit_share = np.mean([run.hit_share(1) for run in ranks], axis=0)
         metrics = tuple(RetrievalMetrics.of(run, candidates) for run in ranks)
         return cls(metrics, bootstrap.interval(hit_share, ranks[0].video))
 
     @property
     def queries(self) -> int:
-        """How many queries every run has."""
+        """Number of queries, the same in every run."""
         return self.runs[0].queries
 
     @property
     def candidates(self) -> int:
-        """How many candidates each query ranks."""
+        """Number of candidates that each query ranks."""
         return self.runs[0].candidates
 
     @cached_property
     def mean(self) -> dict[str, float]:
-        """Each measure, and its `_worst` and `_best` where ties could be ordered so."""
+        """Each measure, and its `_worst` and `_best` over the order of ties."""
         return {name: float(np.mean(values)) for name, values in self._values.items()}
 
     @cached_property
@@ -69,7 +69,7 @@ class Score:
         return {name: float(np.std(self._values[name], ddof=1)) for name in MEASURES}
 
     def tied(self, measure: str) -> bool:
-        """Whether ties make a difference to a recall."""
+        """Whether the order of ties changes a recall."""
         return self.mean[f"{measure}_worst"] != self.mean[f"{measure}_best"]
 
     @cached_property
@@ -85,16 +85,16 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One way to score, by direction ("t2v", "v2t"; querybank has the first alone).
+class TableRow:
+    """One scoring method, by direction ("t2v", "v2t"; querybank normalisation has only the first).
 
-    subset: what the queries or their videos have in common where it isn't all of them, such as
-    "with audio"; the candidates are always all. paper: the paper's number for the same thing,
-    which stands beside ours.
+    subset: the property that the queries or their videos share where the row doesn't cover all of
+    them, such as "with audio"; the candidates are always all. paper: the paper's result on the
+    same data, printed next to ours.
     """
 
     scoring: str
-    scores: Mapping[str, Score]
+    metrics: Mapping[str, AggregateMetrics]
     flags: tuple[Flag, ...] = ()
     subset: str = ""
     paper: PaperResult | None = None
@@ -106,40 +106,40 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Block:
+class TableBlock:
     """Rows of one model or of one set of matrices.
 
-    digest: 64 hex digits that follow from all that the numbers were made from; chain: what that
-    is, by name, as plain data without paths; label: what the block is, where there are others.
+    digest: 64 hex digits over all inputs of the numbers; chain: the digests and configs of these
+    inputs, as plain data without paths; label: tells the block from the others of its part.
     """
 
     label: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     digest: str
     chain: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Part:
+class TablePart:
     """Blocks on one data set and split, with notes on all of them.
 
-    paper: the paper's row, where one is shown, and whether it was measured on the same data.
+    paper: the paper's result, where one is shown, and whether it was measured on the same data.
     """
 
     title: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[TableBlock, ...]
     notes: tuple[str, ...]
     paper: tuple[PaperResult, bool] | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Parts in the order in which they were given."""
+    """Parts in the order of the input files."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[TablePart, ...]
 
-    def rows(self) -> Iterator[tuple[Part, Block, Row]]:
-        """Every row with where it stands."""
+    def rows(self) -> Iterator[tuple[TablePart, TableBlock, TableRow]]:
+        """Every row with its part and block."""
         for part in self.parts:
             for block in part.blocks:
                 for row in block.rows:

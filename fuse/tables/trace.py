@@ -1,7 +1,7 @@
-"""From a number in a written table back to what it was made from.
+"""Trace a number in a written table back to the inputs that it was computed from.
 
 A table's file carries its document (`records.py`): every row with its numbers, and for
-each block the chain of digests. A CSV holds numbers alone and can't be followed.
+each block the chain of digests. A CSV holds only numbers and can't be traced.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from m2hf.errors import SchemaError, UsageError
-from m2hf.fuse.tables.chain import Files, streams_read
+from m2hf.fuse.tables.chain import TraceFiles, streams_read
 from m2hf.fuse.tables.formats import FORMATS, embedded
 from m2hf.fuse.tables.grid import SHORT
 from m2hf.fuse.tables.records import SCHEMA, VERSION
@@ -22,8 +22,8 @@ _TRACED = [suffix for suffix in FORMATS if suffix != ".csv"]
 
 @dataclass(frozen=True)
 class Trace:
-    """One row of a written table: its records, one a direction, where it stands (data, label and
-    digest of its block), and the chain of its block."""
+    """One row of a written table: its records, one per direction, its block (data, label and
+    digest), and the chain of that block."""
 
     records: Sequence[Mapping[str, Any]]
     place: Mapping[str, str]
@@ -31,11 +31,11 @@ class Trace:
 
     @classmethod
     def of(cls, path: Path, row: str) -> "Trace":
-        """The row called `row` in the table at `path`; where several blocks have one of that
+        """The row named `row` in the table at `path`; where several blocks have a row of that
         name, `row@digest` with the first digits of the block's digest, or `row@label`.
 
-        Raises UsageError for a file that is no table or can't be followed, and for a row that
-        isn't there or is there more than once.
+        Raises UsageError for a file that is no table or can't be traced, and for a row that is
+        missing or ambiguous.
         """
         document = _read(path)
         blocks = list(_blocks(document))
@@ -58,28 +58,30 @@ class Trace:
             raise UsageError(f"{path}: no row {row!r}; {hint}")
         if len(found) > 1:
             choice = ", ".join(f"'{name}@{block['digest'][:SHORT]}'" for block, _ in found)
-            raise UsageError(f"{path}: {len(found)} rows are called {name!r}; say one of {choice}")
+            raise UsageError(f"{path}: {len(found)} rows are named {name!r}; give one of {choice}")
         block, records = found[0]
         place = {key: block[key] for key in ("data", "label", "digest")}
         return cls(records, place, document["chains"][block["digest"]])
 
     @property
     def runs(self) -> Sequence[Mapping[str, Any]]:
-        """The chain of each run; nothing for a table of given matrices."""
+        """The chain of each run; empty for a table of given matrices."""
         runs: Sequence[Mapping[str, Any]] = self.chain.get("runs", ())
         return runs
 
-    def check(self, files: Files) -> list[dict[str, bool]]:
-        """For each run what is given of its files, and whether it is what the number came from.
+    def check(self, files: TraceFiles) -> list[dict[str, bool]]:
+        """For each run, which of its inputs are in `files`, and whether they are unchanged.
 
         Raises UsageError for files of a run where the numbers come from given matrices.
         """
-        if not self.runs and files != Files():
-            raise UsageError("this row is of given matrices, which no run, store or manifest made")
+        if not self.runs and files != TraceFiles():
+            raise UsageError(
+                "this row was computed from given matrices, not from a run, store or manifest"
+            )
         return [files.check(run) for run in self.runs]
 
     def lines(self, checked: Sequence[Mapping[str, bool]]) -> Iterator[str]:
-        """The chain for a person to read; `checked` as `check` gives it."""
+        """The chain as lines of text; `checked` as returned by `check`."""
         first = self.records[0]
         label = f" ({self.place['label']})" if self.place["label"] else ""
         yield f"{first['name']}: {self.place['data']}{label}"
@@ -99,7 +101,7 @@ class Trace:
         for name, blend in self.chain.get("blends", {}).items():
             if name == _plain(first["scoring"]):
                 terms = canonical_json(blend["terms"])
-                yield f"{blend['rule']}, numbers from {blend['origin']}: {terms}"
+                yield f"{blend['rule']}, parameters from {blend['origin']}: {terms}"
 
     def _run_lines(self, run: Mapping[str, Any], same: Mapping[str, bool]) -> Iterator[str]:
         def verdict(key: str) -> str:
@@ -125,7 +127,7 @@ class Trace:
 
 
 def _plain(scoring: str) -> str:
-    """The name of the matrix that post-processing was done to."""
+    """The name of the matrix before post-processing."""
     return scoring.partition(" + ")[0]
 
 
@@ -146,7 +148,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise UsageError(f"{path}: {error.strerror}; `m2hf tables --out` writes one") from error
     except ValueError as error:
         raise UsageError(
-            f"{path}: not a table of m2hf, or cut off; `m2hf tables --out` writes one"
+            f"{path}: not a table of m2hf, or truncated; `m2hf tables --out` writes one"
         ) from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise SchemaError(f"{path}: not a table of m2hf; `m2hf tables --out` writes one")

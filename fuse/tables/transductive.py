@@ -1,8 +1,8 @@
-"""Scores that know more than their own query: dual softmax and querybank normalisation.
+"""Scores that depend on several queries: dual softmax and querybank normalisation.
 
-Both look at queries together, which a search engine that answers one query can't, so tables keep
-them apart and flag them. Each is a matrix made a few rows at a time of another (see
-`m2hf.fuse.scores.metrics.Scores`), and is computed in double precision.
+Both use queries jointly, which a search engine that answers one query can't, so tables put them in
+a block of their own and flag them. Each is a matrix computed a few rows at a time from another (see
+`m2hf.fuse.scores.metrics.Scores`), in double precision.
 
 Dual softmax (CAMoE, Cheng et al., 2021, arXiv 2109.04290) multiplies the scores with their
 softmax over the other side: for T2V over the queries of a video (a column), for V2T over the
@@ -10,39 +10,29 @@ videos of a query (a row). It is meant for scores that are positive where it mat
 
 Querybank normalisation (Bogolin et al., 2022, arXiv 2112.12777), dynamic inverted softmax: a
 query whose best video is the best of any bank query has its scores divided by what the bank gives
-each video, exp(scale s) / sum_b exp(scale s_b); other queries keep theirs. The bank are training
-queries. T2V alone, and never fused (design 7).
+each video, exp(scale s) / sum_b exp(scale s_b); other queries keep theirs. The bank holds training
+queries. T2V only, and never fused.
 
 Q queries, V videos, B queries of a bank.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 
-from m2hf.fuse.scores.metrics import BoolArray, FloatArray, Scores, row_chunks
+from m2hf.array_types import BoolArray, FloatArray
+from m2hf.fuse.scores.metrics import Scores, row_chunks
 
 QUERYBANK_SCALE = 20.0  # the paper's, for cosine scores
 
 
 @dataclass(frozen=True, eq=False)
-class DualSoftmax:
-    """`scores` (Q, V) times their softmax at `scale`; `normaliser`: per video the logarithm of
-    the sum over queries, None where the softmax runs over the videos of each row."""
+class TransformedScores(ABC):
+    """`scores` (Q, V), transformed at `scale` when rows are read."""
 
     scores: Scores
     scale: float
-    normaliser: FloatArray | None
-
-    @classmethod
-    def text_to_video(cls, scores_QV: Scores, scale: float) -> "DualSoftmax":
-        """Softmax over queries, in one reading of the scores."""
-        return cls(scores_QV, scale, _log_sum_of_columns(scores_QV, scale))
-
-    @classmethod
-    def video_to_text(cls, scores_QV: Scores, scale: float) -> "DualSoftmax":
-        """Softmax over videos."""
-        return cls(scores_QV, scale, None)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,7 +41,31 @@ class DualSoftmax:
         return queries, videos
 
     def __getitem__(self, rows: slice, /) -> FloatArray:
-        part_QV = self.scores[rows].astype(np.float64)
+        return self._transform(self.scores[rows].astype(np.float64))
+
+    @abstractmethod
+    def _transform(self, part_QV: FloatArray) -> FloatArray:
+        """Transform some rows, float64, which may be overwritten."""
+
+
+@dataclass(frozen=True, eq=False)
+class DualSoftmax(TransformedScores):
+    """Scores times their softmax; `normaliser`: per video the logarithm of the sum over queries,
+    None where the softmax runs over the videos of each row."""
+
+    normaliser: FloatArray | None
+
+    @classmethod
+    def text_to_video(cls, scores_QV: Scores, scale: float) -> "DualSoftmax":
+        """Softmax over queries, whose normaliser takes one pass over the scores."""
+        return cls(scores_QV, scale, _log_sum_of_columns(scores_QV, scale))
+
+    @classmethod
+    def video_to_text(cls, scores_QV: Scores, scale: float) -> "DualSoftmax":
+        """Softmax over videos."""
+        return cls(scores_QV, scale, None)
+
+    def _transform(self, part_QV: FloatArray) -> FloatArray:
         share_QV = self.scale * part_QV
         if self.normaliser is None:
             share_QV -= share_QV.max(axis=1, keepdims=True)
@@ -65,14 +79,12 @@ class DualSoftmax:
 
 
 @dataclass(frozen=True, eq=False)
-class Querybank:
-    """`scores` (Q, V) normalised by a bank: `normaliser` (V,) the logarithm of the bank's sum,
-    `active` (V,) whether a video is the best of any bank query, `known` (V,) whether its scores
-    mean anything: a video that nobody scored has low scores in the bank too, and would gain.
-    Such videos come last, and a query with one score for all keeps it."""
+class Querybank(TransformedScores):
+    """Scores normalised by a bank: `normaliser` (V,) the logarithm of the bank's sum, `active` (V,)
+    whether a video is the best of any bank query, `known` (V,) whether the video has features. A
+    video without features has low scores in the bank too, so that normalisation would raise it;
+    it is ranked last instead. A query with equal scores for all videos keeps them."""
 
-    scores: Scores
-    scale: float
     normaliser: FloatArray
     active: BoolArray
     known: BoolArray
@@ -81,8 +93,8 @@ class Querybank:
     def of(
         cls, scores_QV: Scores, bank_BV: Scores, scale: float, known_V: BoolArray | None = None
     ) -> "Querybank":
-        """known_V: all where it isn't given. Raises ValueError where the bank has no query, or
-        other videos than the scores."""
+        """known_V: default all. Raises ValueError for a bank without queries, or with another
+        number of videos than the scores."""
         if bank_BV.shape[0] == 0 or bank_BV.shape[1:] != scores_QV.shape[1:]:
             raise ValueError(
                 f"a bank of shape {tuple(bank_BV.shape)} for scores of shape "
@@ -94,16 +106,9 @@ class Querybank:
         known_V = np.ones_like(active_V) if known_V is None else known_V
         return cls(scores_QV, scale, _log_sum_of_columns(bank_BV, scale), active_V, known_V)
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(Q, V)."""
-        queries, videos = self.scores.shape
-        return queries, videos
-
-    def __getitem__(self, rows: slice, /) -> FloatArray:
-        part_QV = self.scores[rows].astype(np.float64)
-        speaks_Q = part_QV.min(axis=1) < part_QV.max(axis=1)
-        normalised_Q = speaks_Q & self.active[part_QV.argmax(axis=1)]
+    def _transform(self, part_QV: FloatArray) -> FloatArray:
+        varies_Q = part_QV.min(axis=1) < part_QV.max(axis=1)
+        normalised_Q = varies_Q & self.active[part_QV.argmax(axis=1)]
         # The logarithm has the order of the quotient, and neither over- nor underflows.
         logarithm_QV = self.scale * part_QV - self.normaliser
         logarithm_QV[:, ~self.known] = -np.inf
@@ -112,7 +117,7 @@ class Querybank:
 
 
 def _log_sum_of_columns(scores_QV: Scores, scale: float) -> FloatArray:
-    """(V,) log sum_q exp(scale s_qv), the largest taken out as the rows come by."""
+    """(V,) log sum_q exp(scale s_qv), a streaming log-sum-exp with a running maximum."""
     highest_V = np.full(scores_QV.shape[1], -np.inf)
     sum_V = np.zeros(scores_QV.shape[1])
     for _, rows_QV in row_chunks(scores_QV):

@@ -1,4 +1,4 @@
-"""`m2hf trace`: what a number in a table was made from."""
+"""`m2hf trace`: the inputs that a number in a table was computed from."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,21 +24,21 @@ def trace(
 ) -> None:
     """Print the chain from a number to similarity file, checkpoint, shards, config and weights.
 
-    With --run, --store or --manifest it says what still is what the number came from, and ends
-    with 3 where something differs.
+    With --run, --store or --manifest, compare these files with the chain; the exit code is 3 if
+    any of them differs.
     """
     from dataclasses import asdict
 
-    from m2hf.fuse.tables.chain import Files
+    from m2hf.fuse.tables.chain import TraceFiles
     from m2hf.fuse.tables.records import json_text
     from m2hf.fuse.tables.trace import Trace
 
     found = Trace.of(table, row)
-    checked = found.check(Files(tuple(run or ()), store, manifest))
+    checked = found.check(TraceFiles(tuple(run or ()), store, manifest))
     if json:
         typer.echo(json_text({**asdict(found), "same": checked}), nl=False)
     else:
         for line in found.lines(checked):
             typer.echo(line)
-    if not all(same for of in checked for same in of.values()):
+    if not all(same for run in checked for same in run.values()):
         raise typer.Exit(EXIT_FAILURES)

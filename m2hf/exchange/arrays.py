@@ -25,8 +25,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from m2hf.array_types import FloatArray
 from m2hf.errors import ManifestError, UsageError
-from m2hf.features import FloatArray
 from m2hf.keys import canonical_json, safe_name
 
 VALUES, START, END = "values", "start_s", "end_s"

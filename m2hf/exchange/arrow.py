@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from m2hf.array_types import FloatArray
 from m2hf.errors import UsageError
 from m2hf.exchange.item import Exported, ValueType
-from m2hf.features import FloatArray
 from m2hf.keys import safe_name
 from m2hf.manifest import Row
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from m2hf.features import Features, FloatArray
+from m2hf.array_types import FloatArray
+from m2hf.features import Features
 from m2hf.fuse.config import FusionConfig, ModelConfig, TrainConfig
 from m2hf.fuse.training.run import TrainSummary, train
 from m2hf.keys import bucket_of, fingerprint

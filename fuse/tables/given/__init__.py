@@ -1,1 +1,1 @@
-"""Tables of score matrices that others have computed."""
+"""Tables of score matrices that other tools have computed."""

@@ -1,10 +1,10 @@
-"""One matrix of several given ones, by a late rule and weights whose origin is told.
+"""Late fusion of given matrices, by a late rule with parameters of recorded origin.
 
-A rule is written RULE or RULE:NAME,... or RULE:NAME=WEIGHT,... such as
-`sum:video=0.73,titles=0.27`. `sum` weighs scores and `affine` standard scores; the other rules
-take no weights. What a rule reads besides the scores (weights, centres, deviations, biases) is
-typed, comes from a weights file, or is found on validation matrices; never in silence on the
-matrices that are ranked.
+The syntax is RULE or RULE:NAME,... or RULE:NAME=WEIGHT,... such as `sum:video=0.73,titles=0.27`.
+`sum` weights scores and `affine` standard scores; the other rules take no weights. The parameters
+of a rule (weights, centres, deviations, biases) are part of --fuse, come from a weights file, or
+are tuned on validation matrices. Tuning on the ranked matrices themselves must be requested, and
+is flagged.
 
 Weights file, TOML or JSON: for each matrix a number, or a table of weight, bias, centre and
 deviation.
@@ -22,20 +22,21 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field
 
+from m2hf.array_types import FloatArray
 from m2hf.config import Section, parse
 from m2hf.errors import ConfigError, UsageError
 from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
-from m2hf.fuse.scores.metrics import FloatArray, Scores
+from m2hf.fuse.scores.metrics import Scores
 
 WEIGHTED = ("sum", "affine")  # rules that take weights
-STANDARD = ("affine", "z_sum", "z_mean", "max")  # rules that read centre and deviation
+STANDARDISED = ("affine", "z_sum", "z_mean", "max")  # rules that read centre and deviation
 
-# Where the numbers of a blend come from; "none": the rule reads none, or all weigh alike.
+# Where the parameters of a blend come from; "none": the rule has none, or all weights are equal.
 Origin = Literal["none", "given", "validation", "test"]
 
 
 class Term(Section):
-    """What a rule reads of one matrix: weight (alpha of `affine`), bias, centre, deviation."""
+    """Parameters of a rule for one matrix: weight (alpha of `affine`), bias, centre, deviation."""
 
     weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     bias: float = Field(default=0.0, allow_inf_nan=False)
@@ -45,67 +46,62 @@ class Term(Section):
 
 @dataclass(frozen=True)
 class Blend:
-    """A rule over matrices, by name in their order, with its numbers and where they come from."""
+    """A late rule over named matrices. terms: its parameters by matrix, in order; origin: where
+    they come from."""
 
     rule: str
     terms: Mapping[str, Term]
     origin: Origin = "none"
 
     @classmethod
-    def read(cls, text: str, known: Sequence[str]) -> Self:
-        """Parse what `--fuse` was given; `known` are the names of the matrices."""
+    def parse(cls, text: str, matrices: Sequence[str]) -> Self:
+        """Parse a value of `--fuse`; `matrices` are the names that it may use."""
         rule, _, listed = text.partition(":")
         if rule not in LATE_RULES:
-            raise UsageError(f"--fuse {text}: no rule {rule!r}; there is {', '.join(LATE_RULES)}")
-        named = dict.fromkeys(known, "") if not listed else _pairs(text, listed)
+            raise UsageError(f"--fuse {text}: no rule {rule!r}; rules are {', '.join(LATE_RULES)}")
+        named = dict.fromkeys(matrices, "") if not listed else _pairs(text, listed)
         for name in named:
-            if name not in known:
-                raise UsageError(f"--fuse {text}: no matrix {name!r}; given are {', '.join(known)}")
-        typed = [name for name, weight in named.items() if weight]
-        if typed and rule not in WEIGHTED:
+            if name not in matrices:
+                listed = ", ".join(matrices)
+                raise UsageError(f"--fuse {text}: no matrix {name!r}; given are {listed}")
+        weighted = [name for name, weight in named.items() if weight]
+        if weighted and rule not in WEIGHTED:
             raise UsageError(f"--fuse {text}: {rule} takes no weights; {' and '.join(WEIGHTED)} do")
-        if typed and len(typed) < len(named):
+        if weighted and len(weighted) < len(named):
             raise UsageError(f"--fuse {text}: give a weight for every matrix, or for none")
         terms = {name: Term(weight=_number(text, w) if w else 1.0) for name, w in named.items()}
-        return cls(rule, terms, "given" if typed else "none")
+        return cls(rule, terms, "given" if weighted else "none")
 
-    def given(self, terms: Mapping[str, Term], where: str) -> Self:
-        """The same with the numbers of a weights file; raises UsageError where one lacks."""
-        for name in self.terms:
-            if name not in terms:
-                raise UsageError(f"{where}: nothing for matrix {name!r}, which --fuse names")
-        return self.found({name: terms[name] for name in self.terms}, "given")
-
-    def found(self, terms: Mapping[str, Term], origin: Origin) -> Self:
-        """The same with these numbers."""
+    def with_terms(self, terms: Mapping[str, Term], origin: Origin) -> Self:
+        """The same rule with these parameters."""
         return replace(self, terms=dict(terms), origin=origin)
 
     @property
-    def open_questions(self) -> bool:
-        """Whether the rule reads numbers and was given none."""
-        return self.origin == "none" and self.rule in {*WEIGHTED, *STANDARD}
+    def lacks_parameters(self) -> bool:
+        """Whether the rule reads parameters and has none yet."""
+        return self.origin == "none" and self.rule in {*WEIGHTED, *STANDARDISED}
 
     @property
     def name(self) -> str:
-        """As a table's row: `sum(video=0.73,titles=0.27)`."""
+        """The name of its table row, such as `sum(video=0.73,titles=0.27)`."""
         weighted = self.rule == "sum" and self.origin != "none"
         parts = [f"{n}={t.weight:g}" if weighted else n for n, t in self.terms.items()]
         return f"{self.rule}({','.join(parts)})"
 
-    def of(self, scores: Mapping[str, Scores]) -> "BlendedScores":
-        """The blended matrix, made as it is read."""
+    def apply(self, scores: Mapping[str, Scores]) -> "BlendedScores":
+        """The fused matrix, computed when its rows are read."""
         return BlendedScores(self, tuple(scores[name] for name in self.terms))
 
     @property
     def calibration(self) -> Calibration:
-        """The numbers in the form in which late rules read them."""
-        numbers = [(t.centre, t.deviation, t.weight, t.bias) for t in self.terms.values()]
-        return Calibration(*np.array(numbers).T)
+        """The parameters in the form that late rules read."""
+        parameters = [(t.centre, t.deviation, t.weight, t.bias) for t in self.terms.values()]
+        return Calibration(*np.array(parameters).T)
 
 
 @dataclass(frozen=True, eq=False)
 class BlendedScores:
-    """Rows of the blend (Q, V), float64; every matrix knows every video."""
+    """The fused matrix (Q, V), float64; every matrix has scores for every video."""
 
     blend: Blend
     scores: tuple[Scores, ...]
@@ -127,7 +123,7 @@ class BlendedScores:
 
 
 def read_terms(path: Path) -> dict[str, Term]:
-    """A weights file; raises UsageError for what is no number or no table of known keys."""
+    """Read a weights file; raises UsageError or ConfigError for a malformed one."""
     where = f"--weights {path}"
     try:
         text = path.read_text(encoding="utf-8")

@@ -1,13 +1,13 @@
-"""Which column each row of a given matrix belongs to, and the lists of ids that say so.
+"""Ground truth of a given matrix: the column that each row belongs to, and ids of rows and columns.
 
-Without a file row i belongs to column i. A queries file has one entry a row, in the order of the
-rows: a column's number from 0, or, where the columns have ids, a video's id.
+Without a file, row i belongs to column i. A queries file has one entry per row, in the order of the
+rows: a column number from 0, or a video id where the columns have ids.
 
     FILE.json     a list, such as [0, 0, 1] or ["video7", "video7", "video9"]
     FILE.csv      a column `video_id`, and `query_id` where the order is not that of the rows
-    other         text, one entry a line
+    other         text, one entry per line
 
-A list of ids is a JSON list, the column `video_id` or `query_id` of a CSV, or a line each.
+A list of ids is a JSON list, the column `video_id` or `query_id` of a CSV, or one id per line.
 
 Q queries (rows), V videos (columns).
 """
@@ -22,34 +22,37 @@ from pathlib import Path
 
 import numpy as np
 
+from m2hf.array_types import IntArray
 from m2hf.errors import UsageError
-from m2hf.fuse.scores.metrics import IntArray
 
 VIDEO, QUERY = "video_id", "query_id"
 
 
 @dataclass(frozen=True)
-class AnswerFiles:
-    """Where it is written: a queries file, and ids of rows and of columns; each may be left out."""
+class GroundTruthFiles:
+    """A queries file, and lists of ids of rows and of columns; each is optional. option: the
+    command-line option of the queries file, for messages."""
 
     queries: Path | None = None
     query_ids: Path | None = None
     video_ids: Path | None = None
+    option: str = "--queries"
 
-    def read(self, shape: tuple[int, int]) -> "Answers":
-        """Raises UsageError for what doesn't fit a matrix of this shape, naming file and entry."""
+    def read(self, shape: tuple[int, int]) -> "GroundTruth":
+        """Read them for a matrix of this shape; raises UsageError, naming file and entry, where
+        they don't fit it."""
         query_ids = _ids(self.query_ids, QUERY, shape[0], "rows")
         video_ids = _ids(self.video_ids, VIDEO, shape[1], "columns")
         if self.queries is not None:
-            entries = _in_row_order(self.queries, query_ids)
+            where = f"{self.option} {self.queries}"
+            entries = _in_row_order(self.queries, where, query_ids)
             if len(entries) != shape[0]:
                 raise UsageError(
-                    f"--queries {self.queries}: {len(entries)} entries for {shape[0]} rows; "
-                    "give one for each row"
+                    f"{where}: {len(entries)} entries for {shape[0]} rows; give one for each row"
                 )
             place = {name: column for column, name in enumerate(video_ids or ())}
             columns = [
-                _column(f"--queries {self.queries}, entry {number}", entry, place, shape[1])
+                _column(f"{where}, entry {number}", entry, place, shape[1])
                 for number, entry in enumerate(entries, start=1)
             ]
         elif shape[0] == shape[1]:
@@ -57,21 +60,21 @@ class AnswerFiles:
         else:
             raise UsageError(
                 f"{shape[0]} rows and {shape[1]} columns: row i can't belong to column i; "
-                "say which column each row belongs to with --queries FILE"
+                f"give the column of each row with {self.option} FILE"
             )
-        return Answers(np.array(columns, dtype=np.int64), query_ids, video_ids)
+        return GroundTruth(np.array(columns, dtype=np.int64), query_ids, video_ids)
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """video_of_query: (Q,) the column of each row; ids of rows and columns, where there are."""
+class GroundTruth:
+    """video_of_query: (Q,) the column of each row; ids of rows and columns, if given."""
 
     video_of_query: IntArray
     query_ids: tuple[str, ...] | None
     video_ids: tuple[str, ...] | None
 
-    def place(self, row: int, column: int) -> str:
-        """A cell in words, for messages: numbers from 0, and ids where there are."""
+    def cell(self, row: int, column: int) -> str:
+        """The name of a cell for messages: numbers from 0, and ids if given."""
         query = f" (query {self.query_ids[row]})" if self.query_ids else ""
         video = f" (video {self.video_ids[column]})" if self.video_ids else ""
         return f"row {row}{query}, column {column}{video}"
@@ -90,14 +93,15 @@ def _ids(path: Path | None, column: str, count: int, what: str) -> tuple[str, ..
     return tuple(ids)
 
 
-def _in_row_order(path: Path, query_ids: Sequence[str] | None) -> list[str]:
-    """One entry a row: as they come, or by query id where the file and the rows have them."""
-    where = f"--queries {path}"
+def _in_row_order(path: Path, where: str, query_ids: Sequence[str] | None) -> list[str]:
+    """One entry per row: in file order, or by query id where file and rows both have ids."""
     entries = _entries(path, where, VIDEO)
     named = [query for query, _ in entries if query is not None]
     twice = [name for name, times in Counter(named).items() if times > 1]
     if twice:
-        raise UsageError(f"{where}: query {twice[0]!r} occurs more than once; one video a query")
+        raise UsageError(
+            f"{where}: query {twice[0]!r} occurs more than once; give one video per query"
+        )
     if query_ids is None or not named:
         return [entry for _, entry in entries]
     by_id = {str(query): entry for query, entry in entries}
@@ -123,7 +127,7 @@ def _entries(path: Path, where: str, column: str) -> list[tuple[str | None, str]
     lines = text.splitlines()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
-            raise UsageError(f"{where}, line {number}: empty; expected one entry a line")
+            raise UsageError(f"{where}, line {number}: empty; expected one entry per line")
     return [(None, line.strip()) for line in lines]
 
 
@@ -158,7 +162,7 @@ def _column(where: str, entry: str, place: Mapping[str, int], videos: int) -> in
         return place[entry]
     if not entry.isdecimal():
         raise UsageError(
-            f"{where}: {entry!r} is no column's number; for ids name the columns with --video-ids"
+            f"{where}: {entry!r} is not a column number; for ids, name the columns with --video-ids"
         )
     if int(entry) >= videos:
         raise UsageError(f"{where}: column {entry} of {videos}; numbers start at 0")

@@ -1,10 +1,10 @@
-"""Numbers of a blend found on matrices whose answers are known: validation, or, told openly, test.
+"""Tuning of a blend on matrices with ground truth: validation, or on test if asked; then flagged.
 
-Weights of `sum` add up to one and go over a grid of 0.01: the whole grid for two matrices, and
-one weight after the other, the rest keeping their proportions, for more. The best is the highest
-T2V R@1, then the highest RSum, then the first. Centres and deviations are those of the matrices;
-the slopes and biases of `affine` are fitted by the contrastive loss, the one thing here that
-needs torch.
+Weights of `sum` add up to one and are searched on a grid of step 0.01: exhaustively for two
+matrices, by coordinate ascent for more, where the other weights keep their proportions. The best
+has the highest T2V R@1, then the highest RSum, then comes first. Centres and deviations are those
+of the matrices. Slopes and biases of `affine` are fitted by the contrastive loss, which alone needs
+torch.
 
 L matrices, Q queries, V videos.
 """
@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from m2hf.array_types import IntArray
 from m2hf.errors import UsageError
 from m2hf.fuse.scores.late_rules import FLAT
-from m2hf.fuse.scores.metrics import SUM_KS, IntArray, Scores, row_chunks, t2v_ranks
+from m2hf.fuse.scores.metrics import SUM_KS, Scores, row_chunks, t2v_ranks
 from m2hf.fuse.tables.given.blend import Blend, Origin, Term
 
 _STEPS = 100
@@ -24,23 +25,23 @@ _STEPS = 100
 def tune(
     blend: Blend, scores: Mapping[str, Scores], video_of_query: IntArray, origin: Origin
 ) -> Blend:
-    """The same rule with numbers found on `scores`; `origin` says what these are."""
+    """The same rule with parameters tuned on `scores`, which are of the split `origin`."""
     chosen = {name: scores[name] for name in blend.terms}
     if blend.rule == "sum":
         weights = _best_weights(blend, chosen, video_of_query)
         terms = {n: Term(weight=w) for n, w in zip(chosen, weights, strict=True)}
-        return blend.found(terms, origin)
+        return blend.with_terms(terms, origin)
     if blend.rule == "affine":
-        return blend.found(_fitted(chosen, video_of_query), origin)
-    return blend.found({name: _standard(matrix) for name, matrix in chosen.items()}, origin)
+        return blend.with_terms(_fitted(chosen, video_of_query), origin)
+    return blend.with_terms({name: _standard(matrix) for name, matrix in chosen.items()}, origin)
 
 
 def _best_weights(
     blend: Blend, scores: Mapping[str, Scores], video_of_query: IntArray
 ) -> Sequence[float]:
-    def worth(weights: Sequence[float]) -> tuple[float, float]:
+    def quality(weights: Sequence[float]) -> tuple[float, float]:
         terms = {name: Term(weight=w) for name, w in zip(scores, weights, strict=True)}
-        ranks = t2v_ranks(blend.found(terms, "none").of(scores), video_of_query)
+        ranks = t2v_ranks(blend.with_terms(terms, "none").apply(scores), video_of_query)
         recalls = [ranks.recall(k).expected for k in SUM_KS]
         return recalls[0], sum(recalls)
 
@@ -48,19 +49,19 @@ def _best_weights(
     if len(scores) == 1:
         return best
     if len(scores) == 2:
-        return max(_moved(best, 0), key=worth)
-    reached, before = worth(best), None
+        return max(_moved(best, 0), key=quality)
+    reached, before = quality(best), None
     while reached != before:
         before = reached
         for place in range(len(scores)):
-            found = max(_moved(best, place), key=worth)
-            if worth(found) > reached:
-                best, reached = found, worth(found)
+            found = max(_moved(best, place), key=quality)
+            if quality(found) > reached:
+                best, reached = found, quality(found)
     return best
 
 
 def _moved(weights: Sequence[float], place: int) -> Iterator[list[float]]:
-    """Weight `place` at every step of the grid, the others sharing what is left as they do now."""
+    """Weight `place` at every step of the grid; the others share the rest in proportion."""
     others = sum(weights) - weights[place]
     for step in range(_STEPS + 1):
         left = (_STEPS - step) / _STEPS
@@ -70,7 +71,7 @@ def _moved(weights: Sequence[float], place: int) -> Iterator[list[float]]:
 
 
 def _standard(scores_QV: Scores) -> Term:
-    """Mean and deviation over all scores, in two readings."""
+    """Mean and deviation over all scores, in two passes."""
     count = scores_QV.shape[0] * scores_QV.shape[1]
     centre = sum(float(rows.sum(dtype=np.float64)) for _, rows in row_chunks(scores_QV)) / count
     squares = (
@@ -87,7 +88,7 @@ def _fitted(scores: Mapping[str, Scores], video_of_query: IntArray) -> dict[str,
     except ModuleNotFoundError as error:
         raise UsageError(
             f"fitting affine needs {error.name}, which is not installed; "
-            "give its numbers with --weights FILE, or use another rule"
+            "give its parameters with --weights FILE, or use another rule"
         ) from error
     scores_LQV = np.stack([np.asarray(matrix[:], dtype=np.float32) for matrix in scores.values()])
     valid_LV = np.ones(scores_LQV.shape[::2], dtype=np.bool_)

@@ -136,11 +136,11 @@ def test_kinds_of_queries_get_rows_of_their_own(
         ("query,kind\n", "header is query,kind, expected id,kind"),
         ("", "header is , expected id,kind"),
         ("id,kind\na,\n", "line 2: 'a' has no kind"),
-        ("id,kind\na,x\na,y\n", "line 3: 'a' is there twice"),
+        ("id,kind\na,x\na,y\n", "line 3: 'a' occurs twice"),
         ("id,kind\na,x\n", r"no kind for query '.*' \(and 3 others\)"),
     ],
 )
-def test_a_file_that_tells_no_kinds_is_refused(
+def test_a_malformed_kinds_file_is_refused(
     made: SimilarityFile, tmp_path: Path, text: str | None, message: str
 ) -> None:
     path = tmp_path / "kinds.csv"
@@ -256,7 +256,7 @@ def test_post_processing_stands_apart_and_is_flagged(made: SimilarityFile, write
         "text + dual softmax 20",
         "late_fusion + dual softmax 20",
     ]
-    assert set(apart.rows[1].scores) == {"t2v"}  # a querybank is for T2V alone
+    assert set(apart.rows[1].metrics) == {"t2v"}  # querybank normalisation is T2V only
     rows = [row for row in records(table) if "transductive" in row["flags"]]
     assert len(rows) == 7
     assert all("+" in row["name"] for row in rows)
@@ -324,13 +324,13 @@ GOLDEN = r"""### a\|b test
 
 **Text to video**
 
-|                       |  R@1 |         95 % |   R@5 |  R@10 |  R@50 |  RSum | MdR |  MnR | to the paper |
-| --------------------- | ---: | -----------: | ----: | ----: | ----: | ----: | --: | ---: | -----------: |
-| **end_to_end**        |      |              |       |       |       |       |     |      |              |
-| visual                | 75.0 | 0.0 to 100.0 | 100.0 | 100.0 | 100.0 | 275.0 | 1.0 | 1.25 |              |
-| text [1]              | 50.0 | 0.0 to 100.0 | 100.0 | 100.0 | 100.0 | 250.0 | 1.5 | 1.75 |              |
-| late_fusion [1]       | 75.0 | 0.0 to 100.0 | 100.0 | 100.0 | 100.0 | 275.0 | 1.0 | 1.25 |        +10.1 |
-| M2HF (paper, MSR-VTT) | 64.9 |              |       |       |       |       |     |      |              |
+|                       |  R@1 |         95 % |   R@5 |  R@10 |  R@50 |  RSum | MdR |  MnR | vs. paper |
+| --------------------- | ---: | -----------: | ----: | ----: | ----: | ----: | --: | ---: | --------: |
+| **end_to_end**        |      |              |       |       |       |       |     |      |           |
+| visual                | 75.0 | 0.0 to 100.0 | 100.0 | 100.0 | 100.0 | 275.0 | 1.0 | 1.25 |           |
+| text [1]              | 50.0 | 0.0 to 100.0 | 100.0 | 100.0 | 100.0 | 250.0 | 1.5 | 1.75 |           |
+| late_fusion [1]       | 75.0 | 0.0 to 100.0 | 100.0 | 100.0 | 100.0 | 275.0 | 1.0 | 1.25 |     +10.1 |
+| M2HF (paper, MSR-VTT) | 64.9 |              |       |       |       |       |     |      |           |
 
 **Video to text**
 
@@ -350,7 +350,7 @@ GOLDEN = r"""### a\|b test
 | V2T, with text    |  100.0 |             100.0 |       100.0 |       2 |
 | V2T, without text |  100.0 | 25.0 [0.0, 100.0] |       100.0 |       1 |
 
-1. untrained: says the extractor of stream text
+1. untrained: declared by the extractor of stream text
 
 - 4 queries, 3 videos in the gallery; manifest 11111111
 - trained on other

@@ -1,4 +1,4 @@
-"""From a row of a written table back to files, and the formats that carry the way."""
+"""From a row of a written table back to files, and the formats that can be traced."""
 
 import html.parser
 import json
@@ -14,10 +14,10 @@ from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.report.page import page as report_page
 from m2hf.fuse.report.source import Source
 from m2hf.fuse.scores.similarity_file import SimilarityFile
-from m2hf.fuse.tables.chain import Files
+from m2hf.fuse.tables.chain import TraceFiles
 from m2hf.fuse.tables.formats import FORMATS, render
 from m2hf.fuse.tables.similarity_table import SimilarityTable
-from m2hf.fuse.tables.table import Block, Flag, Part, Row, Score, Table
+from m2hf.fuse.tables.table import AggregateMetrics, Flag, Table, TableBlock, TablePart, TableRow
 from m2hf.fuse.tables.trace import Trace
 from m2hf.keys import sha256_file
 
@@ -49,13 +49,13 @@ def test_the_chain_of_a_row(
         assert part in said
     assert "stream text" not in said  # which this level does not read
     corpus.manifest.save(tmp_path / "manifest")
-    files = Files((run.folder,), corpus.store, tmp_path / "manifest")
+    files = TraceFiles((run.folder,), corpus.store, tmp_path / "manifest")
     (same,) = trace.check(files)
     assert set(same) == {"similarity", "checkpoint", "manifest", *file.streams}
     assert all(same.values())
 
 
-def test_a_report_is_followed_like_a_table(
+def test_a_report_is_traced_like_a_table(
     similarity: Path, corpus: Any, run: Any, tmp_path: Path
 ) -> None:
     source = Source.open(corpus.manifest, corpus.store, run.folder, None)
@@ -84,11 +84,11 @@ def test_what_differs_is_named(
     assert len(differing) == 1
     assert SimilarityFile.read(similarity).streams["audio"]["shards"] in differing[0]
     assert done.stdout.count("(matches)") == 6
-    told = m2hf("trace", "t.md", "late_fusion", *options, "--json", cwd=tmp_path)
-    assert json.loads(told.stdout)["same"][0]["audio"] is False
+    printed = m2hf("trace", "t.md", "late_fusion", *options, "--json", cwd=tmp_path)
+    assert json.loads(printed.stdout)["same"][0]["audio"] is False
 
 
-def test_rows_that_can_not_be_followed(similarity: Path, tmp_path: Path) -> None:
+def test_rows_that_can_not_be_traced(similarity: Path, tmp_path: Path) -> None:
     table = SimilarityTable().build([similarity])
     path = tmp_path / "t.json"
     path.write_text(render(Table((table.parts[0], table.parts[0])), ".json"), encoding="utf-8")
@@ -109,32 +109,32 @@ def test_rows_that_can_not_be_followed(similarity: Path, tmp_path: Path) -> None
     with pytest.raises(SchemaError, match="schema version 9, this m2hf reads 1"):
         Trace.of(path, "visual")
     (tmp_path / "t.md").write_text("# no table", encoding="utf-8")
-    with pytest.raises(UsageError, match="not a table of m2hf, or cut off"):
+    with pytest.raises(UsageError, match="not a table of m2hf, or truncated"):
         Trace.of(tmp_path / "t.md", "visual")
-    with pytest.raises(UsageError, match=r"no similarity\.h5 there; name the folder of a run"):
-        Files((tmp_path,)).check({"similarity": ""})
+    with pytest.raises(UsageError, match=r"no similarity\.h5 there; give the folder of a run"):
+        TraceFiles((tmp_path,)).check({"similarity": ""})
 
 
 def test_a_row_of_given_matrices(tmp_path: Path, m2hf: Any) -> None:
     np.save(tmp_path / "a.npy", np.eye(5))
     np.save(tmp_path / "b.npy", np.eye(5)[::-1])
-    given = ("--matrix", "a=a.npy", "--matrix", "b=b.npy", "--fuse", "sum:a=1,b=0.5")
-    assert m2hf("tables", *given, "--out", "t.html", cwd=tmp_path).returncode == 0
+    given = ("a=a.npy", "b=b.npy", "--fuse", "sum:a=1,b=0.5")
+    assert m2hf("matrices", *given, "--out", "t.html", cwd=tmp_path).returncode == 0
     done = m2hf("trace", "t.html", "sum(a=1,b=0.5)", cwd=tmp_path)
     assert f"matrix a: sha256 {sha256_file(tmp_path / 'a.npy')}" in done.stdout
-    assert "numbers from given" in done.stdout
+    assert "parameters from given" in done.stdout
     other = m2hf("trace", "t.html", "a", "--run", tmp_path, cwd=tmp_path)
     assert other.returncode == 2
-    assert "no run, store or manifest made" in other.stderr
+    assert "not from a run, store or manifest" in other.stderr
 
 
 def hostile() -> Table:
     from m2hf.fuse.scores.metrics import t2v_ranks
 
-    score = Score.of([t2v_ranks(np.eye(3), np.arange(3))], 3)
-    row = Row(HOSTILE, {"t2v": score, "v2t": score}, (Flag(HOSTILE, HOSTILE),))
-    block = Block(HOSTILE, (row,), "ab" * 32, {"runs": [], "files": {HOSTILE: HOSTILE}})
-    return Table((Part(HOSTILE, (block,), (HOSTILE,)),))
+    metrics = AggregateMetrics.of([t2v_ranks(np.eye(3), np.arange(3))], 3)
+    row = TableRow(HOSTILE, {"t2v": metrics, "v2t": metrics}, (Flag(HOSTILE, HOSTILE),))
+    block = TableBlock(HOSTILE, (row,), "ab" * 32, {"runs": [], "files": {HOSTILE: HOSTILE}})
+    return Table((TablePart(HOSTILE, (block,), (HOSTILE,)),))
 
 
 class _Tags(html.parser.HTMLParser):

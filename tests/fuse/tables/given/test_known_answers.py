@@ -27,17 +27,16 @@ KNOWN = {
 
 
 @pytest.fixture(scope="module")
-def options(shared_data: Path) -> list[str]:
+def matrices(shared_data: Path) -> list[str]:
     folder = shared_data / "similarity" / "cap4video"
-    paths = [(n, folder / f"msrvtt_{n}_matrix.npy") for n in ("video", "titles")]
-    return [part for name, path in paths for part in ("--matrix", f"{name}={path}")]
+    return [f"{name}={folder / f'msrvtt_{name}_matrix.npy'}" for name in ("video", "titles")]
 
 
 @pytest.fixture(scope="module")
-def found(m2hf: Callable[..., Any], options: list[str]) -> Found:
+def found(m2hf: Callable[..., Any], matrices: list[str]) -> Found:
     scales = [part for scale in (1, 20, 100, 200) for part in ("--dsl", scale)]
     fuse = ("--fuse", "sum:video=0.73,titles=0.27", "--json")
-    done = m2hf("tables", *options, *fuse, *scales)
+    done = m2hf("matrices", *matrices, *fuse, *scales)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert isinstance(rows, list)
@@ -66,7 +65,7 @@ def test_dual_softmax_depends_on_the_scale(found: Found, scale: int, recall: flo
 
 
 def test_what_a_row_is_to_be_wary_of(found: Found) -> None:
-    flags = {name: row["flags"] for (name, way), row in found.items() if way == "t2v"}
+    flags = {name: row["flags"] for (name, direction), row in found.items() if direction == "t2v"}
     assert flags["video"] == []
     assert flags["sum(video=0.73,titles=0.27)"] == ["weights given"]
     assert flags["video + dual softmax 100"] == ["transductive"]
@@ -77,9 +76,9 @@ def test_what_a_row_is_to_be_wary_of(found: Found) -> None:
 
 
 def test_the_weight_is_the_arg_max_on_test_and_the_table_says_so(
-    m2hf: Callable[..., Any], options: list[str]
+    m2hf: Callable[..., Any], matrices: list[str]
 ) -> None:
-    done = m2hf("tables", *options, "--fuse", "sum", "--tune-on-test", "--json")
+    done = m2hf("matrices", *matrices, "--fuse", "sum", "--tune-on-test", "--json")
     row = next(r for r in json.loads(done.stdout) if r["name"].startswith("sum"))
     assert (row["name"], row["R@1"]) == ("sum(video=0.73,titles=0.27)", 49.1)
     assert row["flags"] == ["weights tuned on test"]

@@ -1,4 +1,4 @@
-"""Matrices of others: which row belongs to which column, blends, tuning, and what is refused."""
+"""Given matrices: ground truth, blends, tuning, querybanks, and input that is refused."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m2hf.cli.tables import tables
+from m2hf.cli.matrices import matrices
 from m2hf.errors import UsageError
 from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
 from m2hf.fuse.scores.metrics import t2v_ranks, text_to_video
 from m2hf.fuse.tables.given.blend import Blend, Term
-from m2hf.fuse.tables.given.ground_truth import AnswerFiles
+from m2hf.fuse.tables.given.ground_truth import GroundTruthFiles
 from m2hf.fuse.tables.given.tuning import tune
 
 Rows = list[dict[str, Any]]
@@ -32,11 +32,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Rows that `m2hf tables --json` prints, the matrices a and b given."""
+    """Rows that `m2hf matrices --json` prints, by default of the matrices a and b."""
 
     def rows(*names: str, **options: Any) -> Rows:
         given = [f"{name}={name}.npy" for name in names or ("a", "b")]
-        tables(**{"matrix": given, "json": True} | options)
+        matrices(**{"matrix": given, "json": True} | options)
         found: Rows = json.loads(capsys.readouterr().out)
         return found
 
@@ -50,7 +50,7 @@ def recall(rows: Rows, name: str, direction: str = "t2v") -> float:
 
 def refused(**options: Any) -> str:
     with pytest.raises(UsageError) as error:
-        tables(**{"matrix": ["a=a.npy", "b=b.npy"]} | options)
+        matrices(**{"matrix": ["a=a.npy", "b=b.npy"]} | options)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -113,7 +113,7 @@ def test_several_texts_a_video(run: Any) -> None:
         ("q.json", "[1.5]", "expected a JSON list of numbers or of ids"),
         ("q.csv", "a,b\n1,2", "q.csv: no column 'video_id'"),
         ("q.txt", "40\n" * 40, "entry 1: column 40 of 40; numbers start at 0"),
-        ("q.txt", "v1\n" * 40, "entry 1: 'v1' is no column's number"),
+        ("q.txt", "v1\n" * 40, "entry 1: 'v1' is not a column number"),
         ("q.txt", "0\n\n" * 20, "q.txt, line 2: empty"),
         ("q.csv", "query_id,video_id\nx,1\nx,2", "query 'x' occurs more than once"),
         ("nosuch.txt", None, "nosuch.txt: No such file"),
@@ -158,13 +158,13 @@ def test_matrices_that_are_refused() -> None:
     bad[3, 7] = np.inf
     np.save("inf.npy", bad)
     for name, message in {
-        "objects": "--matrix x=objects.npy: not a .npy file of numbers",
+        "objects": "matrix x=objects.npy: not a .npy file of numbers",
         "text": "not a .npy file of numbers",
         "zip": "not a .npy file of numbers",
         "flat": "float64 of shape (4,); expected numbers in two dimensions",
         "words": "expected numbers in two dimensions",
-        "nosuch": "--matrix x=nosuch.npy: No such file",
-        "nan": "--matrix x=nan.npy: row 3, column 7 is NaN, which has no rank",
+        "nosuch": "matrix x=nosuch.npy: No such file",
+        "nan": "matrix x=nan.npy: row 3, column 7 is NaN; every score must be finite",
         "inf": "row 3, column 7 is inf",
     }.items():
         assert message in refused(matrix=[f"x={name}.npy"]), name
@@ -175,30 +175,41 @@ def test_matrices_that_are_refused() -> None:
 
 
 def test_command_lines_that_are_refused() -> None:
-    assert "and not both" in refused(files=[Path("s.h5")])
-    assert "and not both" in refused(matrix=[])
     assert "expected NAME=FILE.npy" in refused(matrix=["a.npy"])
     assert "'a' is given twice" in refused(matrix=["a=a.npy", "a=b.npy"])
     assert "expected a number above 0" in refused(dsl=[-1.0])
-    assert "no table format '.pdf'; there is .md, .tex" in refused(out=Path("t.pdf"))
-    assert "no rule 'som'; there is affine" in refused(fuse=["som"])
+    assert "no table format '.pdf'; formats are .md, .tex" in refused(out=Path("t.pdf"))
+    assert "no rule 'som'; rules are affine" in refused(fuse=["som"])
     assert "no matrix 'z'; given are a, b" in refused(fuse=["sum:z=1"])
     assert "each name once" in refused(fuse=["sum:a=1,a=2"])
     assert "'x' is not a number" in refused(fuse=["sum:a=x,b=1"])
     assert "a weight is 0 or more" in refused(fuse=["sum:a=-1,b=1"])
     assert "for every matrix, or for none" in refused(fuse=["sum:a=1,b"])
     assert "max takes no weights" in refused(fuse=["max:a=1,b=2"])
-    assert "--fuse z_sum reads numbers of each matrix" in refused(fuse=["z_sum"])
-    assert "there is no --fuse RULE" in refused(tune_on_test=True)
+    assert "--fuse z_sum needs a centre and a deviation of each matrix" in refused(fuse=["z_sum"])
+    assert "--tune-on-test sets parameters of --fuse RULE" in refused(tune_on_test=True)
     assert "exclude each other" in refused(
         fuse=["sum"], tune_on_test=True, val_matrix=["a=val_a.npy"]
     )
     assert "no --val-matrix b=FILE" in refused(fuse=["sum"], val_matrix=["a=val_a.npy"])
     same = ["a=a.npy", "b=b.npy"]
-    assert "the same scores as --matrix a" in refused(fuse=["sum"], val_matrix=same)
+    assert "the same file content as matrix a" in refused(fuse=["sum"], val_matrix=same)
     assert "belongs to --val-matrix" in refused(fuse=["sum"], val_queries=Path("q"))
     assert "no matrix of that name" in refused(qb=["z=a.npy"])
-    assert "the others are for --matrix" in refused(files=[Path("s.h5")], matrix=None, fuse=["sum"])
+
+
+def test_validation_queries_are_named_in_messages() -> None:
+    Path("q.txt").write_text("0\n1", encoding="utf-8")
+    given = {"val_matrix": ["a=val_a.npy"], "val_queries": Path("q.txt")}
+    assert refused(fuse=["sum:a"], **given).startswith("--val-queries q.txt: 2 entries for 40")
+
+
+def test_the_verbs_take_one_kind_of_input_each(m2hf: Any) -> None:
+    done = m2hf("tables", "--matrix", "a=a.npy")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "No such option: --matrix" in done.stderr
+    assert m2hf("matrices").returncode == 2
+    assert m2hf("tables").returncode == 2
 
 
 @pytest.mark.parametrize("rule", list(LATE_RULES))
@@ -228,7 +239,7 @@ def test_weights_from_a_file(run: Any) -> None:
     expected = text_to_video(2 * (a - 0.1) / 0.5 + 0.5 * b, np.arange(40)).recall[1].expected
     assert recall(rows, "affine(a,b)") == pytest.approx(expected)
     for text, message in {
-        '{"a": 1}': "nothing for matrix 'b'",
+        '{"a": 1}': "no entry for matrix 'b'",
         '{"a": "x"}': "expected a number or a table",
         '{"a": {"wait": 1}}': "did you mean 'weight'?",
         "[]": "expected a table",
@@ -250,29 +261,29 @@ def test_a_sum_without_weights_is_plain_and_never_tuned_in_silence(run: Any) -> 
 
 def test_tuning_is_the_best_of_the_grid() -> None:
     scores = {name: np.load(f"{name}.npy") for name in "ab"}
-    found = tune(Blend.read("sum", ["a", "b"]), scores, np.arange(40), "validation")
+    found = tune(Blend.parse("sum", ["a", "b"]), scores, np.arange(40), "validation")
     wide = [matrix.astype(np.float64) for matrix in scores.values()]
 
-    def worth(step: int) -> tuple[float, float]:
+    def quality(step: int) -> tuple[float, float]:
         ranks = t2v_ranks(step / 100 * wide[0] + (100 - step) / 100 * wide[1], np.arange(40))
         return ranks.recall(1).expected, sum(ranks.recall(k).expected for k in (1, 5, 10))
 
     weight = found.terms["a"].weight
-    assert worth(round(100 * weight)) == max(worth(step) for step in range(101))
+    assert quality(round(100 * weight)) == max(quality(step) for step in range(101))
     assert found.terms["b"].weight == pytest.approx(1 - weight)
 
 
 def test_tuning_three_is_no_worse_than_any_alone_or_all_alike() -> None:
     scores = {name: np.load(f"{name}.npy") for name in "abc"}
-    blend = Blend.read("sum", list(scores))
+    blend = Blend.parse("sum", list(scores))
     found = tune(blend, scores, np.arange(40), "validation")
     assert sum(term.weight for term in found.terms.values()) == pytest.approx(1)
 
-    def worth(blend: Blend) -> float:
-        return t2v_ranks(blend.of(scores), np.arange(40)).recall(1).expected
+    def quality(blend: Blend) -> float:
+        return t2v_ranks(blend.apply(scores), np.arange(40)).recall(1).expected
 
-    others = [blend.found({n: Term(weight=n == m) for n in scores}, "given") for m in scores]
-    assert worth(found) >= max(worth(other) for other in [blend, *others])
+    others = [blend.with_terms({n: Term(weight=n == m) for n in scores}, "given") for m in scores]
+    assert quality(found) >= max(quality(other) for other in [blend, *others])
 
 
 def test_a_querybank_row(run: Any) -> None:
@@ -290,6 +301,6 @@ def test_a_querybank_row(run: Any) -> None:
 def test_matrices_are_mapped_and_ids_are_kept() -> None:
     from m2hf.fuse.tables.given.matrices import GivenMatrices
 
-    given = GivenMatrices.open({"a": Path("a.npy")}, AnswerFiles())
+    given = GivenMatrices.open({"a": Path("a.npy")}, GroundTruthFiles())
     assert isinstance(given.scores["a"], np.memmap)
-    assert given.answers.place(1, 2) == "row 1, column 2"
+    assert given.ground_truth.cell(1, 2) == "row 1, column 2"
