@@ -15,6 +15,7 @@ FOLDERS: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
 
 MAY_IMPORT = {
     "m2hf": {"m2hf"},
+    "m2hf.__main__": {"m2hf.cli"},
     "m2hf.cli": {"m2hf", "m2hf.cli", "m2hf.extract", "m2hf.fuse", "m2hf.pipelines"}
     | {"m2hf.data_manifests", "m2hf.fuse.report", "m2hf.fuse.tables"},
     "m2hf.extract": {"m2hf", "m2hf.extract"},
@@ -139,6 +140,7 @@ def test_flags_are_frozen() -> None:
 
     assert list(flags(typer.main.get_command(app))) == [
         "app: --config --host --manifest --media --port --run --set --split --store",
+        "config: --config --json --markdown --set",
         "demo: --clips --out --seed --workers",
         "eval: --config --manifest --run --set --split --store",
         "export: --format --json --manifest --out --store --stream",
