@@ -1,19 +1,23 @@
-"""Install m2hf, its extras and its tools into the environment whose python runs this.
+"""Install m2hf, all its extras and its tools into the environment whose python runs this.
 
 pip alone would do, but for two things: openai-whisper asks for triton on Linux (a GB that a CPU
 doesn't use, and that a CUDA torch brings itself), and torch has to be there first so that
 nothing pulls another one.
 """
 
+import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 WITHOUT_DEPENDENCIES = ["openai-whisper"]
 # What openai-whisper needs besides torch and triton.
 WHISPER_NEEDS = ["more-itertools", "numba", "tiktoken", "tqdm"]
+EXTRAS = ("all", "dev")
 
 
 def pip(*arguments: str) -> None:
@@ -23,14 +27,23 @@ def pip(*arguments: str) -> None:
     subprocess.run([*command, "-c", constraints, *arguments], check=True)
 
 
+def requirements(project: dict[str, Any], extras: Sequence[str]) -> Iterator[str]:
+    """What `extras` of the project require; an extra may name others, as m2hf[a,b]."""
+    for extra in extras:
+        for requirement in project["optional-dependencies"][extra]:
+            own = re.fullmatch(rf"{project['name']}\[(.+)\]", requirement)
+            if own:
+                yield from requirements(project, own.group(1).split(","))
+            else:
+                yield requirement
+
+
 def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036 - whatever `python3` a machine has
         sys.exit(f"m2hf needs Python 3.11 or later, this is {sys.version.split()[0]}: set PYTHON")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *WHISPER_NEEDS]
-    for extra in project["optional-dependencies"].values():
-        wanted += extra
-    wanted = [name for name in wanted if name not in WITHOUT_DEPENDENCIES]
+    wanted = {*project["dependencies"], *WHISPER_NEEDS, *requirements(project, EXTRAS)}
+    wanted = sorted(wanted.difference(WITHOUT_DEPENDENCIES))
     print("installing torch and torchvision", flush=True)
     pip("pip", "setuptools", "torch", "torchvision")
     print(f"installing {len(wanted)} packages and what they need", flush=True)

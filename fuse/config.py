@@ -1,8 +1,7 @@
-"""What a fusion run is told: which streams, which levels, how big a model, how to train it.
+"""The [fuse] section of a recipe: streams, levels, model, training, evaluation.
 
 Reading a config needs no torch. Streams and levels are tables with defaults: a recipe names
-only what it changes, adds a level with a section of its own, and drops one with
-`enabled = false`.
+only what it changes.
 """
 
 import difflib
@@ -22,17 +21,17 @@ _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
 class Level(Section):
-    """One level of M2HF: what the caption query meets.
-
-    stream: a role of the `streams` table. fusion "none": the stream alone, which must lie in
-    the captions' space or be projected (`project`); the other forms fuse frames early with the
-    stream: "append" puts what frames find in it beside them, "add" adds it to them, "concat" is
-    the plain baseline.
-    """
+    """One level of M2HF: the tokens of a video that the caption query is compared with."""
 
     stream: str
+    """Role of the stream that the level reads: a key of `fuse.streams`."""
     fusion: Literal["none", "append", "add", "concat"] = "none"
+    """Early fusion of the frames with the stream. none: the stream alone, which must lie in the
+    captions' space or be listed in `fuse.project`; add: each frame plus what it finds in the
+    stream by cross-attention; append: what the frames find, as further tokens; concat: baseline,
+    each frame joined with the pooled stream and projected. Our reading."""
     enabled: bool = True
+    """Whether the level is part of the model."""
 
 
 DEFAULT_STREAMS = {
@@ -51,16 +50,17 @@ DEFAULT_LEVELS = {
 
 
 class ModelConfig(Section):
-    """Sizes of the trained parts: width of adapters and of attention, heads, dropout.
-
-    joint: D, where every role that meets the captions is projected, so that no stream gives it;
-    0: the captions' width.
-    """
+    """Sizes of the trained parts."""
 
     joint: int = Field(default=0, ge=0)
+    """Width of the joint space where `fuse.project` lists every role that is compared with the
+    captions, so that no stream gives it; 0: the captions' width."""
     width: int = Field(default=256, ge=2)
+    """Hidden width of adapters and of cross-attention; a multiple of 2 x heads."""
     heads: int = Field(default=8, ge=1)
+    """Attention heads of early fusion."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Dropout probability in adapters and early fusion."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -72,100 +72,120 @@ class ModelConfig(Section):
 
 
 class CompletionConfig(Section):
-    """What early fusion sees of a video that lacks the modality.
-
-    mode "fallback": nothing, and the level is the frames, exactly; "token": a learned row;
-    "predict": rows predicted from the frames. weight: of the cosine loss of "predict";
-    dropout: share of videos that "token" and "predict" hide the modality of, in training.
-    """
+    """What early fusion reads of a video that lacks the modality; our reading."""
 
     mode: Literal["fallback", "token", "predict"] = "fallback"
+    """fallback: nothing, so that the level equals the frames exactly; token: one learned row;
+    predict: rows predicted from the frames."""
     weight: float = Field(default=1.0, ge=0)
+    """Weight of the completion loss of `predict`: 1 - cosine of predicted and real rows."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Modality dropout of `token` and `predict`: the share of videos whose modality is hidden
+    in training."""
 
 
 class LateConfig(Section):
-    """How levels become one score; see `late_rules`. "affine" is fitted on the validation
-    part; training end to end goes through it whatever the rule."""
+    """How the levels' scores become one score."""
 
     rule: Literal["affine", "z_sum", "z_mean", "sum", "reciprocal_rank", "best_rank", "max"] = (
         "affine"
     )
+    """affine: weighted sum of standard scores, fitted on the validation part; z_sum, z_mean: sum
+    and mean of standard scores; sum: of raw scores; reciprocal_rank: sum of 1 / (60 + rank)
+    (Cormack et al., 2009); best_rank, max: the best rank or standard score of any level. End-to-end
+    training always uses affine; the rule applies to the scores of evaluation. Our reading."""
 
 
 class BalanceConfig(Section):
-    """How weak levels are kept learning when trained end to end; see `balance`."""
+    """Balance loss of end-to-end training, which keeps weak levels learning; our reading."""
 
     form: Literal["none", "contribution", "dwa", "uncertainty", "gradient"] = "none"
+    """contribution: KL divergence of each level's share in the positive's score from uniform; dwa:
+    dynamic weight average (Liu et al., 2019); uncertainty: learned log-variance of each level
+    (Kendall et al., 2018); gradient: smaller gradient for levels that are ahead (OGM-GE, Peng et
+    al., 2022)."""
     gamma: float = Field(default=1.0, ge=0)
+    """Strength of the balance; 0 switches every form off."""
 
 
 class TrainConfig(Section):
-    """How to train.
-
-    epochs: at most; 0 keeps the model as it starts, whose visual level is zero-shot CLIP where
-    frames and captions are of one CLIP and scored by `mean`. lr is for the heads,
-    `scalar_lr_factor` times that for fusion scalars and temperature; warmup: share of all steps;
-    clip: largest gradient norm; patience: epochs without a better validation result before
-    stopping; level_loss: lambda, the weight of each level's own loss; val_fraction: share of
-    train held out where the manifest has no val split.
-
-    videos: of those with frames and a caption, "all" train, and one that a stream has no entry
-    for (its extraction failed or never ran, or it wasn't imported) lacks the modality like one
-    that is EMPTY there; with "intersection" only those train that every stream has an entry for.
-    """
+    """Training: AdamW, linear warm-up, cosine decay, early stopping on validation."""
 
     epochs: int = Field(default=20, ge=0)
+    """Most epochs. 0 keeps the initial model, whose visual level is zero-shot CLIP where frames and
+    captions are of one CLIP model, are not projected, and are scored by `mean`."""
     batch_size: int = Field(default=256, ge=2)
+    """Captions in a batch, over all processes."""
     lr: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of adapters and heads."""
     scalar_lr_factor: float = Field(default=1.0, gt=0)
+    """Learning rate of late-fusion scalars and temperature, as a multiple of `lr`."""
     weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's weight decay of matrices; vectors and scalars have none."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of all steps in which the learning rate rises linearly."""
     clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient; a larger one is scaled down."""
     patience: int = Field(default=5, ge=1)
+    """Epochs without a better validation result before training stops."""
     seed: int = Field(default=0, ge=0)
+    """Seed of initial weights, order of batches and dropout."""
     level_loss: float = Field(default=0.3, ge=0)
+    """Lambda, the weight of each level's own contrastive loss next to that of the fused score."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Share of train held out for validation where the manifest has no val split."""
     videos: Literal["all", "intersection"] = "all"
+    """Training videos, of those with frames and a caption. all: a video without an entry in a
+    stream (failed, not extracted, not imported) lacks that modality, as an EMPTY one does;
+    intersection: only videos with an entry in every stream."""
 
 
 class EvalConfig(Section):
-    """How a split is scored.
-
-    memory_mb: MiB that scoring may hold at a time, beside the program itself; it changes no bit
-    of the result. bank: how many training captions are scored as a querybank; 0 for none.
-    """
+    """Scoring of a split."""
 
     memory_mb: int = Field(default=2048, ge=1)
+    """Memory for scoring in MiB, in addition to the program itself. It changes no bit of the
+    result."""
     bank: int = Field(default=0, ge=0)
+    """Training captions to score as a querybank, for querybank normalisation; 0: none."""
 
 
 class FusionConfig(Section):
-    """A fusion run.
-
-    streams: roles to extractors in the store, such as "clip" or, where the store has more than
-    one, "clip@1234abcd"; project: those of `joint_roles` that lie in a space of their own, and
-    are projected into the joint space by weights learned from scratch: equal widths don't make
-    one space, so it is said here and never guessed; scoring "mean": cosine of pooled rows;
-    "wti": weighted token-wise interaction of words and rows; strategy "end_to_end": all levels
-    in one model; "ensemble": each level trained and stopped on its own, then late fused;
-    precision "bf16": encoding by autocast, scores and losses in fp32.
-    """
+    """Streams, levels, model, training and evaluation of a fusion run."""
 
     streams: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_STREAMS))
+    """Stream of the store that each role reads: the name of an extractor or of an import, such as
+    "clip", or "clip@1234abcd" where the store has several of that name."""
     levels: dict[str, Level] = Field(default_factory=lambda: dict(DEFAULT_LEVELS))
+    """The levels by name; a new section adds one, `enabled = false` removes one."""
     project: tuple[str, ...] = ()
+    """Roles whose features lie in a space of their own and are projected into the joint space by
+    weights learned from scratch: of frames, captions and the streams of levels with fusion "none".
+    Never guessed, since equal width does not mean one space."""
     model: ModelConfig = ModelConfig()
+    """Sizes of the trained parts."""
     scoring: Literal["mean", "wti"] = "mean"
+    """mean: cosine of sentence and pooled rows; wti: weighted token-wise interaction of words and
+    rows (Wang et al., DRL, 2022)."""
     completion: CompletionConfig = CompletionConfig()
+    """What early fusion reads of a video that lacks the modality."""
     late: LateConfig = LateConfig()
+    """How the levels' scores become one score."""
     strategy: Literal["end_to_end", "ensemble"] = "end_to_end"
+    """end_to_end: all levels in one model; ensemble: each level trained and stopped on its own,
+    then late fusion. The two strategies of the paper."""
     balance: BalanceConfig = BalanceConfig()
+    """Balance loss of end-to-end training."""
     train: TrainConfig = TrainConfig()
+    """Training: AdamW, linear warm-up, cosine decay, early stopping on validation."""
     eval: EvalConfig = EvalConfig()
+    """Scoring of a split."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the encoding by autocast; scores and losses are always fp32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device of training and scoring; auto: CUDA, then MPS, then the CPU."""
     threads: int = Field(default=1, ge=1)
+    """Threads of torch in each process."""
 
     @field_validator("streams", mode="before")
     @classmethod
@@ -178,7 +198,7 @@ class FusionConfig(Section):
         if not isinstance(given, Mapping):
             return given
         merged: dict[str, Any] = {name: _merge(d, given.get(name)) for name, d in _defaults()}
-        # Sorted, so that the order of levels is the same whoever wrote the table.
+        # Sorted: the order of levels doesn't depend on the order in the TOML file.
         merged.update((name, given[name]) for name in sorted(set(given) - set(merged)))
         return merged
 
@@ -204,7 +224,7 @@ class FusionConfig(Section):
 
     @property
     def active_levels(self) -> dict[str, Level]:
-        """The enabled levels, in the order in which every array has them."""
+        """The enabled levels, in the order of every array of levels."""
         return {name: level for name, level in self.levels.items() if level.enabled}
 
     @property
@@ -215,16 +235,16 @@ class FusionConfig(Section):
 
     @property
     def joint_roles(self) -> tuple[str, ...]:
-        """Roles whose rows meet the query: they lie in the joint space, or are projected."""
+        """Roles whose rows are compared with the query: in the joint space, or projected to it."""
         return _joint_roles(self.levels)
 
     @property
     def shared_roles(self) -> tuple[str, ...]:
-        """Joint roles that are not projected: they are of one space, the joint one."""
+        """Joint roles that are not projected: their features already lie in the joint space."""
         return tuple(role for role in self.joint_roles if role not in self.project)
 
     def only(self, name: str) -> Self:
-        """The same with one level."""
+        """A copy in which `name` is the only enabled level."""
         levels = {n: v.model_copy(update={"enabled": n == name}) for n, v in self.levels.items()}
         return self.model_copy(update={"levels": levels, "strategy": "end_to_end"})
 
@@ -248,8 +268,8 @@ def _check_project(given: Sequence[str], joint: Sequence[str]) -> None:
     for role in given:
         if role not in joint:
             near = difflib.get_close_matches(role, joint, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"those that do: {', '.join(joint)}"
-            raise ValueError(f"{role!r} is no stream that meets the captions by itself; {hint}")
+            hint = f"did you mean {near[0]!r}?" if near else f"roles that are: {', '.join(joint)}"
+            raise ValueError(f"{role!r} is not compared with the captions directly; {hint}")
 
 
 def _check_level(name: str, level: Level, streams: Mapping[str, str]) -> None:
@@ -259,7 +279,7 @@ def _check_level(name: str, level: Level, streams: Mapping[str, str]) -> None:
         )
     if level.stream not in streams:
         raise ValueError(
-            f"level {name!r} reads stream {level.stream!r}, which the table of streams has not; "
+            f"level {name!r} reads stream {level.stream!r}, which is not in fuse.streams; "
             f"it has {', '.join(streams)}"
         )
     if level.stream == CAPTIONS:

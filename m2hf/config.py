@@ -14,11 +14,13 @@ from m2hf.errors import ConfigError
 class Section(BaseModel):
     """A part of a recipe: frozen, and an unknown key is an error.
 
-    A table that is given for a field goes over that field's own default: the keys that it leaves
-    out are the default's, not those of the default's class.
+    The docstring of a field becomes its `description` (`m2hf config`, docs/settings.md).
+
+    A table given for a field is merged into that field's own default: keys that it leaves out
+    are taken from the default, not from the defaults of the default's class.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -30,11 +32,11 @@ class Section(BaseModel):
 
 
 def _over(default: Any, given: Any) -> Any:
-    """`given` on top of what `default` was made with; what it was not made with, pydantic knows."""
+    """`given` merged into the fields that `default` sets explicitly; pydantic fills in the rest."""
     if not (isinstance(default, Section) and isinstance(given, Mapping)):
         return given
-    made = {name: getattr(default, name) for name in default.model_fields_set}
-    return {**made, **{name: _over(made.get(name), value) for name, value in given.items()}}
+    explicit = {name: getattr(default, name) for name in default.model_fields_set}
+    return {**explicit, **{name: _over(explicit.get(name), value) for name, value in given.items()}}
 
 
 S = TypeVar("S", bound=BaseModel)

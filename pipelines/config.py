@@ -1,5 +1,6 @@
-"""The [extract] section of a recipe: how to run, and one sub-section an extractor."""
+"""The [extract] section of a recipe: how to run, and one sub-section for each extractor."""
 
+import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,38 +15,40 @@ from m2hf.extract.networks.encoder import Encoder
 
 
 class Cluster(Section):
-    """How a run deals with Dask workers.
-
-    wait_s: how long it waits for a worker that can do its tasks, at the start and where all are
-    gone, before it ends with an error; worker_ttl_s: with --workers, how long one may be silent
-    before it is taken for frozen and its bucket given to another (a scheduler of your own has
-    distributed.scheduler.worker-ttl for that).
-    """
+    """Dask workers, with `--workers` or `--scheduler`."""
 
     wait_s: float = Field(default=300.0, ge=0.0)
+    """Seconds to wait for a worker that can run the tasks, at the start and after the last such
+    worker has gone, before the run ends with an error."""
     worker_ttl_s: float = Field(default=300.0, gt=0.0)
+    """Seconds without a heartbeat after which a worker of `--workers` counts as frozen and its
+    bucket goes to another one. An external scheduler has distributed.scheduler.worker-ttl
+    instead."""
 
 
 class _Running(Section):
-    """How to run. None of it changes a byte of the features, but for the device.
-
-    extractors: which run where --only names none, by default one for each part that fusion reads;
-    threads: of torch in each process (1: workers are the parallelism); buckets: 0 chooses by the
-    size of the set; groups: which extractors share a task and so one decode a clip, by default
-    all; ahead: clips that a process decodes before they are needed, each in a thread and each
-    within media's bounds; cluster: for --workers and --scheduler; encoder: the CLIP model that
-    `clip`, `caption` and `text` share.
-    """
+    """How to run extraction. Apart from device and encoder, none of it changes the features."""
 
     extractors: tuple[str, ...] = ("clip", "caption", "audio", "motion", "ocr", "asr", "text")
+    """Extractors to run where `--only` names none: by default one for each stream of fusion."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device of the networks; auto: CUDA where there is one, else the CPU."""
     threads: int = Field(default=1, ge=1)
+    """Threads of every numeric library in each process. Workers are the parallelism."""
     buckets: int = Field(default=0, ge=0)
+    """Buckets, and so shards of each stream; 0: about the square root of the number of videos, at
+    most 256 videos in each. Fixed when the store is created."""
     groups: tuple[tuple[str, ...], ...] = ()
+    """Extractors that share a task, and so one decode of each clip; empty: all in one group."""
     ahead: int = Field(default=1, ge=0)
+    """Clips that a process prefetches: each is decoded in a thread of its own, within the limits of
+    `extract.media`."""
     cluster: Cluster = Cluster()
+    """Dask workers, with `--workers` or `--scheduler`."""
     media: MediaLimits = MediaLimits()
+    """What one media file may cost; a file over a limit fails with an error that names it."""
     encoder: Encoder = Encoder()
+    """The CLIP model that `clip`, `caption` and `text` share, if their sections give none."""
 
     @model_validator(mode="before")
     @classmethod
@@ -70,26 +73,33 @@ class _Running(Section):
                         f"{key} name {name!r}; extractors: {', '.join(registry.names())}"
                     )
         if len(set(grouped)) != len(grouped):
-            raise ValueError("an extractor is in more than one of the groups")
+            raise ValueError("an extractor is in more than one group")
         return self
 
     def extractor(self, name: str) -> Extractor:
-        """The declaration of one extractor."""
+        """The config of one extractor."""
         found: Extractor = getattr(self, name)
         return found
+
+
+def _summary(of: type[Extractor]) -> str | None:
+    return (inspect.getdoc(of) or "").partition("\n\n")[0] or None
 
 
 if TYPE_CHECKING:
     ExtractConfig = _Running
 else:
-    # One sub-section for each extractor there is, so that a new one is configurable at once.
+    # One sub-section for each registered extractor, documented by its class's first paragraph.
     ExtractConfig = create_model(
         "ExtractConfig",
         __base__=_Running,
         **{
             name: (
                 registry.extractor_class(name),
-                Field(default_factory=lambda n=name: _default(n)),
+                Field(
+                    default_factory=lambda n=name: _default(n),
+                    description=_summary(registry.extractor_class(name)),
+                ),
             )
             for name in registry.names()
         },
@@ -103,8 +113,8 @@ def _default(name: str) -> Extractor:
 def select(only: str, default: Iterable[str], imported: Iterable[str] = ()) -> tuple[str, ...]:
     """The extractors that --only names (comma-separated), in registry order; `default` for "".
 
-    imported: further names, of streams that a store has and no extractor made.
-    Raises ConfigError for a name that there isn't.
+    imported: further names, of imported streams in a store.
+    Raises ConfigError for an unknown name.
     """
     names = tuple(dict.fromkeys([*registry.names(), *imported]))
     wanted = [name.strip() for name in only.split(",") if name.strip()]

@@ -12,8 +12,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import threadpoolctl
-
 from m2hf import __version__
 from m2hf.config import parse
 from m2hf.errors import MismatchError, ResourceError, UsageError
@@ -160,6 +158,8 @@ class Job:
         process: Dask sets other defaults than a shell. The variables hold for libraries that
         load later, the limits for those that are there.
         """
+        import threadpoolctl
+
         keep_freed_memory()
         threads = self.config.threads
         for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -92,6 +92,7 @@ def test_flags_are_frozen() -> None:
 
     assert list(flags(typer.main.get_command(app))) == [
         "app: --config --host --manifest --media --port --run --set --split --store",
+        "config: --config --json --markdown --set",
         "demo: --clips --out --seed --workers",
         "eval: --baselines --config --manifest --run --set --split --store",
         "export: --format --json --manifest --out --store --stream",

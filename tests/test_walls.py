@@ -13,6 +13,7 @@ from source_tree import SOURCES, imports
 MAY_IMPORT: dict[str, str] = {
     "m2hf": "",
     "m2hf.exchange": "m2hf",
+    "m2hf.__main__": "m2hf.cli",
     "m2hf.cli": "m2hf m2hf.exchange m2hf.data_manifests m2hf.data_manifests.toybox "
     "m2hf.extract m2hf.extract.weights m2hf.pipelines m2hf.pipelines.config "
     "m2hf.pipelines.cluster m2hf.pipelines.timeline m2hf.fuse m2hf.fuse.config m2hf.fuse.features "

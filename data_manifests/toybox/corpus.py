@@ -104,7 +104,7 @@ def generate(out: Path, corpus: Corpus) -> None:
     call writes them again. A clip is SECONDS long.
 
     Raises UsageError where out/videos can't be made or holds anything else; ResourceError where
-    ffmpeg or the voice is missing or fails.
+    ffmpeg is missing, or it or the voice fails.
     """
     # Spoken first, so that a missing voice ends the call before anything is written.
     for word in {clip.scene.spoken for clip in corpus.clips.values()} - {None}:

@@ -27,8 +27,8 @@ _Callback = CFUNCTYPE(c_int, POINTER(c_short), c_int, c_void_p)
 def say(word: str) -> Wave:
     """SENTENCE with `word`: (samples,) float32 mono at sound.RATE, peak 1.
 
-    The same word gives the same samples in every process. Raises ResourceError where the voice is
-    not installed or doesn't start, KeyError for a word that is not in SPOKEN.
+    The same word gives the same samples in every process. Raises ResourceError where the voice
+    doesn't start, KeyError for a word that is not in SPOKEN.
     """
     return _vocabulary()[word]
 
@@ -68,12 +68,12 @@ def _vocabulary() -> MappingProxyType[str, Wave]:
 
 
 def _load() -> tuple[CDLL, str]:
-    try:
-        import espeakng_loader
+    import espeakng_loader
 
+    try:
         return CDLL(espeakng_loader.get_library_path()), str(espeakng_loader.get_data_path())
-    except (ImportError, OSError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         raise ResourceError(
             f"espeak-ng: the voice of the toybox corpus can't be loaded ({error}); "
-            "pip install 'm2hf[demo]'"
+            "reinstall the package espeakng-loader"
         ) from error

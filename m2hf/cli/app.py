@@ -8,6 +8,7 @@ import typer
 
 from m2hf import __version__
 from m2hf.cli import (
+    config,
     demo,
     exporting,
     extract,
@@ -22,6 +23,7 @@ from m2hf.cli import (
     trace,
     weights,
 )
+from m2hf.cli.extras import missing_extra
 from m2hf.errors import EXIT_INTERRUPTED, EXIT_OK, M2hfError
 
 app = typer.Typer(
@@ -47,6 +49,7 @@ for verb in (
     trace.trace,
     search.search,
     search.app,
+    config.config,
     demo.demo,
 ):
     app.command()(verb)
@@ -72,6 +75,12 @@ def main() -> None:
     except M2hfError as error:
         typer.echo(f"m2hf: {error}", err=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        refused = missing_extra(error, sys.argv[1:])
+        if refused is None:
+            raise
+        typer.echo(f"m2hf: {refused}", err=True)
+        sys.exit(refused.exit_code)
     except SystemExit as end:  # typer ends so, also for an interrupt
         if end.code == EXIT_INTERRUPTED:
             typer.echo("m2hf: interrupted; run the same command again to go on", err=True)

@@ -36,4 +36,4 @@ Kinds = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 
-TOYBOX_CLIPS = 640  # of the default toybox, of which some features come along
+TOYBOX_CLIPS = 640  # of the default toybox, some of whose features ship with m2hf

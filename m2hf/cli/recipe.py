@@ -1,4 +1,4 @@
-"""A whole recipe: the sections that the parts of m2hf each understand."""
+"""A whole recipe: the sections of extraction and of fusion."""
 
 from collections.abc import Mapping
 from importlib.resources import as_file, files
@@ -12,10 +12,13 @@ from m2hf.pipelines.config import ExtractConfig
 
 
 class Recipe(Section):
-    """`[extract]` says how features are made, `[fuse]` how they are fused."""
+    """All settings of m2hf."""
 
     extract: ExtractConfig = ExtractConfig()
+    """Extraction: how to run it. Apart from device and encoder, none of these keys changes the
+    features; those of the extractors do."""
     fuse: FusionConfig = FusionConfig()
+    """Streams, levels, model, training and evaluation of a fusion run."""
 
 
 def load_recipe(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m2hf.cli import options
-from m2hf.errors import UsageError
 from m2hf.manifest import Split
 
 if TYPE_CHECKING:
@@ -67,16 +66,11 @@ def app(
 ) -> None:
     """Search on a page of this machine, with players that begin where a video matches.
 
-    Needs the extra `app`: pip install 'm2hf[app]'. Ctrl-C ends it.
+    Needs the extras `app`, `extract` and `fuse`. Ctrl-C ends it.
     """
-    try:
-        from m2hf.fuse.search.web.serve import bind, is_public, serve
-        from m2hf.fuse.search.web.site import Site
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
-            raise
-        raise UsageError(f"{error.name} is not installed; pip install 'm2hf[app]'") from error
     from m2hf.fuse.search.web.media_files import MediaFiles
+    from m2hf.fuse.search.web.serve import bind, is_public, serve
+    from m2hf.fuse.search.web.site import Site
 
     files = MediaFiles.open(media)
     with bind(host, port) as listening:

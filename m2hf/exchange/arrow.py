@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from m2hf.array_types import FloatArray
-from m2hf.errors import UsageError
 from m2hf.exchange.item import Exported, ValueType
 from m2hf.keys import safe_name
 from m2hf.manifest import Row
@@ -23,19 +22,12 @@ _BATCH = 256  # videos in memory at once: a record batch
 
 
 class ArrowTables:
-    """A file a stream, written a batch of videos at a time.
-
-    Raises UsageError where pyarrow is not installed.
-    """
+    """A file a stream, written a batch of videos at a time. Needs pyarrow (extra `arrow`)."""
 
     def __init__(self, folder: Path, kinds: Mapping[str, ValueType]) -> None:
-        try:
-            import pyarrow as pa
-            from pyarrow import ipc
-        except ModuleNotFoundError as error:
-            raise UsageError(
-                "--format arrow: pyarrow is not installed; pip install 'm2hf[arrow]'"
-            ) from error
+        import pyarrow as pa
+        from pyarrow import ipc
+
         self._arrow: Any = pa
         self._schemas = {stream: self._schema(kind) for stream, kind in kinds.items()}
         self._rows: dict[str, list[tuple[Row, Exported]]] = {stream: [] for stream in kinds}

@@ -120,7 +120,7 @@ def open_files(
     name: str, folder: Path, dataset: str, kinds: Mapping[str, ValueType]
 ) -> AbstractContextManager[FeatureWriter]:
     """The files of format `name` in `folder`, of the streams in `kinds`; whole when the context
-    ends. Raises UsageError where what writes them is not installed."""
+    ends."""
     return _FORMATS[name](folder, dataset, kinds)
 
 

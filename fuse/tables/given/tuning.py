@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from m2hf.array_types import IntArray
-from m2hf.errors import UsageError
 from m2hf.fuse.scores.late_rules import FLAT
 from m2hf.fuse.scores.metrics import SUM_KS, Scores, row_chunks, t2v_ranks
 from m2hf.fuse.tables.given.blend import Blend, Origin, Term
@@ -83,13 +82,8 @@ def _standard(scores_QV: Scores) -> Term:
 
 
 def _fitted(scores: Mapping[str, Scores], video_of_query: IntArray) -> dict[str, Term]:
-    try:
-        from m2hf.fuse.model.calibration import fit_calibration
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"fitting affine needs {error.name}, which is not installed; "
-            "give its parameters with --weights FILE, or use another rule"
-        ) from error
+    from m2hf.fuse.model.calibration import fit_calibration
+
     scores_LQV = np.stack([np.asarray(matrix[:], dtype=np.float32) for matrix in scores.values()])
     valid_LV = np.ones(scores_LQV.shape[::2], dtype=np.bool_)
     by = fit_calibration(scores_LQV, valid_LV, video_of_query)
