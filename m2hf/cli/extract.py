@@ -124,7 +124,7 @@ def verify(
     from m2hf.pipelines.config import select
 
     layout = StoreLayout(store, Manifest.load(manifest).card.name)
-    stored = [stream.partition("@")[0] for stream in layout.streams()]
+    stored = [stream.extractor for stream in layout.streams()]
     results = list(extraction.verify(layout, select(only, default=stored, imported=stored)))
     damaged = [{"shard": name, "message": wrong} for name, _, wrong in results if wrong]
     items = sum(count for _, count, _ in results)
@@ -177,7 +177,7 @@ def _run(job: "Job", executor: "Executor") -> None:
     console = Console(stderr=True)
     found = extraction.plan(job)
     _print_plan(console, job, found)
-    totals = {
+    totals: dict[str, tuple[str, int]] = {
         job.stream(name): (name, counts["missing"])
         for name, counts in found.counts.items()
         if counts["missing"]
@@ -210,7 +210,7 @@ def _print_plan(console: Console, job: "Job", found: "Survey") -> None:
 
 
 def _print_efficiency(console: Console, job: "Job", run: "Efficiency") -> None:
-    names = {job.stream(name): name for name in job.names}
+    names: dict[str, str] = {job.stream(name): name for name in job.names}
     table = Table("this run", title_justify="left")
     for heading in ("items", "seconds an item", "of it model", "times model"):
         table.add_column(heading, justify="right")
