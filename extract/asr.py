@@ -17,6 +17,7 @@ from m2hf.extract.speech.engines import Decoding, Segment, beside, open_engine
 from m2hf.extract.speech.vad import RATE, Detector, Samples, Span, Window
 from m2hf.extract.weights.weight import Weight
 from m2hf.features import Features
+from m2hf.streams import ASR, HALLUCINATED
 
 NO_SPEECH = "no speech"
 
@@ -58,14 +59,14 @@ class Asr(MediaExtractor):
     well, with sampling from `seed`. Whisper itself drops windows that it takes for silence.
     """
 
-    name: ClassVar[str] = "asr"
+    name: ClassVar[str] = ASR
     revision: ClassVar[int] = 2
     columns: ClassVar[tuple[str, ...]] = (
         "no_speech_prob",
         "avg_logprob",
         "compression_ratio",
         "speech",
-        "invented",
+        HALLUCINATED,
     )
     libraries: ClassVar[tuple[str, ...]] = (
         "ctranslate2",
@@ -172,5 +173,5 @@ class AsrSession(MediaSession):
 
 def is_invented(features: Features) -> NDArray[np.bool_]:
     """(N,) True where a segment of `asr` is taken for invented."""
-    invented_N: NDArray[np.bool_] = features.values[:, Asr.columns.index("invented")] > 0
+    invented_N: NDArray[np.bool_] = features.values[:, Asr.columns.index(HALLUCINATED)] > 0
     return invented_N

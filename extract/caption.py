@@ -7,6 +7,7 @@ import numpy as np
 from m2hf.extract.base import CaptionExtractor, CaptionSession
 from m2hf.extract.networks.encoder import InJointSpace
 from m2hf.features import Features
+from m2hf.streams import CAPTION
 
 
 class Caption(InJointSpace, CaptionExtractor):
@@ -16,7 +17,7 @@ class Caption(InJointSpace, CaptionExtractor):
     last token that fits, and the reason says so.
     """
 
-    name: ClassVar[str] = "caption"
+    name: ClassVar[str] = CAPTION
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "torch")
     texts: ClassVar[bool] = True
 

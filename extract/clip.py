@@ -12,6 +12,7 @@ from m2hf.extract.networks.encoder import InJointSpace, unit
 from m2hf.extract.networks.learned import Precision
 from m2hf.extract.networks.preprocessing import PictureTower, Resize
 from m2hf.features import Features
+from m2hf.streams import CLIP
 
 
 class Clip(InJointSpace, MediaExtractor):
@@ -23,7 +24,7 @@ class Clip(InJointSpace, MediaExtractor):
     8-bit colours, or by Pillow, as open_clip does, which takes several times as long.
     """
 
-    name: ClassVar[str] = "clip"
+    name: ClassVar[str] = CLIP
     revision: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "pillow", "torch")
 

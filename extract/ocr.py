@@ -20,6 +20,7 @@ from m2hf.extract.networks.compat import import_torchvision
 from m2hf.extract.weights.sources import Zipped
 from m2hf.extract.weights.weight import Packaged, Weight, WeightFile
 from m2hf.features import Features
+from m2hf.streams import OCR
 
 NO_TEXT = "no text found"
 Reading = tuple[list[list[float]], str, float]  # corners in pixels, string, confidence
@@ -38,7 +39,7 @@ class Ocr(MediaExtractor):
     files are, else the installed package, else EasyOCR's own folder.
     """
 
-    name: ClassVar[str] = "ocr"
+    name: ClassVar[str] = OCR
     revision: ClassVar[int] = 2
     columns: ClassVar[tuple[str, ...]] = ("left", "top", "right", "bottom")
     libraries: ClassVar[tuple[str, ...]] = ("easyocr", "numpy", "opencv-python-headless", "torch")

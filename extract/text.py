@@ -12,6 +12,7 @@ from m2hf.extract.asr import is_invented
 from m2hf.extract.base import DerivedExtractor, DerivedSession
 from m2hf.extract.networks.encoder import InJointSpace, OpenClip
 from m2hf.features import Features
+from m2hf.streams import ASR, OCR, TEXT
 
 NO_TEXT = "no text read or heard"
 
@@ -25,11 +26,11 @@ class Text(InJointSpace, DerivedExtractor):
     `asr` takes for invented, unless `invented` is set.
     """
 
-    name: ClassVar[str] = "text"
+    name: ClassVar[str] = TEXT
     revision: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "torch")
     texts: ClassVar[bool] = True
-    reads: ClassVar[tuple[str, ...]] = ("ocr", "asr")
+    reads: ClassVar[tuple[str, ...]] = (OCR, ASR)
 
     ocr_confidence: float = Field(default=0.3, ge=0.0, le=1.0)
     asr_confidence: float = Field(default=0.2, ge=0.0, le=1.0)
@@ -55,8 +56,8 @@ class TextSession(DerivedSession):
     def extract(self, inputs: Mapping[str, Features]) -> Features:
         declared = self._declared
         lines = [
-            *_lines_read(inputs["ocr"], declared.ocr_confidence),
-            *_lines_heard(inputs["asr"], declared.asr_confidence, declared.invented),
+            *_lines_read(inputs[OCR], declared.ocr_confidence),
+            *_lines_heard(inputs[ASR], declared.asr_confidence, declared.invented),
         ]
         rows = [
             _Line(chunk, line.start_s, line.end_s, line.confidence)

@@ -11,7 +11,8 @@ from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.views import FrameView
 from m2hf.features import Features
-from m2hf.thumbnails import THUMBNAILS, as_string
+from m2hf.streams import THUMBNAIL
+from m2hf.thumbnails import as_string
 
 _FPS = 1.0  # of the grid that `clip` chooses its frames from, so that times fall together
 
@@ -24,7 +25,7 @@ class Thumbnail(MediaExtractor):
     No part of the fusion reads it, so it runs where --only or extract.extractors names it.
     """
 
-    name: ClassVar[str] = THUMBNAILS
+    name: ClassVar[str] = THUMBNAIL
     columns: ClassVar[tuple[str, ...]] = ("red", "green", "blue")
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow")
     texts: ClassVar[bool] = True

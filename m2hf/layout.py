@@ -4,13 +4,15 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 from m2hf.atomic import atomic_text
 from m2hf.errors import MismatchError, UsageError
-from m2hf.keys import SHORT, canonical_json, safe_name, sha256_file, sha256_hex
+from m2hf.keys import canonical_json, safe_name, sha256_file, sha256_hex
+from m2hf.streams import StreamName
 
 _RECORD = "store.json"
 _FEW = 16  # buckets, of which a small set has as many as it can
@@ -64,15 +66,23 @@ class StoreLayout:
 
     def stream(self, extractor: str, fingerprint: str) -> Path:
         """Folder of one extractor's shards."""
-        return self.folder / f"{extractor}@{fingerprint[:SHORT]}"
+        return self.folder / StreamName.of(extractor, fingerprint)
 
     def shard(self, extractor: str, fingerprint: str, bucket: int, buckets: int) -> Path:
         width = len(str(buckets - 1))
         return self.stream(extractor, fingerprint) / f"{bucket:0{width}d}-of-{buckets}.h5"
 
-    def streams(self) -> list[str]:
-        """Names `extractor@fingerprint8` of all streams here, sorted."""
-        return sorted(p.name for p in self.folder.glob("*@*") if p.is_dir())
+    def streams(self, extractor: str | None = None) -> list[StreamName]:
+        """All streams here, or those of one extractor, sorted; other folders are left out."""
+        found: list[StreamName] = []
+        for path in self.folder.glob("*@*"):
+            with suppress(ValueError):
+                found.append(StreamName(path.name))
+        return sorted(
+            stream
+            for stream in found
+            if extractor in (None, stream.extractor) and (self.folder / stream).is_dir()
+        )
 
     def shards(self, stream: str) -> Iterator[Path]:
         """Shard files of one stream, in bucket order."""
@@ -88,12 +98,12 @@ class StoreLayout:
         files = [[path.name, sha256_file(path)] for path in self.shards(stream)]
         return sha256_hex(canonical_json(files).encode())
 
-    def find_stream(self, name: str) -> str:
+    def find_stream(self, name: str) -> StreamName:
         """The stream called `name`: `extractor@fingerprint8`, or an extractor that has just one.
 
         Raises UsageError where there is none, or more than one to choose from.
         """
-        found = [s for s in self.streams() if s == name or s.partition("@")[0] == name]
+        found = [s for s in self.streams() if name in (s, s.extractor)]
         if len(found) == 1:
             return found[0]
         if not found:

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 from m2hf.errors import ShardError
 from m2hf.features import Features
-
-THUMBNAILS = "thumbnail"  # the extractor whose strings are pictures
+from m2hf.streams import THUMBNAIL
 
 _JPEG = b"\xff\xd8\xff"  # how such a file begins
 
 
 @dataclass(frozen=True)
-class Thumbnail:
+class ThumbnailImage:
     """A picture that stands for start_s to end_s, seconds from the start of the clip."""
 
     start_s: float
@@ -36,7 +35,7 @@ def as_string(jpeg: bytes) -> str:
     return base64.b64encode(jpeg).decode("ascii")
 
 
-def thumbnails(features: Features) -> Iterator[Thumbnail]:
+def thumbnails(features: Features) -> Iterator[ThumbnailImage]:
     """The pictures of one item of the stream, in time order.
 
     Raises ShardError for a string that is no JPEG file in base64.
@@ -50,7 +49,7 @@ def thumbnails(features: Features) -> Iterator[Thumbnail]:
             jpeg = b""
         if not jpeg.startswith(_JPEG):
             raise ShardError(
-                f"stream {THUMBNAILS}: the string at {start_s:.1f} s is no JPEG file in base64; "
-                f"extract `{THUMBNAILS}` again"
+                f"stream {THUMBNAIL}: the string at {start_s:.1f} s is no JPEG file in base64; "
+                f"extract `{THUMBNAIL}` again"
             )
-        yield Thumbnail(float(start_s), float(end_s), jpeg)
+        yield ThumbnailImage(float(start_s), float(end_s), jpeg)

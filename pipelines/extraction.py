@@ -6,7 +6,7 @@ from typing import Any
 
 from m2hf.errors import ShardError
 from m2hf.layout import StoreLayout
-from m2hf.ledger import LedgerView, LedgerWriter, Spent
+from m2hf.ledger import DECODE, LedgerView, LedgerWriter, Spent
 from m2hf.pipelines.bucket import Receipt
 from m2hf.pipelines.executors import Executor
 from m2hf.pipelines.job import Job
@@ -52,7 +52,7 @@ def status(job: Job) -> Status:
     """Count every item of the job from shards and ledger."""
     view = LedgerView.read(job.layout.ledger)
     found = survey(job, view)
-    streams = {job.stream(name): name for name in job.names}
+    streams: dict[str, str] = {job.stream(name): name for name in job.names}
     wanted = {
         (item, stream)
         for stream, name in streams.items()
@@ -79,7 +79,7 @@ def status(job: Job) -> Status:
     spent = {
         streams.get(stream, stream): total
         for stream, total in view.spent.items()
-        if stream in streams or "@" not in stream
+        if stream in streams or stream == DECODE
     }
     return Status(found.counts, failures, remarks, spent, found.damaged)
 
@@ -103,7 +103,7 @@ def verify(layout: StoreLayout, only: tuple[str, ...]) -> Iterator[tuple[str, in
     Needs no weights and no media. Raises SchemaError for a shard of another version.
     """
     for stream in layout.streams():
-        if stream.partition("@")[0] not in only:
+        if stream.extractor not in only:
             continue
         for path in layout.shards(stream):
             name = str(path.relative_to(layout.root))

@@ -17,11 +17,12 @@ from m2hf.config import parse
 from m2hf.errors import MismatchError, ResourceError, UsageError
 from m2hf.extract.base import CaptionExtractor, Extractor
 from m2hf.extract.weights.folder import VARIABLE, WeightsFolder
-from m2hf.keys import SHORT, bucket_of, canonical_json, fingerprint
+from m2hf.keys import bucket_of, canonical_json, fingerprint
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, Row, captions_of
 from m2hf.pipelines.config import ExtractConfig
 from m2hf.pipelines.heap import keep_freed_memory
+from m2hf.streams import StreamName
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,9 @@ class Job:
         """What everything made of these features must repeat: the extractor's, the data set's."""
         return (*self.extractor(name).flags(), *self.manifest.card.flags.get(name, ()))
 
-    def stream(self, name: str) -> str:
-        """`extractor@fingerprint8`, as folders and the ledger have it."""
-        return f"{name}@{self.fingerprints[name][:SHORT]}"
+    def stream(self, name: str) -> StreamName:
+        """The stream of an extractor, as folders and the ledger name it."""
+        return StreamName.of(name, self.fingerprints[name])
 
     def shard(self, name: str, bucket: int) -> Path:
         return self.layout.shard(name, self.fingerprints[name], bucket, self.buckets)

@@ -21,6 +21,7 @@ from m2hf.layout import StoreLayout
 from m2hf.ledger import DECODE
 from m2hf.manifest import Manifest
 from m2hf.pipelines.efficiency import Efficiency, EfficiencyMeter
+from m2hf.streams import extractor_of
 
 M2HF = str(Path(sys.executable).with_name("m2hf"))
 RANDOM = tuple(f"extract.{name}.pretrained=''" for name in ("encoder", "audio", "motion"))
@@ -118,7 +119,7 @@ def _extractors_table(run: Efficiency) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for stream, (items, spent) in sorted(run.spent.items()):
-        name = stream.partition("@")[0]
+        name = extractor_of(stream)
         times = f"{spent.wall_s / spent.model_s:.2f}" if spent.model_s else ""
         share = "" if name == DECODE else f"{spent.model_s / run.model_s:.0%}"
         lines.append(
@@ -129,7 +130,7 @@ def _extractors_table(run: Efficiency) -> str:
 
 def _plain(run: Efficiency) -> dict[str, object]:
     spent = {
-        stream.partition("@")[0]: [items, round(s.wall_s, 3), round(s.model_s, 3)]
+        extractor_of(stream): [items, round(s.wall_s, 3), round(s.model_s, 3)]
         for stream, (items, s) in run.spent.items()
     }
     return {"wall_s": run.wall_s, "processes": run.processes, "ratio": run.ratio, "spent": spent}

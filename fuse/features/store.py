@@ -22,6 +22,7 @@ from m2hf.fuse.config import CAPTIONS, FusionConfig
 from m2hf.keys import SHORT, canonical_json, sha256_hex
 from m2hf.layout import StoreLayout
 from m2hf.shard import Shard, ShardHeader, ShardItem
+from m2hf.streams import StreamName, extractor_of
 
 _HALF_INFINITY = 0x7C00  # bits of float16 infinity; larger bit patterns are NaN
 _SPARE_FILES = 256  # file descriptors left for everything that is not a mapped shard
@@ -48,8 +49,7 @@ class StreamInfo:
     flags: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        extractor = self.name.partition("@")[0]
-        return f"{extractor}@{self.fingerprint[:SHORT]} of width {self.width}"
+        return f"{StreamName.of(extractor_of(self.name), self.fingerprint)} of width {self.width}"
 
 
 class Stream:

@@ -27,7 +27,8 @@ from m2hf.fuse.tables.records import document, json_text
 from m2hf.fuse.tables.similarity_table import SimilarityTable
 from m2hf.pages import templates
 from m2hf.printable import printable
-from m2hf.thumbnails import THUMBNAILS, Thumbnail, thumbnails
+from m2hf.streams import THUMBNAIL
+from m2hf.thumbnails import ThumbnailImage, thumbnails
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Video:
     """A video as tiles show it; picture: the one nearest to the middle of the clip."""
 
     id: str
-    picture: Thumbnail | None
+    picture: ThumbnailImage | None
     words: tuple[Words, ...]
 
 
@@ -84,7 +85,7 @@ def _videos(source: Source, wanted: Iterable[int]) -> dict[int, Video]:
 
 
 def _video(source: Source, video: str) -> Video:
-    pictures = source.beside.get(THUMBNAILS)
+    pictures = source.beside.get(THUMBNAIL)
     item = None if pictures is None else pictures.item(video)
     found = [] if item is None else list(thumbnails(item.features))
     middle = found[len(found) // 2] if found else None

@@ -16,10 +16,10 @@ from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.keys import SHORT, sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, captions_of
-from m2hf.thumbnails import THUMBNAILS
+from m2hf.streams import ASR, OCR, THUMBNAIL, StreamName
 
-READ, HEARD = "ocr", "asr"  # the extractors whose strings a page shows
-SHOWN = (THUMBNAILS, READ, HEARD)  # streams beside those that are scored
+READ, HEARD = OCR, ASR  # the extractors whose strings a page shows
+SHOWN = (THUMBNAIL, READ, HEARD)  # streams beside those that are scored
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +97,9 @@ def _beside(
     file: SimilarityFile, name: str, layout: StoreLayout, remarks: list[str]
 ) -> Stream | None:
     """A stream to show: the one that a scored stream was made from, else the one that there is."""
-    have = [s for s in layout.streams() if s.partition("@")[0] == name and any(layout.shards(s))]
+    have = [stream for stream in layout.streams(name) if any(layout.shards(stream))]
     reads = (stream["config"].get("reads", {}) for stream in file.streams.values())
-    wanted = {layout.stream(name, read[name]).name for read in reads if name in read}
+    wanted = {StreamName.of(name, read[name]) for read in reads if name in read}
     chosen = [stream for stream in have if stream in wanted or not wanted]
     get = f"m2hf extract --manifest MANIFEST --media VIDEOS --store STORE --only {name}"
     if not chosen:

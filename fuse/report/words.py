@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from m2hf.features import Features
 from m2hf.fuse.features.store import Stream
 from m2hf.fuse.report.source import HEARD, READ
+from m2hf.streams import HALLUCINATED
 
 _SHORT = 60  # characters of a line
 _WHOLE = 2000  # and of what opens below it, beyond which the page says how much there is
-_INVENTED = "invented"  # the column that marks what Whisper is taken to have made up
 _TITLES = {READ: "read", HEARD: "heard"}
 
 
@@ -32,10 +32,10 @@ def words(streams: Mapping[str, Stream], video: str) -> Iterator[Words]:
 
 
 def _strings(features: Features, columns: tuple[str, ...]) -> Iterator[str]:
-    place = columns.index(_INVENTED) if _INVENTED in columns else None
+    place = columns.index(HALLUCINATED) if HALLUCINATED in columns else None
     for number, text in enumerate(features.texts or ()):
         doubt = place is not None and features.values[number, place]
-        yield f"({_INVENTED}) {text.strip()}" if doubt else text.strip()
+        yield f"({HALLUCINATED}) {text.strip()}" if doubt else text.strip()
 
 
 def _cut(text: str, most: int, say: bool = False) -> str:

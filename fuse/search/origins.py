@@ -5,9 +5,9 @@ from typing import Literal, Self
 
 from m2hf.features import Features
 from m2hf.fuse.features.store import Stream
-from m2hf.keys import SHORT
 from m2hf.layout import StoreLayout
 from m2hf.shard import ShardHeader
+from m2hf.streams import ASR, OCR, StreamName
 
 Origin = Literal["read", "heard", "text"]
 
@@ -22,7 +22,7 @@ class Origins:
     @classmethod
     def of(cls, layout: StoreLayout, derived: ShardHeader) -> Self:
         """`derived`: of the text stream; its declared config names what it reads."""
-        return cls(_source(layout, derived, "ocr"), _source(layout, derived, "asr"))
+        return cls(_source(layout, derived, OCR), _source(layout, derived, ASR))
 
     def of_line(self, video: str, text: str, start_s: float, end_s: float) -> Origin:
         """A line has the start of the frame that it was read in, or the times of the segment that
@@ -39,8 +39,10 @@ class Origins:
 
 
 def _source(layout: StoreLayout, derived: ShardHeader, extractor: str) -> Stream | None:
-    fingerprint = derived.config.get("reads", {}).get(extractor, "")
-    name = f"{extractor}@{fingerprint[:SHORT]}"
+    reads = derived.config.get("reads", {})
+    if extractor not in reads:
+        return None
+    name = StreamName.of(extractor, reads[extractor])
     return Stream.open(layout, name) if name in layout.streams() else None
 
 

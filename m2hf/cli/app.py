@@ -1,10 +1,13 @@
 """The `m2hf` command: verbs, and what an error or a signal ends it with."""
 
+import inspect
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 import typer
+from rich.markup import escape
 
 from m2hf import __version__
 from m2hf.cli import (
@@ -16,6 +19,7 @@ from m2hf.cli import (
     importing,
     manifest,
     matrices,
+    options,
     report,
     search,
     show,
@@ -33,6 +37,14 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _add(verb: Callable[..., None], name: str | None = None) -> None:
+    """Add a verb; its help is shown as written, though typer reads it as rich's markup."""
+    help_text = escape(inspect.getdoc(verb) or "")
+    app.command(name, help=help_text)(options.command(verb))
+
+
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(weights.app, name="weights")
 for verb in (
@@ -52,10 +64,10 @@ for verb in (
     config.config,
     demo.demo,
 ):
-    app.command()(verb)
-app.command("eval")(fuse.evaluate)
-app.command("import")(importing.import_)
-app.command("export")(exporting.export)
+    _add(verb)
+_add(fuse.evaluate, "eval")
+_add(importing.import_, "import")
+_add(exporting.export)
 
 
 @app.callback(invoke_without_command=True)

@@ -65,7 +65,10 @@ def demo(
     manifest.toybox(out, clips, seed, shards)
     _command(f"extract {paths} --workers {workers} --config {RECIPE}")
     try:
-        extract.extract(rows, out / "videos", shards, config=RECIPE, workers=workers)
+        extract.extract(
+            options.JobOptions(rows, out / "videos", shards, config=RECIPE),
+            options.ExecutorOptions(workers=workers),
+        )
     except typer.Exit as end:
         if end.exit_code != EXIT_FAILURES:
             raise

@@ -23,19 +23,11 @@ if TYPE_CHECKING:
 _SHOWN = 20  # failures in a summary; status --json has all
 
 
-def plan(
-    manifest: options.ManifestDir,
-    media: options.Media,
-    store: options.Store,
-    config: options.Config = None,
-    set_: options.Set = None,
-    only: options.Only = "",
-    json: options.Json = False,
-) -> None:
+def plan(on: options.JobOptions, json: options.Json = False) -> None:
     """Print what is there and what is to be done; touch nothing."""
     from m2hf.pipelines import extraction
 
-    job = _job(manifest, media, store, config, set_, only)
+    job = _job(on)
     found = extraction.plan(job)
     if json:
         typer.echo(
@@ -55,55 +47,27 @@ def plan(
     _print_plan(console, job, found)
 
 
-def extract(
-    manifest: options.ManifestDir,
-    media: options.Media,
-    store: options.Store,
-    config: options.Config = None,
-    set_: options.Set = None,
-    only: options.Only = "",
-    workers: options.Workers = 0,
-    scheduler: options.Scheduler = "",
-    array: options.ArrayShare = "",
-) -> None:
+def extract(on: options.JobOptions, by: options.ExecutorOptions) -> None:
     """Extract all that is missing; run it again to resume. Exit code 3: complete with failures."""
-    executor = _executor(workers, scheduler, array)
-    _run(_job(manifest, media, store, config, set_, only), executor)
+    executor = _executor(by)
+    _run(_job(on), executor)
 
 
-def retry(
-    manifest: options.ManifestDir,
-    media: options.Media,
-    store: options.Store,
-    config: options.Config = None,
-    set_: options.Set = None,
-    only: options.Only = "",
-    workers: options.Workers = 0,
-    scheduler: options.Scheduler = "",
-    array: options.ArrayShare = "",
-) -> None:
+def retry(on: options.JobOptions, by: options.ExecutorOptions) -> None:
     """Try again what failed or was quarantined, and extract what is missing."""
     from m2hf.pipelines import extraction
 
-    executor = _executor(workers, scheduler, array)
-    job = _job(manifest, media, store, config, set_, only)
+    executor = _executor(by)
+    job = _job(on)
     typer.echo(f"{extraction.forget(job)} items to try again", err=True)
     _run(job, executor)
 
 
-def status(
-    manifest: options.ManifestDir,
-    media: options.Media,
-    store: options.Store,
-    config: options.Config = None,
-    set_: options.Set = None,
-    only: options.Only = "",
-    json: options.Json = False,
-) -> None:
+def status(on: options.JobOptions, json: options.Json = False) -> None:
     """Count ok, empty, failed, quarantined and missing, and name every failure."""
     from m2hf.pipelines import extraction
 
-    job = _job(manifest, media, store, config, set_, only)
+    job = _job(on)
     now = extraction.status(job)
     if json:
         typer.echo(canonical_json(now.as_json()))
@@ -124,7 +88,7 @@ def verify(
     from m2hf.pipelines.config import select
 
     layout = StoreLayout(store, Manifest.load(manifest).card.name)
-    stored = [stream.partition("@")[0] for stream in layout.streams()]
+    stored = [stream.extractor for stream in layout.streams()]
     results = list(extraction.verify(layout, select(only, default=stored, imported=stored)))
     damaged = [{"shard": name, "message": wrong} for name, _, wrong in results if wrong]
     items = sum(count for _, count, _ in results)
@@ -138,35 +102,28 @@ def verify(
         raise typer.Exit(EXIT_FAILURES)
 
 
-def _job(
-    manifest: options.ManifestDir,
-    media: options.Media,
-    store: options.Store,
-    config: options.Config,
-    set_: options.Set,
-    only: str,
-) -> "Job":
+def _job(on: options.JobOptions) -> "Job":
     from m2hf.cli.recipe import load_recipe
     from m2hf.pipelines.config import select
     from m2hf.pipelines.job import Job
 
-    recipe, section = load_recipe(config, set_)
-    names = select(only, default=recipe.extract.extractors)
-    return Job.prepare(manifest, media, store, section, names)
+    recipe, section = load_recipe(on.config, on.set_)
+    names = select(on.only, default=recipe.extract.extractors)
+    return Job.prepare(on.manifest, on.media, on.store, section, names)
 
 
-def _executor(workers: int, scheduler: str, array: str) -> "Executor":
+def _executor(by: options.ExecutorOptions) -> "Executor":
     from m2hf.pipelines.executors import Array, Serial
 
-    if sum(map(bool, (workers, scheduler, array))) > 1:
+    if sum(map(bool, (by.workers, by.scheduler, by.array))) > 1:
         raise UsageError("--workers, --scheduler and --array exclude each other; give one")
-    if array:
-        return Array.parse(array)
-    if not (workers or scheduler):
+    if by.array:
+        return Array.parse(by.array)
+    if not (by.workers or by.scheduler):
         return Serial()
     from m2hf.pipelines.cluster.dask_cluster import DaskCluster
 
-    return DaskCluster(workers, scheduler, partial(typer.echo, err=True))
+    return DaskCluster(by.workers, by.scheduler, partial(typer.echo, err=True))
 
 
 def _run(job: "Job", executor: "Executor") -> None:
@@ -177,7 +134,7 @@ def _run(job: "Job", executor: "Executor") -> None:
     console = Console(stderr=True)
     found = extraction.plan(job)
     _print_plan(console, job, found)
-    totals = {
+    totals: dict[str, tuple[str, int]] = {
         job.stream(name): (name, counts["missing"])
         for name, counts in found.counts.items()
         if counts["missing"]
@@ -210,7 +167,7 @@ def _print_plan(console: Console, job: "Job", found: "Survey") -> None:
 
 
 def _print_efficiency(console: Console, job: "Job", run: "Efficiency") -> None:
-    names = {job.stream(name): name for name in job.names}
+    names: dict[str, str] = {job.stream(name): name for name in job.names}
     table = Table("this run", title_justify="left")
     for heading in ("items", "seconds an item", "of it model", "times model"):
         table.add_column(heading, justify="right")

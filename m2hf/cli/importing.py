@@ -42,7 +42,7 @@ def import_(
     from m2hf.keys import canonical_json
     from m2hf.manifest import Manifest
 
-    paths = _by_name(stream or [])
+    paths = options.named_paths("--stream", stream or [], "NAME=DIR_OR_FILE", "depth=features")
     if not paths and captions is None:
         raise UsageError("nothing to import; give --stream NAME=DIR_OR_FILE or --captions FILE")
     done = import_streams(Manifest.load(manifest), store, paths, captions)
@@ -51,18 +51,6 @@ def import_(
         return
     for name, made in done.items():
         _say(name, made)
-
-
-def _by_name(given: list[str]) -> dict[str, Path]:
-    paths: dict[str, Path] = {}
-    for entry in given:
-        name, _, path = entry.partition("=")
-        if not name or not path:
-            raise UsageError(f"--stream {entry}: expected NAME=DIR_OR_FILE, such as depth=features")
-        if name in paths:
-            raise UsageError(f"--stream {entry}: {name!r} is given twice; one source a stream")
-        paths[name] = Path(path)
-    return paths
 
 
 def _say(name: str, made: "ImportedStream") -> None:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from m2hf.cli import options, table_options
-from m2hf.errors import UsageError
 
 _NAMED_FILE = "NAME=FILE.npy"
 
@@ -77,26 +76,18 @@ def matrices(
     output = table_options.TableOutput(out, json)
     post = table_options.post_processing(dsl, qb_scale)
     given = GivenMatrices.open(
-        _paths_by_name("matrix", matrix), GroundTruthFiles(queries, query_ids, video_ids)
+        _paths("matrix", matrix), GroundTruthFiles(queries, query_ids, video_ids)
     )
     parameters = ParameterSource.open(
         weights,
-        _paths_by_name("--val-matrix", val_matrix or ()),
+        _paths("--val-matrix", val_matrix or ()),
         GroundTruthFiles(val_queries, option="--val-queries"),
         tune_on_test,
     )
     blends = parameters.blends(fuse or (), given)
-    banks = GivenQuerybanks.open(_paths_by_name("--qb", qb or ()), given)
+    banks = GivenQuerybanks.open(_paths("--qb", qb or ()), given)
     output.emit(MatrixTable(given, blends, banks, post, Ranking(group_maximum)).build())
 
 
-def _paths_by_name(label: str, entries: Sequence[str]) -> dict[str, Path]:
-    paths: dict[str, Path] = {}
-    for entry in entries:
-        name, _, path = entry.partition("=")
-        if not name or not path or {*name} & {",", ":"}:
-            raise UsageError(f"{label} {entry}: expected NAME=FILE.npy, such as video=video.npy")
-        if name in paths:
-            raise UsageError(f"{label} {entry}: {name!r} is given twice")
-        paths[name] = Path(path)
-    return paths
+def _paths(label: str, entries: Sequence[str]) -> dict[str, Path]:
+    return options.named_paths(label, entries, _NAMED_FILE, "video=video.npy", reserved=",:")

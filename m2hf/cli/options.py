@@ -1,9 +1,15 @@
-"""Options that every verb spells the same way."""
+"""Options that several verbs share, written once."""
 
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
+
+from m2hf.errors import UsageError
 
 Config = Annotated[
     Path | None,
@@ -36,4 +42,82 @@ Kinds = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 
-TOYBOX_CLIPS = 640  # of the default toybox, some of whose features ship with m2hf
+TOYBOX_CLIPS = 640  # of the default toybox, which ships with some precomputed features
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What an extraction works on: the options that plan, extract, retry and status share."""
+
+    manifest: ManifestDir
+    media: Media
+    store: Store
+    config: Config = None
+    set_: Set = None
+    only: Only = ""
+
+
+@dataclass(frozen=True)
+class ExecutorOptions:
+    """Which processes do the work; at most one of the three is given."""
+
+    workers: Workers = 0
+    scheduler: Scheduler = ""
+    array: ArrayShare = ""
+
+
+def command(verb: Callable[..., None]) -> Callable[..., None]:
+    """`verb` with a signature that typer reads: a parameter whose type is one of the dataclasses
+    above becomes an option for each of its fields."""
+    groups: dict[str, type[Any]] = {}
+    options: list[inspect.Parameter] = []
+    hints = get_type_hints(verb, include_extras=True)
+    for parameter in inspect.signature(verb).parameters.values():
+        kind = hints[parameter.name]
+        if kind in (JobOptions, ExecutorOptions):
+            groups[parameter.name] = kind
+            options += _options_of(kind)
+        else:
+            options.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @wraps(verb)
+    def flat(**given: Any) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+        verb(**given)
+
+    flat.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    flat.__annotations__ = {option.name: option.annotation for option in options}
+    return flat
+
+
+def _options_of(kind: type[Any]) -> list[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(kind)
+    ]
+
+
+def named_paths(
+    option: str, given: Sequence[str], form: str, example: str, reserved: str = ""
+) -> dict[str, Path]:
+    """The paths of a repeatable option NAME=PATH, by name.
+
+    form, example: what an error message shows as expected; reserved: characters that a name may
+    not have. Raises UsageError for another form and for a name that is given twice.
+    """
+    paths: dict[str, Path] = {}
+    for entry in given:
+        name, _, path = entry.partition("=")
+        if not name or not path or {*name} & {*reserved}:
+            raise UsageError(f"{option} {entry}: expected {form}, such as {example}")
+        if name in paths:
+            raise UsageError(f"{option} {entry}: {name!r} is given twice")
+        paths[name] = Path(path)
+    return paths

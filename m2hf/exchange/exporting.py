@@ -13,7 +13,6 @@ from m2hf import __version__
 from m2hf.atomic import atomic_folder, atomic_text
 from m2hf.errors import ShardError, UsageError
 from m2hf.exchange.files import check_format, open_files
-from m2hf.exchange.importing import CAPTIONS
 from m2hf.exchange.item import Exported, ValueType
 from m2hf.features import Status
 from m2hf.keys import bucket_of, canonical_json, sha256_hex
@@ -21,6 +20,7 @@ from m2hf.layout import StoreLayout
 from m2hf.ledger import LedgerView
 from m2hf.manifest import Manifest, Row
 from m2hf.shard import Shard, ShardHeader
+from m2hf.streams import CAPTION, StreamName
 
 PROVENANCE = "provenance.json"
 SCHEMA, VERSION = "m2hf.export", 1
@@ -33,7 +33,7 @@ class ExportedStream:
     of its shards and of the items exported, width and type of the values, flags that whatever is
     made of them must repeat, and videos by outcome: EMPTY and missing ones with the reason."""
 
-    stream: str
+    stream: StreamName
     fingerprint: str
     revision: int
     config: Mapping[str, Any]
@@ -111,7 +111,7 @@ class _Source:
     def open(cls, layout: StoreLayout, name: str, ledger: LedgerView) -> "_Source":
         """Look at every shard once; raises UsageError where there is none."""
         stream = layout.find_stream(name)
-        if stream.partition("@")[0] == CAPTIONS:
+        if stream.extractor == CAPTION:
             raise UsageError(
                 f"--stream {name}: a stream of captions, not of videos; only those are exported"
             )
@@ -143,7 +143,7 @@ class _Source:
 
     @property
     def extractor(self) -> str:
-        return self.told.stream.partition("@")[0]
+        return self.told.stream.extractor
 
     def items(self, bucket: int, buckets: int, rows: Sequence[Row]) -> Iterator[Exported]:
         """What there is of each of `rows`, which are of this bucket."""

@@ -10,7 +10,6 @@ times gets its row index as seconds, which is wrong unless its rows are a second
 shards are flagged "times: row index".
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -28,13 +27,12 @@ from m2hf.keys import bucket_of, canonical_json, fingerprint, sha256_hex
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, captions_of
 from m2hf.shard import ShardHeader, ShardItem, write_shard
+from m2hf.streams import CAPTION, StreamName, is_extractor_name
 
-CAPTIONS = "caption"  # the extractor that imported captions stand in for
 NO_ROWS = "no rows in the imported array"
 UNTIMED = "times: row index"
 UNCHECKED = "texts: not checked against the manifest"
 
-_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 _REVISION = 1  # raise it when the same arrays would give other features
 
 
@@ -65,10 +63,10 @@ def import_streams(
     be features, ManifestError for ids and texts that aren't the manifest's.
     """
     for name in streams:
-        if not _NAME.match(name) or name == CAPTIONS:
+        if not is_extractor_name(name) or name == CAPTION:
             raise UsageError(
                 f"--stream {name}: a name is lower-case letters, digits and _; "
-                f"{CAPTIONS!r} is what --captions makes"
+                f"{CAPTION!r} is what --captions makes"
             )
     layout = StoreLayout(store, manifest.card.name)
     buckets = layout.buckets(0, len(manifest.rows))
@@ -83,7 +81,7 @@ def import_streams(
             texts = {item: caption.text for item, caption in spoken.items()}
             embedded = opened.enter_context(open_captions(captions, texts))
             owners = {item: caption.video for item, caption in spoken.items()}
-            surveys[CAPTIONS] = _Survey.of(CAPTIONS, embedded, owners)
+            surveys[CAPTION] = _Survey.of(CAPTION, embedded, owners)
         layout.record(buckets)
         return {name: survey.write(manifest, layout, buckets) for name, survey in surveys.items()}
 
@@ -124,7 +122,7 @@ class _Survey:
             digests[item] = arrays.digest()
         if not width:
             raise UsageError(f"{name}: no array has rows or columns, so there is nothing to import")
-        flag = (UNCHECKED, told) if name == CAPTIONS else (UNTIMED, timed)
+        flag = (UNCHECKED, told) if name == CAPTION else (UNTIMED, timed)
         flags = () if flag[1] else (flag[0],)
         return cls(name, source, owners, digests, width, "float16" if halves else "float32", flags)
 
@@ -164,7 +162,7 @@ class _Survey:
             write_shard(path, replace(header, bucket=bucket), items, self.dtype, self.width)
             for written in items:
                 outcomes[written.features.status] += 1
-        stream = layout.stream(self.name, header.fingerprint).name
+        stream = StreamName.of(self.name, header.fingerprint)
         return ImportedStream(
             stream=stream,
             ok=outcomes[Status.OK],
@@ -174,11 +172,7 @@ class _Survey:
             dtype=self.dtype,
             flags=flags,
             shards=len(inside),
-            others=tuple(
-                other
-                for other in layout.streams()
-                if other.partition("@")[0] == self.name and other != stream
-            ),
+            others=tuple(other for other in layout.streams(self.name) if other != stream),
         )
 
     def _items(self, ids: Sequence[str]) -> Iterator[ShardItem]:
@@ -194,7 +188,7 @@ class _Survey:
 def _features(where: str, name: str, arrays: ItemArrays, width: int) -> Features:
     """The item as the contract has it, raising UsageError where it contradicts itself."""
     count = len(arrays.values)
-    captions = name == CAPTIONS
+    captions = name == CAPTION
     if not count:
         return Features.empty(NO_ROWS, width)
     seconds = np.zeros(count) if captions else np.arange(count, dtype=np.float64)

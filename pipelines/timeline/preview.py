@@ -20,7 +20,7 @@ from m2hf.extract.media.views import FrameView
 from m2hf.extract.thumbnail import jpeg
 from m2hf.manifest import Row
 from m2hf.pipelines.timeline.timeline import Entry
-from m2hf.thumbnails import Thumbnail
+from m2hf.thumbnails import ThumbnailImage
 
 _SIDE = 160  # pixels, the longer side of a thumbnail
 _UNSTORED = 12  # pictures of a clip that has no stored times
@@ -98,7 +98,7 @@ def _at(frames: Frames, start_s: NDArray[np.floating[Any]], step_s: float) -> Fr
 
 def _thumbnails(frames: Frames) -> Iterator[Picture]:
     for pixels, start_s, end_s in zip(frames.pixels, frames.start_s, frames.end_s, strict=True):
-        picture = Thumbnail(float(start_s), float(end_s), jpeg(pixels, _QUALITY))
+        picture = ThumbnailImage(float(start_s), float(end_s), jpeg(pixels, _QUALITY))
         yield Picture(picture.start_s, picture.end_s, picture.uri)
 
 

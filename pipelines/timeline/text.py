@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from m2hf.features import Features
-from m2hf.pipelines.timeline.timeline import INVENTED, Entry, Timeline
+from m2hf.pipelines.timeline.timeline import Entry, Timeline
 from m2hf.printable import printable
-from m2hf.thumbnails import THUMBNAILS, thumbnails
+from m2hf.streams import HALLUCINATED, THUMBNAIL
+from m2hf.thumbnails import thumbnails
 
 COLUMNS = 96
 _BAR = COLUMNS - 10
@@ -41,7 +42,7 @@ def said(entry: Entry) -> str:
     if summary is None:
         return ""
     rows = f"{summary.rows} {'windows' if entry.strings is None else 'strings'}"
-    if entry.extractor == THUMBNAILS and entry.features is not None:
+    if entry.extractor == THUMBNAIL and entry.features is not None:
         size = sum(len(picture.jpeg) for picture in thumbnails(entry.features))
         rows = f"{summary.rows} pictures, {size / 1000:.1f} kB"
     line = f"{rows}, {summary.start_s:.1f} to {summary.end_s:.1f} s"
@@ -69,7 +70,7 @@ def bar(features: Features, end_s: float, cells: int) -> str:
 def marked(window: Mapping[str, Any]) -> str:
     """A window's string, with a mark where it is taken for invented; "" where it has none."""
     text: str = window.get("text", "")
-    return f"({INVENTED}) {text}" if window.get(INVENTED) else text
+    return f"({HALLUCINATED}) {text}" if window.get(HALLUCINATED) else text
 
 
 def _entry(entry: Entry, end_s: float) -> Iterator[str]:
@@ -88,7 +89,7 @@ def _entry(entry: Entry, end_s: float) -> Iterator[str]:
     for window in entry.windows():
         times = f"{window.pop('start_s'):7.1f} {window.pop('end_s'):7.1f}"
         text, sure = marked(window), window["confidence"]
-        for shown in ("text", "confidence", INVENTED):
+        for shown in ("text", "confidence", HALLUCINATED):
             window.pop(shown, None)
         string = list(_wrapped(text, f"{_INDENT}{times}  {sure:.2f}  "))
         named = f"({', '.join(f'{name} {value:.2f}' for name, value in window.items())})"

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from m2hf.errors import ShardError, UsageError
-from m2hf.exchange.importing import CAPTIONS
 from m2hf.extract import registry
 from m2hf.features import Features
 from m2hf.keys import bucket_of
@@ -22,10 +21,8 @@ from m2hf.layout import StoreLayout
 from m2hf.ledger import Key, LedgerView
 from m2hf.manifest import Row, captions_of
 from m2hf.shard import Shard, ShardHeader
-from m2hf.thumbnails import THUMBNAILS
+from m2hf.streams import CAPTION, CLIP, THUMBNAIL, StreamName, extractor_of
 
-FRAMES = "clip"  # the extractor whose rows are pictures
-INVENTED = "invented"  # the column that says which strings were never there, where there is one
 NO_STREAM = "the store has no such stream"
 
 
@@ -92,7 +89,7 @@ class Entry:
 
     @property
     def extractor(self) -> str:
-        return self.stream.partition("@")[0]
+        return extractor_of(self.stream)
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -101,7 +98,7 @@ class Entry:
     @property
     def strings(self) -> tuple[str, ...] | None:
         """Words that were read or heard, a string a row; None where rows have none."""
-        if self.features is None or self.extractor == THUMBNAILS:
+        if self.features is None or self.extractor == THUMBNAIL:
             return None
         return self.features.texts
 
@@ -164,11 +161,14 @@ class Timeline:
         spoken = re.compile(rf"{re.escape(video)}#\d+")
         entries: list[Entry] = []
         captions: list[Entry] = []
-        told = {stream for item, stream in reasons if item == video or spoken.fullmatch(item)}
+        told = {
+            StreamName(stream)
+            for item, stream in reasons
+            if item == video or spoken.fullmatch(item)
+        }
         for stream in _ordered({*layout.streams(), *told}):
-            extractor, _, digits = stream.partition("@")
-            shelf = _Shelf.open(layout, extractor, digits, bucket, buckets)
-            if extractor != CAPTIONS:
+            shelf = _Shelf.open(layout, stream, bucket, buckets)
+            if stream.extractor != CAPTION:
                 entries.append(shelf.entry(stream, video, ledger, reasons))
                 continue
             items = {i for i in shelf.ids if spoken.fullmatch(i)}
@@ -180,7 +180,7 @@ class Timeline:
         if row is None and not captions and all(e.outcome is Outcome.MISSING for e in entries):
             raise UsageError(_unknown(layout, video, known))
         have = {entry.extractor for entry in entries}
-        absent = [n for n in registry.names() if n not in have and n != CAPTIONS]
+        absent = [n for n in registry.names() if n not in have and n != CAPTION]
         entries += [Entry(name, video, Outcome.MISSING, NO_STREAM) for name in absent]
         entries.sort(key=lambda entry: _place(entry.stream))
         return cls(layout.dataset, video, row, tuple(entries), tuple(captions))
@@ -193,7 +193,7 @@ class Timeline:
     @property
     def frames(self) -> Entry | None:
         """The pictures' entry, where it has rows."""
-        found = (e for e in self.entries if e.extractor == FRAMES and e.outcome is Outcome.OK)
+        found = (e for e in self.entries if e.extractor == CLIP and e.outcome is Outcome.OK)
         return next(found, None)
 
     def changed(self, sha256: str) -> list[str]:
@@ -228,10 +228,8 @@ class _Shelf:
     damage: str = ""
 
     @classmethod
-    def open(
-        cls, layout: StoreLayout, extractor: str, digits: str, bucket: int, buckets: int
-    ) -> "_Shelf":
-        path = layout.shard(extractor, digits, bucket, buckets)
+    def open(cls, layout: StoreLayout, stream: StreamName, bucket: int, buckets: int) -> "_Shelf":
+        path = layout.shard(stream.extractor, stream.fingerprint8, bucket, buckets)
         if not path.exists():
             return cls(None)
         try:
@@ -278,18 +276,18 @@ def _failures(ledger: LedgerView) -> dict[Key, str]:
 
 def _place(stream: str) -> tuple[int, str]:
     names = registry.names()
-    extractor = stream.partition("@")[0]
+    extractor = extractor_of(stream)
     return (names.index(extractor) if extractor in names else len(names), stream)
 
 
-def _ordered(streams: Iterable[str]) -> list[str]:
+def _ordered(streams: Iterable[StreamName]) -> list[StreamName]:
     return sorted(streams, key=_place)
 
 
 def _unknown(layout: StoreLayout, video: str, known: Iterable[str]) -> str:
     ids = set(known)
     for stream in layout.streams():
-        if stream.partition("@")[0] != CAPTIONS:
+        if stream.extractor != CAPTION:
             for path in layout.shards(stream):
                 with suppress(ShardError):  # a hint needs no damaged shard
                     ids |= set(Shard.open(path).ids)

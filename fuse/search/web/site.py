@@ -28,7 +28,7 @@ from m2hf.fuse.search.web.guard import Guard
 from m2hf.fuse.search.web.media_files import MediaFiles
 from m2hf.pages import templates
 from m2hf.printable import printable
-from m2hf.thumbnails import THUMBNAILS
+from m2hf.streams import THUMBNAIL
 
 TOP = 12  # results of a query
 
@@ -38,7 +38,7 @@ class Site:
 
     def __init__(self, searcher: Searcher, media: MediaFiles) -> None:
         index = searcher.index
-        named = [s for s in index.layout.streams() if s.partition("@")[0] == THUMBNAILS]
+        named = index.layout.streams(THUMBNAIL)
         pictures = Stream.open(index.layout, named[0]) if named else None
         self._searcher, self._media, self._rows = searcher, media, index.rows
         self._cards = Cards({v: n for n, v in enumerate(index.ids)}, media, pictures)
