@@ -1,4 +1,4 @@
-"""Words that can be heard (Whisper), where a voice-activity detector hears speech."""
+"""Speech recognition (Whisper) where a voice-activity detector finds speech."""
 
 import hashlib
 import math
@@ -22,22 +22,28 @@ from m2hf.streams import ASR, HALLUCINATED
 NO_SPEECH = "no speech"
 
 
-class Doubts(Section):
-    """When a segment is taken for invented: one of these is enough.
+class HallucinationThresholds(Section):
+    """When a segment counts as hallucinated: beyond any one of these thresholds.
 
-    The first three are the values at which openai's transcribe takes a window for badly decoded
-    or silent. There they only lead to another temperature; what still is so after the last one is
-    kept, and often never was said. least_speech: the part of a segment that the detector must
-    call speech (our reading).
+    The first three have the defaults of openai-whisper's `transcribe`, where they only trigger a
+    retry at the next temperature: segments that still fail are kept, and many are hallucinated.
     """
 
     no_speech_prob: float = Field(default=0.6, ge=0.0, le=1.0)
-    avg_logprob: float = Field(default=-1.0, le=0.0)
-    compression_ratio: float = Field(default=2.4, ge=0.0)
-    least_speech: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Highest probability of no speech; openai-whisper's no_speech_threshold."""
 
-    def about(self, segment: Segment, share: float) -> bool:
-        """`share` of the segment is speech, in 0..1."""
+    avg_logprob: float = Field(default=-1.0, le=0.0)
+    """Lowest mean log probability of the tokens; openai-whisper's logprob_threshold."""
+
+    compression_ratio: float = Field(default=2.4, ge=0.0)
+    """Highest ratio by which zlib compresses the text, which is high for repetitions;
+    openai-whisper's compression_ratio_threshold."""
+
+    least_speech: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Lowest share of the segment that the voice-activity detector calls speech; our choice."""
+
+    def exceeded_by(self, segment: Segment, share: float) -> bool:
+        """Whether a segment, of which `share` (0..1) is speech, counts as hallucinated."""
         return (
             segment.no_speech_prob > self.no_speech_prob
             or segment.avg_logprob < self.avg_logprob
@@ -47,16 +53,14 @@ class Doubts(Section):
 
 
 class Asr(MediaExtractor):
-    """N segments of speech; values (N, 5): Whisper's no_speech_prob, avg_logprob and
-    compression_ratio of the window that a segment is from, the share of the segment that the
-    detector calls speech, and 1 where the segment is taken for invented (see `doubts`), else 0;
-    confidence is exp(avg_logprob). `text` doesn't read what is invented.
+    """N segments of speech, with their text; values (N, 5), a column each:
 
-    model: a Whisper name; checkpoint: a .pt or CTranslate2 file in place of what is installed;
-    engine: what runs it; compute_type: faster-whisper's precision (openai-whisper computes in
-    float32 on a CPU, float16 on a GPU); vad: transcribe only where the detector hears speech, else
-    the whole sound; language: "" to detect it; temperatures: tried in order until a window decodes
-    well, with sampling from `seed`. Whisper itself drops windows that it takes for silence.
+    Whisper's no_speech_prob, avg_logprob and compression_ratio of the window that a segment is
+    from, the share of the segment that the voice-activity detector calls speech, and 1 where the
+    segment counts as hallucinated (see `doubts`), else 0. confidence is exp(avg_logprob).
+
+    Hallucinated segments are kept and flagged; `text` skips them by default. Windows that Whisper
+    itself takes for silence give no segment.
     """
 
     name: ClassVar[str] = ASR
@@ -80,19 +84,34 @@ class Asr(MediaExtractor):
     network: ClassVar[bool] = True
 
     model: str = "base"
-    checkpoint: str = Field(default="", exclude=True)  # its digest counts, not its place
-    engine: Literal["openai-whisper", "faster-whisper"] = "openai-whisper"
-    compute_type: Literal["float32", "int8", "float16"] = "float32"
-    vad: bool = True
-    detector: Detector = Detector()
-    doubts: Doubts = Doubts()
-    language: str = ""
-    temperatures: tuple[float, ...] = Field(default=(0.0, 0.2, 0.4), min_length=1)
-    seed: int = 0
+    """Name of a Whisper model, such as base or tiny.en."""
 
-    @property
-    def width(self) -> int:
-        return len(self.columns)
+    checkpoint: str = Field(default="", exclude=True)  # its digest counts, not its path
+    """Path of a .pt or CTranslate2 file to use in place of the installed weights of `model`."""
+
+    engine: Literal["openai-whisper", "faster-whisper"] = "openai-whisper"
+    """Library that runs Whisper: openai-whisper (torch) or faster-whisper (CTranslate2)."""
+
+    compute_type: Literal["float32", "int8", "float16"] = "float32"
+    """Precision of faster-whisper; openai-whisper has float32 on a CPU, float16 on a GPU."""
+
+    vad: bool = True
+    """Whether to transcribe only where the voice-activity detector finds speech."""
+
+    detector: Detector = Detector()
+    """The voice-activity detector."""
+
+    doubts: HallucinationThresholds = HallucinationThresholds()
+    """When a segment counts as hallucinated."""
+
+    language: str = ""
+    """Code of the language, such as en; "" detects it in the first window of each clip."""
+
+    temperatures: tuple[float, ...] = Field(default=(0.0, 0.2, 0.4), min_length=1)
+    """Sampling temperatures, tried in order until a window decodes well; 0 is greedy decoding."""
+
+    seed: int = 0
+    """Seed of the sampling at temperatures above 0, set anew for each clip."""
 
     def needs(self) -> tuple[Weight, ...]:
         return (checkpoints.weight(self.model, self.checkpoint), vad.weight())
@@ -143,24 +162,27 @@ class AsrSession(MediaSession):
         )
 
     def _values(self, segment: Segment, share: float) -> list[float]:
-        invented = self._declared.doubts.about(segment, share)
-        return [*segment[3:], share, float(invented)]
+        hallucinated = self._declared.doubts.exceeded_by(segment, share)
+        return [*segment[3:], share, float(hallucinated)]
 
     def _segments(self, samples: Samples, windows: list[Window]) -> Iterator[Segment]:
-        """Segments of a clip, with their times in it."""
+        """Segments of a clip; times in seconds of the clip."""
         import torch
 
         language = self._declared.language
         with torch.random.fork_rng(devices=[]):
             self._engine.begin(self._decoding)
             for window in windows:
-                if not language:  # that of the first window is the clip's
+                if not language:  # the clip's is detected in its first window
                     language = self._engine.language(window.joined(samples))
                 yield from self._placed(samples, window, language)
 
     def _placed(self, samples: Samples, window: Window, language: str) -> list[Segment]:
-        """A segment across a pause that was left out says nothing of when its words were said:
-        then the two sides are heard each on its own."""
+        """Segments of a window; times in seconds of the clip.
+
+        A segment that spans a pause that was cut out has no known times in the clip, so the two
+        sides of the pause are transcribed again, each on its own.
+        """
         placed = []
         for segment in self._engine.transcribe(window.joined(samples), language, self._decoding):
             times = window.place(segment.start_s, segment.end_s, self._declared.detector.pad_s)
@@ -171,7 +193,7 @@ class AsrSession(MediaSession):
         return placed
 
 
-def is_invented(features: Features) -> NDArray[np.bool_]:
-    """(N,) True where a segment of `asr` is taken for invented."""
-    invented_N: NDArray[np.bool_] = features.values[:, Asr.columns.index(HALLUCINATED)] > 0
-    return invented_N
+def is_hallucinated(features: Features) -> NDArray[np.bool_]:
+    """(N,) True where a segment of `asr` counts as hallucinated."""
+    hallucinated_N: NDArray[np.bool_] = features.values[:, Asr.columns.index(HALLUCINATED)] > 0
+    return hallucinated_N

@@ -1,4 +1,4 @@
-"""Sound as a network hears it that was trained on AudioSet, a row for each window."""
+"""Sound as embeddings of a network trained on AudioSet, one row per window."""
 
 from typing import ClassVar
 
@@ -15,14 +15,9 @@ from m2hf.features import Features
 
 
 class Audio(Learned):
-    """Values (K, D): of each window, what the classifier of AST (D 768) or of PANNs' Cnn14
-    (D 2048) reads. A window is as long as the network was trained on (AST 10.24 s, Cnn14 10 s);
-    of a shorter clip, the rest is silent.
-
-    model: "cnn14", or the name of an AST on the hub; pretrained: "published" for the weights that
-    are known by this name, from where they are published; a path, which is a folder as
-    transformers saves it for an AST, and PANNs' checkpoint (.pth, or .safetensors of the same
-    names) for cnn14; or "" for random weights.
+    """Values (K, D): for each window, the input of the classifier of AST (D 768) or of PANNs'
+    Cnn14 (D 2048). A window is as long as those that the network was trained on (AST 10.24 s,
+    Cnn14 10 s); a shorter clip is padded with silence.
     """
 
     name: ClassVar[str] = "audio"
@@ -30,7 +25,12 @@ class Audio(Learned):
     tag: ClassVar[str] = audio_networks.TAG
 
     model: str = ast_network.AUDIOSET
+    """cnn14, or the name of an AST on the Hugging Face hub."""
+
     pretrained: str = tag
+    """Weights: `published` for those published under the model's name; a path, for an AST a folder
+    as transformers saves it, for cnn14 a PANNs checkpoint (.pth, or .safetensors with the same
+    keys); or "" for random weights, drawn from `seed`."""
 
     @property
     def _chosen(self) -> AudioNetwork:

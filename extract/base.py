@@ -1,8 +1,8 @@
-"""What every extractor is: a frozen declaration, and a session opened once per process.
+"""Base classes of extractors: a frozen declaration, and a session opened once per process.
 
-The declaration says everything that decides the features (and so makes the fingerprint); the
-session holds the models and turns one item into Features. Three kinds differ in what they read:
-a decoded clip, a caption, or what other extractors wrote.
+The declaration holds everything that decides the features, and so makes the fingerprint; the
+session holds the models and turns one item into Features. Three kinds differ in their input:
+a decoded clip, a caption, or the features of other extractors.
 """
 
 from abc import ABC, abstractmethod
@@ -25,30 +25,39 @@ from m2hf.keys import fingerprint
 
 
 class Extractor(Section, ABC):
-    """A declaration. Subclasses add fields; each field is part of the fingerprint.
-
-    revision: raise it when the same config would give other features; columns: names of the
-    values where they have any; libraries: whose versions a shard records; texts: whether the
-    features have strings; network: whether a network is run, which wants a GPU where there is one.
-    """
+    """The declaration of an extractor. Subclasses add fields, all part of the fingerprint."""
 
     name: ClassVar[str]
+    """Its key in the config, its folder in a store, its name on the command line."""
+
     revision: ClassVar[int] = 1
+    """To be raised when the same config would give other features."""
+
     columns: ClassVar[tuple[str, ...]] = ()
+    """Names of the values; () where they have none, as those of an embedding."""
+
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
+    """Libraries whose versions a shard records."""
+
     texts: ClassVar[bool] = False
+    """Whether the features have strings."""
+
     network: ClassVar[bool] = False
+    """Whether it runs a neural network, and so uses a GPU where there is one."""
+
     reads: ClassVar[tuple[str, ...]] = ()
+    """Names of the extractors whose features are its input."""
 
     dtype: Literal["float16", "float32"] = "float32"
+    """Type in which a shard stores the values."""
 
     @property
-    @abstractmethod
     def width(self) -> int:
-        """D of the values."""
+        """D of the values: one for each of `columns`; overridden where these have no names."""
+        return len(self.columns)
 
     def needs(self) -> tuple[Weight, ...]:
-        """The weight files, whether or not they are there; none for untrained weights."""
+        """The weight files, present or not; none for untrained weights."""
         return ()
 
     def weights(self) -> Mapping[str, str]:
@@ -56,11 +65,11 @@ class Extractor(Section, ABC):
         return {weight.name: weight.locate().sha256 for weight in self.needs()}
 
     def flags(self) -> tuple[str, ...]:
-        """Remarks that everything made of these features must repeat, such as "untrained"."""
+        """Remarks that everything made from these features must repeat, such as "untrained"."""
         return ()
 
     def declared(self, upstream: Mapping[str, str]) -> dict[str, Any]:
-        """All that decides the features; `upstream` maps what is read to its fingerprint."""
+        """All that decides the features; `upstream`: fingerprints by name, for `reads`."""
         return {
             "extractor": self.name,
             "revision": self.revision,
@@ -70,11 +79,11 @@ class Extractor(Section, ABC):
         }
 
     def fingerprint(self, upstream: Mapping[str, str] | None = None) -> str:
-        """64 hex digits that name exactly these features."""
+        """64 hex digits that identify these features."""
         return fingerprint(self.declared(upstream or {}))
 
     def environment(self) -> dict[str, str]:
-        """Library -> version, for the record; not part of the fingerprint."""
+        """Library -> version, recorded in a shard; not part of the fingerprint."""
         return {name: version(name) for name in sorted(self.libraries)}
 
 
@@ -83,30 +92,33 @@ class MediaSession(ABC):
 
     @abstractmethod
     def extract(self, clip: DecodedClip) -> Features:
-        """Features of one clip; EMPTY with a reason where it has nothing of this modality."""
+        """Features of one clip; EMPTY with a reason where the clip lacks this modality."""
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """rows (N, ...) that a network is to see of a clip, and what makes Features of its (N, D)."""
+class PreparedClip:
+    """One clip's input to a network, and how its output becomes Features."""
 
     rows: NDArray[Any]
+    """(N, ...), the network's input."""
+
     finish: Callable[[NDArray[np.float32]], Features]
+    """Makes Features from the network's output (N, D)."""
 
 
 class BatchedSession(MediaSession):
-    """A session whose network takes the rows of several clips at once.
+    """A session whose network runs on batches of rows from several clips.
 
-    What it prepared goes into `queue`, which is advanced while it is full and, after the last
-    clip, while anything waits. What else was in a batch never changes a clip's values.
+    Prepared rows go into `queue`, which is advanced while it is full and, after the last clip,
+    while any rows are left. A clip's values don't depend on the other rows of a batch.
     """
 
     def __init__(self, queue: RowQueue) -> None:
         self.queue = queue
 
     @abstractmethod
-    def prepare(self, clip: DecodedClip) -> Features | Prepared:
-        """What the network is to see of a clip; Features at once where that is nothing."""
+    def prepare(self, clip: DecodedClip) -> Features | PreparedClip:
+        """The network's input from a clip; EMPTY Features at once where there is none."""
 
     def extract(self, clip: DecodedClip) -> Features:
         prepared = self.prepare(clip)
@@ -127,22 +139,22 @@ class CaptionSession(ABC):
 
 
 class DerivedSession(ABC):
-    """Turns what other extractors wrote into Features."""
+    """Turns the features of other extractors into Features."""
 
     @abstractmethod
     def extract(self, inputs: Mapping[str, Features]) -> Features:
-        """Features of one clip from those that `reads` names."""
+        """Features of one clip; `inputs`: its features by extractor name, for `reads`."""
 
 
 class MediaExtractor(Extractor):
     """Reads a decoded clip."""
 
     def views(self) -> tuple[FrameView, ...]:
-        """The pictures it needs."""
+        """The views of the frames to decode for it."""
         return ()
 
     def sample_rates(self) -> tuple[int, ...]:
-        """The sound it needs."""
+        """The sample rates of the sound to decode for it, in Hz."""
         return ()
 
     def declared(self, upstream: Mapping[str, str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Captions as unit vectors of the CLIP joint space: the sentence, and each of its tokens."""
+"""Captions as unit vectors in the CLIP joint space: the sentence, and each of its tokens."""
 
 from typing import ClassVar
 
@@ -10,11 +10,11 @@ from m2hf.features import Features
 from m2hf.streams import CAPTION
 
 
-class Caption(InJointSpace, CaptionExtractor):
+class CaptionEncoder(InJointSpace, CaptionExtractor):
     """Values (1 + W, D): row 0 is the sentence, with its text; rows 1.. are its W tokens.
 
-    Captions have no times: they are 0. A caption longer than the text tower reads is cut at the
-    last token that fits, and the reason says so.
+    Captions have no times: start_s and end_s are 0. A caption longer than the text tower's input
+    is cut at the last token that fits, and the features' reason says so.
     """
 
     name: ClassVar[str] = CAPTION
@@ -26,11 +26,11 @@ class Caption(InJointSpace, CaptionExtractor):
 
 
 class CaptionEncoderSession(CaptionSession):
-    def __init__(self, declared: Caption, device: str) -> None:
+    def __init__(self, declared: CaptionEncoder, device: str) -> None:
         self._model = declared.encoder.open(device)
 
     def known_words(self, caption: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Words that the encoder may know, and those that it was surely never trained on."""
+        """Words of whose tokens each has a trained embedding, and the other words."""
         return self._model.known_words(caption)
 
     def extract(self, caption: str) -> Features:

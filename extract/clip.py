@@ -1,10 +1,10 @@
-"""Frames of a clip as unit vectors of the CLIP joint space."""
+"""Frames of a clip as unit vectors in the CLIP joint space."""
 
 from typing import ClassVar
 
 from pydantic import Field
 
-from m2hf.extract.base import NO_VIDEO, BatchedSession, MediaExtractor, Prepared
+from m2hf.extract.base import NO_VIDEO, BatchedSession, MediaExtractor, PreparedClip
 from m2hf.extract.inference.batching import DeviceBatches, RowQueue
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.views import ColourView, FrameView
@@ -15,13 +15,10 @@ from m2hf.features import Features
 from m2hf.streams import CLIP
 
 
-class Clip(InJointSpace, MediaExtractor):
-    """Up to `max_frames` frames, evenly over the clip, from one each 1/fps seconds (CLIP4Clip's
-    sampling). Values (F, D): L2-normalised image embeddings.
+class FrameEncoder(InJointSpace, MediaExtractor):
+    """Values (F, D): L2-normalised CLIP image embeddings of F frames, evenly over the clip.
 
-    batch: frames at once, of as many clips as fill it; precision: bfloat16 where it is faster
-    (that this model's vectors stay the same is checked when it is opened); resize: by torch, on
-    8-bit colours, or by Pillow, as open_clip does, which takes several times as long.
+    Frames are sampled as in CLIP4Clip.
     """
 
     name: ClassVar[str] = CLIP
@@ -29,32 +26,43 @@ class Clip(InJointSpace, MediaExtractor):
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "pillow", "torch")
 
     view: ColourView = FrameView(fps=1.0, max_side=640)
+    """The frames to choose from."""
+
     max_frames: int = Field(default=12, ge=1)
+    """Most frames per clip; of more, the middles of as many equal parts are chosen."""
+
     batch: int = Field(default=16, ge=1)
+    """Frames per batch, filled from several clips."""
+
     precision: Precision = "float32"
+    """float32, or bfloat16, which is faster where the hardware supports it; that its vectors agree
+    with float32's is checked when the model is loaded."""
+
     resize: Resize = "torch"
+    """Library that resizes frames: torch, on 8-bit values, or pillow, exactly as open_clip does
+    but several times slower."""
 
     def views(self) -> tuple[FrameView, ...]:
         return (self.view,)
 
-    def open(self, device: str) -> "ClipSession":
-        return ClipSession(self, device)
+    def open(self, device: str) -> "FrameEncoderSession":
+        return FrameEncoderSession(self, device)
 
 
-class ClipSession(BatchedSession):
-    def __init__(self, declared: Clip, device: str) -> None:
+class FrameEncoderSession(BatchedSession):
+    def __init__(self, declared: FrameEncoder, device: str) -> None:
         self._declared = declared
         self._tower = PictureTower(declared.encoder, device, declared.precision, declared.resize)
         network = DeviceBatches(self._tower.forward, declared.batch, device, "extract.clip")
         super().__init__(RowQueue(network, declared.batch, device))
 
-    def prepare(self, clip: DecodedClip) -> Features | Prepared:
+    def prepare(self, clip: DecodedClip) -> Features | PreparedClip:
         frames = clip.frames(self._declared.view)
         if frames is None:
             return Features.empty(NO_VIDEO, self._tower.width)
         frames = frames.take(self._declared.max_frames)
         start_s, end_s = frames.start_s, frames.end_s
-        return Prepared(
+        return PreparedClip(
             self._tower.prepare(frames.pixels),
             lambda values: Features(unit(values), start_s, end_s),
         )

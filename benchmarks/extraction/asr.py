@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from m2hf.extract.asr import Asr, AsrSession, is_invented
+from m2hf.extract.asr import Asr, AsrSession, is_hallucinated
 from m2hf.extract.inference.clock import CLOCK
 from m2hf.extract.media.decode import DecodedClip, decode
 from m2hf.extract.speech import checkpoints, vad
@@ -129,7 +129,7 @@ def plain(model: str) -> Callable[[DecodedClip], tuple[Line, ...]]:
             if s["text"].strip():
                 segment = Segment(s["start"], s["end"], s["text"].strip(), *(s[c] for c in _OF))
                 share = vad.share(utterances, segment.start_s, segment.end_s)
-                doubted = declared.doubts.about(segment, share)
+                doubted = declared.doubts.exceeded_by(segment, share)
                 lines.append(Line(*segment[:3], (*segment[3:], share), doubted))
         return tuple(lines)
 
@@ -144,7 +144,7 @@ def stored(session: AsrSession) -> Callable[[DecodedClip], tuple[Line, ...]]:
 
     def hear(clip: DecodedClip) -> tuple[Line, ...]:
         f = session.extract(clip)
-        columns = zip(f.start_s, f.end_s, f.texts or (), f.values, is_invented(f), strict=True)
+        columns = zip(f.start_s, f.end_s, f.texts or (), f.values, is_hallucinated(f), strict=True)
         return tuple(
             Line(float(start), float(end), text, tuple(map(float, values[:4])), bool(flagged))
             for start, end, text, values, flagged in columns

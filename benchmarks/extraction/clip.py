@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2hf.extract.base import Prepared
-from m2hf.extract.clip import Clip
+from m2hf.extract.base import PreparedClip
+from m2hf.extract.clip import FrameEncoder
 from m2hf.extract.media.decode import DecodedClip, decode
 from m2hf.extract.networks.encoder import Encoder
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(1)
-    clips = [decode(path, Clip().views()) for path in sorted(given.clips.glob("*.mp4"))]
+    clips = [decode(path, FrameEncoder().views()) for path in sorted(given.clips.glob("*.mp4"))]
     rows: list[Row] = []
     plain: NDArray[np.float32] | None = None
     for way in dict.fromkeys(["plain", *given.ways]):
@@ -87,9 +87,9 @@ def _run(
     alone = way.get("batch") == ALONE
     settings = {key: value for key, value in way.items() if value != ALONE}
     if alone:
-        settings["batch"] = Clip().max_frames
+        settings["batch"] = FrameEncoder().max_frames
     encoder = Encoder(model=model, pretrained="")
-    session: Any = Clip.model_validate({"encoder": encoder, **settings}).open("cpu")
+    session: Any = FrameEncoder.model_validate({"encoder": encoder, **settings}).open("cpu")
     session.extract(clips[0])  # the first call is slower
     began, prepare_s = time.process_time(), 0.0
     values: dict[str, NDArray[np.float32]] = {}
@@ -98,7 +98,7 @@ def _run(
         at = time.process_time()
         prepared = session.prepare(clip)
         prepare_s += time.process_time() - at
-        assert isinstance(prepared, Prepared)
+        assert isinstance(prepared, PreparedClip)
         finish[str(i)] = prepared.finish
         session.queue.add(str(i), prepared.rows)
         while session.queue.full or (alone and session.queue.waiting):

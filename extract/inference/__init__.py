@@ -1,1 +1,1 @@
-"""How networks are run: windows in, rows in batches, time measured."""
+"""Running networks: windows over a clip, batches across clips, and the time models take."""

@@ -1,8 +1,8 @@
-"""Rows through a network, a batch at a time: on which device, and of how many clips.
+"""Runs a network on batches of rows, from several clips.
 
-B rows of any shape go in, (B, D) come out. A row's output must not depend on its neighbours, or
-bytes would depend on what else was to be done; so the rows of several clips always fill a batch
-of one size, the last one with zeros (a network rounds differently at another batch size).
+B rows of any shape go in, (B, D) come out. A row's output must not depend on which other clips
+are extracted, so all batches have one size, and the last one is filled up with zeros: a network
+rounds differently at another batch size, but not with other rows in a batch of the same size.
 """
 
 from collections import deque
@@ -22,9 +22,9 @@ FloatRows = NDArray[np.float32]
 class DeviceBatches:
     """Runs `forward` on batches of at most `size` rows on `device`.
 
-    Out of device memory the size is halved, once for all; the second time is a ResourceError.
-    On a CUDA device rows travel from pinned memory and nothing waits for the network: the result
-    is a tensor still to be computed.
+    When device memory runs out the size is halved, once and for good; the second time is a
+    ResourceError, which blames `name`. On a CUDA device rows are copied from pinned memory and
+    calls are asynchronous: the returned tensor may be still to be computed.
     """
 
     def __init__(self, forward: Callable[[Any], Any], size: int, device: str, name: str) -> None:
@@ -39,8 +39,8 @@ class DeviceBatches:
         import torch
 
         try:
-            parts = range(0, len(rows), self._size)
-            return torch.cat([self._run(rows[first : first + self._size]) for first in parts])
+            firsts = range(0, len(rows), self._size)
+            return torch.cat([self._run(rows[first : first + self._size]) for first in firsts])
         except torch.OutOfMemoryError as error:
             if self._halved or self._size == 1:
                 raise ResourceError(
@@ -55,46 +55,49 @@ class DeviceBatches:
     def _run(self, rows: NDArray[Any]) -> Any:
         import torch
 
-        given = torch.from_numpy(np.ascontiguousarray(rows))
+        batch = torch.from_numpy(np.ascontiguousarray(rows))
         if self._device.startswith("cuda"):
-            given = given.pin_memory()
+            batch = batch.pin_memory()
         with torch.inference_mode(), CLOCK.running(self._device):
-            return self._forward(given.to(self._device, non_blocking=True)).float()
+            return self._forward(batch.to(self._device, non_blocking=True)).float()
 
 
 @dataclass(eq=False)
 class _Item:
-    """A clip's rows in the queue: how many are still to be sent, and what came back."""
+    """The state of one clip's rows in the queue."""
 
     name: str
     total: int
     sent: int = 0
-    done: list[FloatRows] = field(default_factory=list)
+    outputs: list[FloatRows] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
-        return sum(map(len, self.done)) == self.total
+        return sum(map(len, self.outputs)) == self.total
 
 
 @dataclass(frozen=True, eq=False)
-class _Sent:
-    """A batch on its way: which items' rows are in it, and where the output will be."""
+class _InFlight:
+    """A batch that was sent to the network: how many rows of which items, and its output."""
 
     counts: Sequence[tuple[_Item, int]]
     output: Any
-    ready: Any  # a CUDA event, or None where the output is there
+    ready: Any  # a CUDA event, or None where the output is complete
 
 
 class RowQueue:
-    """Rows of several items, sent as full batches of `size`; one batch may be on its way."""
+    """Rows of several items, sent to a network in batches of `size`.
+
+    On a CUDA device one batch is in flight while the next one is filled.
+    """
 
     def __init__(self, network: DeviceBatches, size: int, device: str) -> None:
         self._network = network
         self._size = size
-        self._ahead = 1 if device.startswith("cuda") else 0
+        self._most_in_flight = 1 if device.startswith("cuda") else 0
         self._rows: deque[NDArray[Any]] = deque()
         self._items: deque[_Item] = deque()
-        self._sent: deque[_Sent] = deque()
+        self._in_flight: deque[_InFlight] = deque()
 
     @property
     def full(self) -> bool:
@@ -103,33 +106,33 @@ class RowQueue:
 
     @property
     def waiting(self) -> tuple[str, ...]:
-        """Items that were added and have not come back."""
+        """Names of the items that were added and not yet returned by `advance`."""
         return tuple(item.name for item in self._items)
 
     def add(self, name: str, rows: NDArray[Any]) -> None:
-        """`rows` (N, ...), N at least 1, of one shape and dtype for all items."""
+        """Queue an item: `rows` (N, ...), N at least 1, of one shape and dtype for all items."""
         self._items.append(_Item(name, len(rows)))
         self._rows.extend(rows)
 
     def advance(self) -> dict[str, FloatRows]:
-        """Send a batch, if there are rows left, and give (N, D) of each item that came back.
+        """Send a batch, if any rows are left, and return (N, D) by name of each completed item.
 
-        What fails leaves the queue as it was.
+        If the network fails, the queue is left as it was.
         """
         if self._rows:
             self._send()
         finished: dict[str, FloatRows] = {}
-        while self._sent and (len(self._sent) > self._ahead or not self._rows):
+        while self._in_flight and (len(self._in_flight) > self._most_in_flight or not self._rows):
             self._collect()
         while self._items and self._items[0].complete:
             item = self._items.popleft()
-            finished[item.name] = np.concatenate(item.done)
+            finished[item.name] = np.concatenate(item.outputs)
         return finished
 
     def clear(self) -> tuple[str, ...]:
-        """Drop all that is in the queue; whose it was."""
+        """Empty the queue; returns the names of the items dropped."""
         dropped = self.waiting
-        for queue in (self._rows, self._items, self._sent):
+        for queue in (self._rows, self._items, self._in_flight):
             queue.clear()
         return dropped
 
@@ -150,20 +153,20 @@ class RowQueue:
                 left -= taken
         for _ in range(count):
             self._rows.popleft()
-        self._sent.append(_Sent(counts, output, ready))
+        self._in_flight.append(_InFlight(counts, output, ready))
 
     def _collect(self) -> None:
-        sent = self._sent.popleft()
-        if sent.ready is not None:
-            sent.ready.synchronize()
-        rows, at = sent.output.numpy(), 0
-        for item, count in sent.counts:
-            item.done.append(rows[at : at + count].copy())
+        batch = self._in_flight.popleft()
+        if batch.ready is not None:
+            batch.ready.synchronize()
+        rows, at = batch.output.numpy(), 0
+        for item, count in batch.counts:
+            item.outputs.append(rows[at : at + count].copy())
             at += count
 
 
 def _to_host(output: Any) -> tuple[Any, Any]:
-    """The tensor in host memory, and the event after which it is there (None: it is)."""
+    """The tensor in host memory, and the CUDA event that completes the copy (None: complete)."""
     import torch
 
     if output.device.type != "cuda":

@@ -1,7 +1,7 @@
-"""Seconds that models compute, so that a run can say what it spends beside them.
+"""Times the computation of models, so that a run can report its overhead next to it.
 
-A process has one clock, since it runs one model at a time. On a CUDA device the time is the
-device's own, between two events, and nothing waits for it in the loop.
+A process has one clock, since it runs one model at a time. On a CUDA device, time is measured
+between two events on the device, without synchronising.
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class ForwardClock:
-    """Adds up the time inside `running`; a model that calls another one counts once."""
+    """Sums the time inside `running`; where a model calls another one, time counts once."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
@@ -21,7 +21,7 @@ class ForwardClock:
 
     @contextmanager
     def running(self, device: str = "cpu") -> Iterator[None]:
-        """The body is a model's computation on `device`."""
+        """Context whose body is a model's computation on `device`."""
         began = self._enter(device)
         try:
             yield
@@ -29,14 +29,14 @@ class ForwardClock:
             self._leave(began, device)
 
     def watch(self, module: Any, device: str = "cpu") -> Any:
-        """Count each call of a torch module, for libraries that make the call themselves."""
+        """Time each call of a torch module, where a library makes the call; returns the module."""
         began: list[Any] = []
         module.register_forward_pre_hook(lambda *_: began.append(self._enter(device)))
         module.register_forward_hook(lambda *_: self._leave(began.pop(), device), always_call=True)
         return module
 
     def take(self) -> float:
-        """Seconds since the last call; what a device has not finished yet is left for the next."""
+        """Seconds since the last call, without computation that a device has yet to finish."""
         while self._pending and self._pending[0][1].query():
             first, last = self._pending.popleft()
             self._seconds += first.elapsed_time(last) / 1000
@@ -58,7 +58,7 @@ class ForwardClock:
 
 
 class Clocked:
-    """Stands for an object of a library in C++, whose methods `names` are on the CLOCK."""
+    """Proxy of an object from a C++ library that times its methods `names` on the CLOCK."""
 
     def __init__(self, inner: Any, *names: str) -> None:
         self._inner = inner
@@ -81,7 +81,7 @@ def _now(device: str) -> Any:
         return time.perf_counter()
     import torch
 
-    cuda: Any = torch.cuda  # its events have no types
+    cuda: Any = torch.cuda  # its events are not annotated
     event = cuda.Event(enable_timing=True)
     event.record()
     return event

@@ -1,1 +1,1 @@
-"""From a file to frames and samples: one ffmpeg process a clip."""
+"""Decodes a file to frames and samples with one ffmpeg process per clip."""

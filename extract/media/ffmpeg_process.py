@@ -1,4 +1,4 @@
-"""The ffmpeg process behind `media`: its command, its pipes, and what its log says."""
+"""Runs ffmpeg to decode a clip: its command line, its output pipes, and its log."""
 
 import os
 import re
@@ -17,8 +17,8 @@ from m2hf.extract.media.spool import Bytes, Spool
 from m2hf.extract.media.views import FrameView, MediaLimits
 from m2hf.ffmpeg import ffmpeg_exe
 
-# Demuxers of files that hold their own media. Playlists (hls, concat, dash, image patterns) are
-# not among them: they could name another file or an address.
+# Demuxers of self-contained files. Playlists (hls, concat, dash, image patterns) are not among
+# them: they could name another file or an address.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,wav,mp3,flac,"
     "aac,ac3,rm,gif,h264,hevc,m4v,dv,nut,ivf,mxf,amr,aiff,au,caf,w64,wtv,vob,swf"
@@ -27,31 +27,46 @@ _DURATION = re.compile(r"^\s*Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _STREAM = re.compile(r"^\s*Stream #0:\d+.*?: (Video|Audio): (.*)")
 _PIXELS = re.compile(r"\b(\d{1,6})x(\d{1,6})\b")
 _SHOWINFO = re.compile(r"\[showinfo@v(\d+) @ .*? pts_time:\s*(\S+) .* s:(\d+)x(\d+) ")
-_LASTS = re.compile(r" duration_time:\s*(\d+(?:\.\d+)?)")
-_TROUBLE = re.compile(r"error|invalid|not found|could not|failed|denied", re.IGNORECASE)
+_FRAME_DURATION = re.compile(r" duration_time:\s*(\d+(?:\.\d+)?)")
+_PROBLEM = re.compile(r"error|invalid|not found|could not|failed|denied", re.IGNORECASE)
 _ADDRESS = re.compile(r"^\[\S+ @ 0x[0-9a-f]+\] ")
 _CHUNK = 1 << 20
-# Samples are mixed to at most 1, as for integers: ffmpeg lets the sum of float channels grow.
+# The mono mix is scaled to at most 1, as for integers: by default ffmpeg adds float channels up.
 _MONO = {"async": 1, "first_pts": 0, "ochl": "mono", "osf": "flt", "rematrix_maxval": 1.0}
 
 
 @dataclass
-class Recording:
-    """What one run of ffmpeg gave: its outputs' bytes, and what its log said of the file."""
+class DecodedStreams:
+    """The result of one ffmpeg run: its outputs' bytes, and the facts parsed from its log.
+
+    Outputs are numbered: first the views, then the rates.
+    """
 
     has_video: bool = False
     has_audio: bool = False
+
     expected_s: float | None = None
+    """Duration of the decoded part, from the file's header."""
+
     first_error: str = ""
+    """The first line of the log that reports a problem."""
+
     views: tuple[FrameView, ...] = ()
     rates: tuple[int, ...] = ()
+
     times: dict[int, list[float]] = field(default_factory=dict)
+    """Start of each frame in seconds, by output."""
+
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
-    lasts: dict[int, float] = field(default_factory=dict)
+    """Width and height of the frames, by output."""
+
+    last_frame_durations: dict[int, float] = field(default_factory=dict)
+    """Duration of the last frame in seconds, by output; 0 where the stream has none."""
+
     outputs: Mapping[int, Bytes] = field(default_factory=dict)
 
     def pixels(self, view: FrameView) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        """(F, H, W[, 3]) uint8 and (F,) seconds; only whole frames that have a time count."""
+        """(F, H, W[, 3]) uint8 and (F,) seconds, of the complete frames that have a time."""
         index = self.views.index(view)
         width, height = self.sizes.get(index, (1, 1))
         tail = (height, width) if view.gray else (height, width, 3)
@@ -62,8 +77,8 @@ class Recording:
         return pixels, np.maximum(np.asarray(times[:count], dtype=np.float64), 0.0)
 
     def last_frame_s(self, view: FrameView) -> float:
-        """How long the last frame is shown, as its stream says; 0 where it doesn't."""
-        return self.lasts.get(self.views.index(view), 0.0)
+        """Duration of the last frame in the stream, in seconds; 0 where it isn't given."""
+        return self.last_frame_durations.get(self.views.index(view), 0.0)
 
     def samples(self, rate: int) -> NDArray[np.float32]:
         """(N,) float32 mono."""
@@ -76,7 +91,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Decoder:
-    """One clip to decode: `run` starts one ffmpeg (a second one only where a stream is absent)."""
+    """Decodes one clip with one ffmpeg process, and a second one only where a stream is absent."""
 
     path: Path
     views: tuple[FrameView, ...]
@@ -85,36 +100,36 @@ class Decoder:
     start: float | None
     end: float | None
 
-    def run(self) -> Recording:
+    def run(self) -> DecodedStreams:
         """Decode; raises MediaError where the file is no media or over a limit.
 
-        Both kinds of stream are asked for at first, since most files have both. ffmpeg refuses
-        a file that lacks one before it decodes anything, and its log says what there is.
+        The first attempt maps both kinds of stream, since most files have both. ffmpeg refuses
+        a file that lacks one before it decodes anything, and its log lists the streams there are.
         """
-        recording = self._attempt(video=bool(self.views), audio=bool(self.rates))
-        video = bool(self.views) and recording.has_video
-        audio = bool(self.rates) and recording.has_audio
+        streams = self._attempt(video=bool(self.views), audio=bool(self.rates))
+        video = bool(self.views) and streams.has_video
+        audio = bool(self.rates) and streams.has_audio
         if (video, audio) == (bool(self.views), bool(self.rates)):
-            return recording
-        if not (recording.has_video or recording.has_audio):
-            raise MediaError(f"no video and no audio stream; {recording.first_error}")
-        return self._attempt(video, audio) if video or audio else recording
+            return streams
+        if not (streams.has_video or streams.has_audio):
+            raise MediaError(f"no video and no audio stream; {streams.first_error}")
+        return self._attempt(video, audio) if video or audio else streams
 
-    def _attempt(self, video: bool, audio: bool) -> Recording:
+    def _attempt(self, video: bool, audio: bool) -> DecodedStreams:
         views, rates = self.views if video else (), self.rates if audio else ()
-        recording = Recording(views=views, rates=rates)
+        streams = DecodedStreams(views=views, rates=rates)
         with Spool(
             self.limits.memory_mb, self.limits.max_output_mb, self.limits.spool_folder
         ) as spool:
-            self._listen(recording, spool)
-            recording.outputs = spool.finish()
-        return recording
+            self._run_ffmpeg(streams, spool)
+            streams.outputs = spool.finish()
+        return streams
 
-    def _listen(self, recording: Recording, spool: Spool) -> None:
-        """Run ffmpeg; its pictures and sound go to `spool`, what it says to `recording`."""
-        views, rates = recording.views, recording.rates
+    def _run_ffmpeg(self, streams: DecodedStreams, spool: Spool) -> None:
+        """Run ffmpeg; its outputs go to `spool`, the facts in its log to `streams`."""
+        views, rates = streams.views, streams.rates
         pipes = [os.pipe() for _ in range(len(views) + len(rates))]
-        problem: list[M2hfError] = []
+        errors: list[M2hfError] = []
         try:
             process = subprocess.Popen(
                 self._command(views, rates, [write for _, write in pipes]),
@@ -127,8 +142,8 @@ class Decoder:
             for _, write in pipes:
                 os.close(write)
 
-        def stop(why: M2hfError) -> None:
-            problem.append(why)
+        def stop(error: M2hfError) -> None:
+            errors.append(error)
             process.kill()
 
         timer = threading.Timer(
@@ -145,50 +160,50 @@ class Decoder:
         assert process.stderr is not None
         with process.stderr as log:
             for line in _lines(log):
-                why = self._read_log(line, recording)
-                if why:
-                    stop(MediaError(why))
+                problem = self._read_log(line, streams)
+                if problem:
+                    stop(MediaError(problem))
         process.wait()
         timer.cancel()
         for thread in (timer, *readers):
             thread.join()
-        if problem:
-            raise problem[0]
+        if errors:
+            raise errors[0]
 
-    def _read_log(self, line: str, recording: Recording) -> str | None:
-        """Take from one line of the log what it tells; the reason to stop, where it is one."""
+    def _read_log(self, line: str, streams: DecodedStreams) -> str | None:
+        """Parse one line of the log into `streams`; an error message where decoding must stop."""
         if match := _SHOWINFO.search(line):
             index = int(match[1])
-            recording.times.setdefault(index, []).append(float(match[2]))
-            recording.sizes[index] = (int(match[3]), int(match[4]))
-            lasts = _LASTS.search(line)
-            recording.lasts[index] = float(lasts[1]) if lasts else 0.0
+            streams.times.setdefault(index, []).append(float(match[2]))
+            streams.sizes[index] = (int(match[3]), int(match[4]))
+            duration = _FRAME_DURATION.search(line)
+            streams.last_frame_durations[index] = float(duration[1]) if duration else 0.0
         elif match := _DURATION.match(line):
-            return self._expect(match, recording)
+            return self._read_duration(match, streams)
         elif match := _STREAM.match(line):
             if match[1] == "Audio":
-                recording.has_audio = True
-            elif "(attached pic)" not in match[2]:  # the cover of a song is no video
-                recording.has_video = True
+                streams.has_audio = True
+            elif "(attached pic)" not in match[2]:  # cover art is no video stream
+                streams.has_video = True
                 size = _PIXELS.search(match[2])
                 if size and int(size[1]) * int(size[2]) > self.limits.max_pixels:
                     return (
-                        f"picture of {size[0]} is over the limit of {self.limits.max_pixels} pixels"
+                        f"frames of {size[0]} are over the limit of {self.limits.max_pixels} pixels"
                     )
-        elif not recording.first_error and _TROUBLE.search(line):
+        elif not streams.first_error and _PROBLEM.search(line):
             plain = _ADDRESS.sub("", line).strip()
-            recording.first_error = plain.replace(str(self.path.absolute()), self.path.name)
+            streams.first_error = plain.replace(str(self.path.absolute()), self.path.name)
         return None
 
-    def _expect(self, match: re.Match[str], recording: Recording) -> str | None:
+    def _read_duration(self, match: re.Match[str], streams: DecodedStreams) -> str | None:
         total = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
         start, end = self.start or 0.0, self.end if self.end is not None else total
         if start >= total:
             return f"start {start:g} s is after the end of the file ({total:g} s)"
-        recording.expected_s = min(end, total) - start
-        if recording.expected_s > self.limits.max_duration_s:
+        streams.expected_s = min(end, total) - start
+        if streams.expected_s > self.limits.max_duration_s:
             return (
-                f"{recording.expected_s:.0f} s long, over the limit of "
+                f"{streams.expected_s:.0f} s long, over the limit of "
                 f"{self.limits.max_duration_s:g} s"
             )
         return None
@@ -210,11 +225,11 @@ class Decoder:
         # "file:" keeps a name such as "concat:a|b" or "-i" from meaning anything else.
         source = ffmpeg.input(f"file:{self.path.absolute()}", **options)
         outputs = []
-        pictures = source["V:0"].filter_multi_output("split", len(views)) if views else None
+        frames = source["V:0"].filter_multi_output("split", len(views)) if views else None
         for index, view in enumerate(views):
-            assert pictures is not None
+            assert frames is not None
             outputs.append(
-                _grid(pictures[index], view)
+                _resampled(frames[index], view)
                 .filter(f"showinfo@v{index}", checksum=0)
                 .output(f"pipe:{pipes[index]}", format="rawvideo", fps_mode="passthrough")
             )
@@ -232,8 +247,8 @@ class Decoder:
         return [compiled[0], "-hide_banner", "-nostdin", "-nostats", "-y", *compiled[1:]]
 
 
-def _grid(stream: Any, view: FrameView) -> Any:
-    """The first frame of each 1/fps seconds, at its own time, in square pixels."""
+def _resampled(stream: Any, view: FrameView) -> Any:
+    """Filters: the first frame of each 1/fps seconds, at its own time, with square pixels."""
     cell = f"floor({{}}*{view.fps!r}+1e-6)"
     first = f"isnan(prev_t)+gt({cell.format('t')},{cell.format('prev_t')})"
     stream = stream.filter("select", first)
@@ -255,7 +270,7 @@ def _drain(read: int, output: int, spool: Spool, stop: Callable[[M2hfError], Non
         try:
             while chunk := pipe.read(_CHUNK):
                 spool.append(output, chunk)
-        except M2hfError as error:  # in a thread nobody else would hear of it
+        except M2hfError as error:  # raised in a thread, it would be lost
             stop(error)
 
 

@@ -1,7 +1,7 @@
-"""What a clip decodes to, as it comes: in memory up to a bound, beyond it in a temporary file.
+"""Buffers decoded data: in memory up to a bound, beyond it in temporary files.
 
-Three hours of pictures are tens of gigabytes. Files have no name, so that nothing is left of a
-process that dies, and are mapped, so that a reader needs the memory of what it looks at.
+Three hours of frames are tens of gigabytes. The files have no name, so that none is left behind
+by a process that dies, and are memory-mapped, so that only the parts that are read take memory.
 """
 
 import io
@@ -21,17 +21,17 @@ Bytes = NDArray[np.uint8]
 
 
 class Spool:
-    """Outputs by number, which threads append to; together at most `memory_mb` in memory (and an
-    eighth more, by which a growing array is ahead of itself), and `total_mb` in all.
+    """Collects the bytes of several outputs, by number; threads may append at the same time.
 
-    folder: for temporary files; "" is the system's (TMPDIR).
+    memory_mb: most data in memory, of all outputs together (growing buffers over-allocate, by an
+    eighth); total_mb: most data in all; folder: for temporary files, "" is the system's (TMPDIR).
     """
 
     def __init__(self, memory_mb: int, total_mb: int, folder: str = "") -> None:
         self._memory_mb, self._total_mb = memory_mb, total_mb
         self._folder = folder or tempfile.gettempdir()
         self._lock = threading.Lock()
-        self._held: dict[int, bytearray] = {}
+        self._buffers: dict[int, bytearray] = {}
         self._files: dict[int, io.FileIO] = {}
         self._size = 0
 
@@ -48,10 +48,10 @@ class Spool:
             file.close()
 
     def append(self, output: int, chunk: bytes) -> None:
-        """Add to one output.
+        """Append to one output.
 
-        Raises MediaError where all of them are more than `total_mb`, and ResourceError where
-        memory or the temporary folder hold no more.
+        Raises MediaError where all outputs exceed `total_mb`, and ResourceError where memory or
+        disk space run out.
         """
         with self._lock:
             self._size += len(chunk)
@@ -61,33 +61,33 @@ class Spool:
                 self._put(output, chunk)
             except MemoryError as error:
                 raise ResourceError(
-                    "out of memory while a clip was decoded; lower extract.media.memory_mb"
+                    "out of memory while decoding a clip; lower extract.media.memory_mb"
                 ) from error
             except OSError as error:
                 raise ResourceError(
-                    f"{self._folder}: can't hold what is decoded ({error.strerror}); free some "
+                    f"{self._folder}: can't store decoded data ({error.strerror}); free some "
                     "space, or set extract.media.spool_folder (or TMPDIR) to a larger disk"
                 ) from error
 
     def finish(self) -> Mapping[int, Bytes]:
-        """(N,) bytes of each output that has any; those in a file are a read-only map of it."""
+        """(N,) bytes by output, without empty ones; those in a file as a read-only memory map."""
         mapped = {
             output: mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
             for output, file in self._files.items()
         }
-        return {n: np.frombuffer(data, np.uint8) for n, data in (self._held | mapped).items()}
+        return {n: np.frombuffer(data, np.uint8) for n, data in (self._buffers | mapped).items()}
 
     def _put(self, output: int, chunk: bytes) -> None:
         file = self._files.get(output)
         if file is None:
-            held = self._held.setdefault(output, bytearray())
-            if sum(map(len, self._held.values())) + len(chunk) <= self._memory_mb << 20:
-                held += chunk
+            buffer = self._buffers.setdefault(output, bytearray())
+            if sum(map(len, self._buffers.values())) + len(chunk) <= self._memory_mb << 20:
+                buffer += chunk
                 return
             file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115
             self._files[output] = file
-            _write(file, held)
-            del self._held[output]
+            _write(file, buffer)
+            del self._buffers[output]
         _write(file, chunk)
 
 

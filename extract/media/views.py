@@ -1,4 +1,4 @@
-"""What to decode of a clip: views of its frames, and limits on what one file may cost."""
+"""Settings of the decoder: views of the frames, and limits on one file."""
 
 from typing import Annotated
 
@@ -8,15 +8,19 @@ from m2hf.config import Section
 
 
 class FrameView(Section):
-    """Which pictures of a clip to have: the first frame in each 1/fps seconds of stream time.
-
-    max_side bounds the longer side and never enlarges; `size` (width, height) is exact instead.
-    """
+    """Which frames of a clip to decode, and to which size."""
 
     fps: float = 1.0
+    """Frames per second: the first frame in each 1/fps seconds of the stream, at its own time."""
+
     max_side: int = 640
+    """Longer side in pixels; larger frames are shrunk, smaller ones are not enlarged."""
+
     size: tuple[int, int] | None = None
+    """Exact width and height in pixels, in place of `max_side`; the aspect ratio is not kept."""
+
     gray: bool = False
+    """Whether to decode to grey levels instead of RGB."""
 
     @property
     def channels(self) -> int:
@@ -25,13 +29,13 @@ class FrameView(Section):
 
 def _coloured(view: FrameView) -> FrameView:
     if view.gray:
-        raise ValueError("this extractor reads colours; leave `gray` out")
+        raise ValueError("this extractor reads RGB frames; gray must be false")
     return view
 
 
 def _gray(view: FrameView) -> FrameView:
     if not view.gray:
-        raise ValueError("this extractor reads grey pictures; leave `gray` out")
+        raise ValueError("this extractor reads grey frames; gray must be true")
     return view
 
 
@@ -40,15 +44,24 @@ GrayView = Annotated[FrameView, AfterValidator(_gray)]
 
 
 class MediaLimits(Section):
-    """What a single file may cost; each limit is an error that says it.
-
-    max_output_mb: of decoded data, for the default extractors enough for three hours. memory_mb:
-    what of it stays in memory; beyond it is in temporary files in spool_folder ("": TMPDIR).
-    """
+    """Limits on one file. A file over one of them is a MediaError that names the limit; only
+    `memory_mb` is no error."""
 
     max_pixels: int = 7680 * 4320
+    """Most pixels of a frame in the file, width times height; the default is 8K UHD."""
+
     max_duration_s: float = 4 * 3600.0
+    """Longest duration of a clip, in seconds."""
+
     max_output_mb: int = 32768
+    """Most decoded data of a clip, in MiB; the default is enough for three hours of the default
+    extractors' views."""
+
     memory_mb: int = Field(default=512, ge=0)
+    """Most decoded data of a clip to keep in memory, in MiB; the rest is in temporary files."""
+
     spool_folder: str = ""
+    """Folder of the temporary files; "" is the system's (TMPDIR)."""
+
     timeout_s: float = 3600.0
+    """Most seconds that decoding a clip may take."""

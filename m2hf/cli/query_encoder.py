@@ -24,15 +24,15 @@ def query_encoder(
     features, UsageError where no extractor made the captions, ResourceError for weights that
     are missing. The encoder raises UsageError for a query of which it knows no word.
     """
-    from m2hf.extract.caption import Caption
+    from m2hf.extract.caption import CaptionEncoder
 
-    if captions.extractor != Caption.name or captions.config.get("imported"):
+    if captions.extractor != CaptionEncoder.name or captions.config.get("imported"):
         raise UsageError(
             f"the captions of {captions.dataset} were imported, so no encoder here can make a "
             "query of their kind; extract `caption` and train on it"
         )
     declared = captions.config["config"]
-    own = section.get(Caption.name, {})
+    own = section.get(CaptionEncoder.name, {})
     encoder = {
         **declared["encoder"], **section.get("encoder", {}), **own.get("encoder", {})
     }  # fmt: skip
@@ -42,7 +42,7 @@ def query_encoder(
             f"the captions were encoded by {encoder['model']} with a checkpoint file of sha256 "
             f"{weight[1]}; say where it is: --set extract.encoder.pretrained=PATH"
         )
-    caption = parse(Caption, {**declared, **own, "encoder": encoder}, "extract.caption")
+    caption = parse(CaptionEncoder, {**declared, **own, "encoder": encoder}, "extract.caption")
     os.environ["HF_HUB_OFFLINE"] = "1"  # weights are on this machine, or it is said how to get them
     now = caption.declared({})
     if now != captions.config:

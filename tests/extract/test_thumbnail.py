@@ -1,4 +1,4 @@
-"""Pictures that extraction stores: what they show, when, and that no text output prints them."""
+"""Thumbnails in a store: their content and times, and that no text output prints them."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image
 
 from m2hf.errors import ShardError
 from m2hf.extract.media.decode import decode
-from m2hf.extract.thumbnail import Thumbnail
+from m2hf.extract.thumbnail import Thumbnailer
 from m2hf.features import Features
 from m2hf.keys import bucket_of, canonical_json
 from m2hf.layout import StoreLayout
@@ -22,39 +22,39 @@ from m2hf.thumbnails import thumbnails
 
 
 def extracted(path: Path, **settings: int) -> Features:
-    declared = Thumbnail.model_validate(settings)
+    declared = Thumbnailer.model_validate(settings)
     return declared.open("cpu").extract(decode(path, declared.views()))
 
 
-def test_pictures_are_the_clip_evenly_and_fit_the_bounds(tmp_path: Path) -> None:
+def test_thumbnails_are_even_over_the_clip_and_fit_the_bounds(tmp_path: Path) -> None:
     path = media.good(tmp_path / "v.mp4", seconds=8)
     features = extracted(path)
     assert features.start_s.tolist() == [1.0, 3.0, 5.0, 7.0]  # the middles of four equal parts
-    frames = decode(path, Thumbnail().views()).frames(Thumbnail().view)
+    frames = decode(path, Thumbnailer().views()).frames(Thumbnailer().view)
     assert frames is not None
-    for picture, colour in zip(thumbnails(features), features.values, strict=True):
-        shown = np.asarray(Image.open(io.BytesIO(picture.jpeg)))
-        assert shown.shape == (120, 160, 3)
-        np.testing.assert_allclose(shown.mean(axis=(0, 1)) / 255, colour, atol=0.01)
-        whole = frames.pixels[int(picture.start_s)].astype(int)
-        assert np.abs(shown - whole).mean() < 12  # of 255: JPEG is lossy, and colours are halved
+    for thumbnail, colour in zip(thumbnails(features), features.values, strict=True):
+        image = np.asarray(Image.open(io.BytesIO(thumbnail.jpeg)))
+        assert image.shape == (120, 160, 3)
+        np.testing.assert_allclose(image.mean(axis=(0, 1)) / 255, colour, atol=0.01)
+        frame = frames.pixels[int(thumbnail.start_s)].astype(int)
+        assert np.abs(image - frame).mean() < 12  # of 255: JPEG is lossy, and colours are halved
     small = extracted(path, max_side=64, max_frames=1, quality=30)
-    (picture,) = thumbnails(small)
-    assert max(Image.open(io.BytesIO(picture.jpeg)).size) == 64
-    assert len(picture.jpeg) < 3000
+    (thumbnail,) = thumbnails(small)
+    assert max(Image.open(io.BytesIO(thumbnail.jpeg)).size) == 64
+    assert len(thumbnail.jpeg) < 3000
 
 
-def test_show_counts_pictures_and_prints_none(tmp_path: Path) -> None:
+def test_show_counts_thumbnails_and_prints_none(tmp_path: Path) -> None:
     features = extracted(media.good(tmp_path / "v.mp4", seconds=2))
     layout = StoreLayout(tmp_path / "store", "mine")
     layout.record(1)
     header = ShardHeader(
-        "mine", "thumbnail", 1, "f" * 64, bucket_of("v", 1), 1, "", {}, {}, {}, Thumbnail.columns
+        "mine", "thumbnail", 1, "f" * 64, bucket_of("v", 1), 1, "", {}, {}, {}, Thumbnailer.columns
     )
     path = layout.shard("thumbnail", header.fingerprint, 0, 1)
     write_shard(path, header, [ShardItem("v", features, "0" * 64)], "float32", 3)
     timeline = Timeline.read(layout, "v", None, ())
-    size = sum(len(picture.jpeg) for picture in thumbnails(features)) / 1000
+    size = sum(len(thumbnail.jpeg) for thumbnail in thumbnails(features)) / 1000
     assert f"ok; 2 pictures, {size:.1f} kB, 0.0 to 2.0 s" in " ".join(lines(timeline))
     assert features.texts is not None
     for shown in (
@@ -65,7 +65,7 @@ def test_show_counts_pictures_and_prints_none(tmp_path: Path) -> None:
         assert features.texts[0][:40] not in shown
 
 
-def test_a_string_that_is_no_picture_is_an_error() -> None:
+def test_a_string_that_is_no_jpeg_is_an_error() -> None:
     one = np.ones(1)
     for text in ("words", "AAAA", "\u00e9"):
         wrong = Features(np.ones((1, 3)), one, one, (text,), one)

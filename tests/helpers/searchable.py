@@ -12,7 +12,7 @@ import media
 import numpy as np
 from PIL import Image
 
-from m2hf.extract.caption import Caption, CaptionEncoderSession
+from m2hf.extract.caption import CaptionEncoder, CaptionEncoderSession
 from m2hf.extract.networks.encoder import Encoder
 from m2hf.features import Features
 from m2hf.fuse.config import FusionConfig
@@ -32,7 +32,7 @@ CONFIG = {
     "model": {"width": 16, "heads": 2},
     "train": {"epochs": 1, "batch_size": 4},
 }
-DECLARED = Caption(encoder=Encoder(model="m2hf-tiny", pretrained=""))
+DECLARED = CaptionEncoder(encoder=Encoder(model="m2hf-tiny", pretrained=""))
 
 
 class Searchable:

@@ -1,4 +1,4 @@
-"""Rows of several clips in one batch: what comes back is what each would have given alone."""
+"""Rows of several clips in one batch: each clip gets the output that it would get alone."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ from m2hf.extract.inference.batching import DeviceBatches, RowQueue
 
 
 class _Twice:
-    """A network that remembers how many rows each call had, and may be short of memory."""
+    """A network that records the rows of each call, and runs out of memory beyond `capacity`."""
 
-    def __init__(self, room: int = 1000) -> None:
-        self.room = room
+    def __init__(self, capacity: int = 1000) -> None:
+        self.capacity = capacity
         self.sizes: list[int] = []
 
     def __call__(self, rows: Any) -> Any:
-        if len(rows) > self.room:
-            raise torch.OutOfMemoryError("no room")
+        if len(rows) > self.capacity:
+            raise torch.OutOfMemoryError("over capacity")
         self.sizes.append(len(rows))
         return rows.reshape(len(rows), -1).float() * 2
 
@@ -53,13 +53,13 @@ def test_every_item_gets_its_own_rows_back(counts: list[int], size: int, eager: 
 
 
 def test_out_of_memory_halves_the_batch_once() -> None:
-    network = _Twice(room=4)
+    network = _Twice(capacity=4)
     batches = DeviceBatches(network, 8, "cpu", "extract.clip")
     rows = np.arange(16, dtype=np.float32).reshape(8, 2)
     for _ in range(2):
         np.testing.assert_array_equal(batches(rows).numpy(), rows * 2)
     assert network.sizes == [4, 4, 4, 4]
-    network.room = 2
+    network.capacity = 2
     with pytest.raises(ResourceError, match=r"extract\.clip: out of memory on cpu with 4 rows"):
         batches(rows)
 

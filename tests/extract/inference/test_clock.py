@@ -1,4 +1,4 @@
-"""The clock of models counts what they compute, once, also where they fail."""
+"""The clock counts a model's computation once, also where it fails."""
 
 import time
 
@@ -39,6 +39,6 @@ def test_a_failed_call_ends_its_time() -> None:
     model = clock.watch(_Slow(0.01))
     with pytest.raises(ValueError, match="negative"):
         model(-torch.ones(1))
-    time.sleep(1.0)  # on nobody's clock
+    time.sleep(1.0)  # outside of any model
     model(torch.ones(1))
     assert 0.02 <= clock.take() < 1.0

@@ -1,4 +1,4 @@
-"""Frames are looked at again where a small part of the picture changed, and only there."""
+"""A frame is kept where a small part of it changed, and only then."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ SAME = float(Ocr.model_fields["same"].default)
 TITLES = ["the cat sat"] * 3 + ["the dog sat"] * 3 + ["the dog sits"] * 2
 
 
-def picture(title: str) -> NDArray[np.uint8]:
+def frame_of(title: str) -> NDArray[np.uint8]:
     """(360, 640, 3): a soft background, and a subtitle of small letters, some 9 pixels high."""
     ramp = np.linspace(40, 120, 640, dtype=np.float32)
     gray = np.broadcast_to(ramp, (360, 640)).astype(np.uint8)
@@ -29,9 +29,9 @@ def picture(title: str) -> NDArray[np.uint8]:
 
 
 def subtitled(path: Path) -> NDArray[np.uint8]:
-    """(F, 360, 640, 3): the titles, one a second, as a lossy video gives them back."""
+    """(F, 360, 640, 3): the titles, one a second, decoded from a lossy video."""
     raw = path.with_suffix(".rgb")
-    raw.write_bytes(b"".join(picture(title).tobytes() for title in TITLES))
+    raw.write_bytes(b"".join(frame_of(title).tobytes() for title in TITLES))
     given = ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", "640x360"]
     media.make(path, "-c:v", "libx264", "-crf", "30", inputs=[*given, "-r", "1", "-i", str(raw)])
     view = FrameView()
@@ -44,11 +44,11 @@ def test_one_word_of_a_small_subtitle_is_a_change(tmp_path: Path) -> None:
     pixels = subtitled(tmp_path / "titles.mp4")
     assert len(pixels) == len(TITLES)
     apart = np.abs(np.diff(pixels.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
-    assert apart.max() < 0.5  # over the whole picture it is nothing
+    assert apart.max() < 0.5  # over the whole frame it is negligible
     assert changed(pixels, range(len(TITLES)), SAME) == [0, 3, 6]
 
 
-def test_slow_change_is_measured_from_the_frame_looked_at_last() -> None:
+def test_slow_change_is_measured_from_the_frame_kept_last() -> None:
     fading = np.stack([np.full((36, 64, 3), level, np.uint8) for level in range(0, 30, 3)])
     assert changed(fading, range(10), 7.0) == [0, 3, 6, 9]
     assert changed(fading, [1, 2, 9], 7.0) == [1, 9]
@@ -56,8 +56,8 @@ def test_slow_change_is_measured_from_the_frame_looked_at_last() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 60))
-def test_against_the_naive_way(seed: int, same: float) -> None:
-    """Blocks of 2 x 2 pixels, averaged in a loop; grey pictures, since their grey is themselves."""
+def test_against_a_naive_implementation(seed: int, same: float) -> None:
+    """Blocks of 2 x 2 pixels, averaged in a loop; grey frames, whose grey levels are their own."""
     rng = np.random.default_rng(seed)
     levels = rng.integers(0, 80, (6, 36, 64))
     pixels = np.repeat(levels[..., None], 3, axis=3).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Media: every odd file has its outcome, times are the stream's, and a clip is decoded once."""
+"""Decoding: the outcome of every odd file, times from the stream, and one decode per clip."""
 
 import re
 import subprocess
@@ -76,7 +76,7 @@ def test_a_single_frame(odd_media: dict[str, Path]) -> None:
     assert 0 <= frames.start_s[0] <= frames.end_s[0] <= 0.125
 
 
-def test_a_truncated_file_keeps_what_is_good_and_says_how_much(odd_media: dict[str, Path]) -> None:
+def test_a_truncated_file_keeps_its_good_part_with_a_remark(odd_media: dict[str, Path]) -> None:
     clip = read(odd_media["truncated"])
     frames = clip.frames(SLOW)
     assert frames is not None
@@ -109,7 +109,7 @@ def test_a_remark_does_not_depend_on_who_shares_the_decode(odd_media: dict[str, 
         ("headless", "no video and no audio stream; .*moov atom not found"),
     ],
 )
-def test_what_can_not_be_read_is_a_media_error(
+def test_an_unreadable_file_is_a_media_error(
     odd_media: dict[str, Path], name: str, message: str
 ) -> None:
     with pytest.raises(MediaError, match=message) as caught:
@@ -166,53 +166,53 @@ def test_sound_of_any_rate_keeps_its_pitch_and_length(tmp_path: Path, rate: int)
 
 @pytest.mark.parametrize("count", [1, 2, 6, 7])
 def test_channels_are_mixed_as_loud_as_they_are(tmp_path: Path, count: int) -> None:
-    """As the networks were trained: left to itself, ffmpeg adds float channels up, beyond 1."""
+    """As in the networks' training: by default, ffmpeg adds float channels up, beyond 1."""
     sound = read(media.channels(tmp_path / "alike.mkv", count, alike=True)).sound(RATE)
     assert sound is not None
     assert np.abs(sound.samples[100:-100]).max() == pytest.approx(0.5, abs=0.01)
 
 
-def test_each_of_seven_channels_is_heard(tmp_path: Path) -> None:
+def test_each_of_seven_channels_is_in_the_mix(tmp_path: Path) -> None:
     clip = read(media.channels(tmp_path / "seven.mkv", 7))
     assert abs(tone_of(clip) - 440) < 1
     assert clip.frames(SLOW) is not None
 
 
-def test_channels_that_have_no_known_places_are_an_error_that_says_so(tmp_path: Path) -> None:
-    """ffmpeg knows no mono mix of nine; half a clip would look like one without sound."""
+def test_channels_without_a_known_layout_are_a_media_error(tmp_path: Path) -> None:
+    """ffmpeg has no mono mix of nine; frames alone would look like a clip without sound."""
     with pytest.raises(MediaError, match=r"nothing could be decoded; .*aresample"):
         read(media.channels(tmp_path / "nine.mkv", 9))
 
 
 @pytest.mark.parametrize(
-    ("picture_s", "sound_s", "pictures", "remark"),
+    ("video_s", "sound_s", "frame_count", "remark"),
     [
         (2, 5, 2, "the pictures end at 2.0 of 5.0 s"),
         (5, 2, 5, "the sound ends at 2.0 of 5.0 s"),
     ],
 )
 def test_streams_that_do_not_end_together_keep_their_own_length(
-    tmp_path: Path, picture_s: int, sound_s: int, pictures: int, remark: str
+    tmp_path: Path, video_s: int, sound_s: int, frame_count: int, remark: str
 ) -> None:
-    clip = read(media.uneven(tmp_path / "uneven.mp4", picture_s, sound_s))
+    clip = read(media.uneven(tmp_path / "uneven.mp4", video_s, sound_s))
     frames, sound = clip.frames(SLOW), clip.sound(RATE)
     assert frames is not None
     assert sound is not None
     assert abs(clip.duration_s - 5) < 0.1
-    assert len(frames) == pictures
-    assert frames.end_s[-1] == pytest.approx(picture_s, abs=0.05)
+    assert len(frames) == frame_count
+    assert frames.end_s[-1] == pytest.approx(video_s, abs=0.05)
     assert sound.duration_s == pytest.approx(sound_s, abs=0.05)
     assert clip.remark([SLOW], [RATE]) == remark
 
 
 def odd_sounds(folder: Path) -> dict[str, tuple[Path, float]]:
-    """Files whose sound is unusual, with its seconds."""
+    """Files with unusual sound, and its duration in seconds."""
     return {
         "8 kHz": (media.sound_of(folder / "8.mkv", 8000), 2.0),
         "96 kHz": (media.sound_of(folder / "96.mkv", 96000), 2.0),
         "seven channels": (media.channels(folder / "seven.mkv", 7), 2.0),
-        "longer than the pictures": (media.uneven(folder / "sound.mp4", 2, 5), 5.0),
-        "shorter than the pictures": (media.uneven(folder / "pictures.mp4", 5, 2), 2.0),
+        "longer than the video": (media.uneven(folder / "sound.mp4", 2, 5), 5.0),
+        "shorter than the video": (media.uneven(folder / "pictures.mp4", 5, 2), 2.0),
     }
 
 
@@ -242,13 +242,13 @@ def test_a_part_of_a_file_has_times_from_its_own_start(odd_media: dict[str, Path
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        (MediaLimits(max_pixels=320 * 239), "picture of 320x240 is over the limit of 76480 pixels"),
+        (MediaLimits(max_pixels=320 * 239), "frames of 320x240 are over the limit of 76480 pixels"),
         (MediaLimits(max_duration_s=1.0), "2 s long, over the limit of 1 s"),
         (MediaLimits(max_output_mb=0), "over the limit of 0 MB of decoded data"),
         (MediaLimits(timeout_s=0.001), "over the limit of 0.001 s to decode"),
     ],
 )
-def test_each_limit_is_an_error_that_says_it(
+def test_each_limit_is_an_error_that_names_it(
     odd_media: dict[str, Path], limits: MediaLimits, message: str
 ) -> None:
     with pytest.raises(MediaError, match=message):
@@ -303,12 +303,12 @@ def test_real_clips(shared_data: Path) -> None:
 @pytest.mark.parametrize(
     ("extractor", "gray", "message"),
     [
-        ("clip", True, "reads colours"),
-        ("ocr", True, "reads colours"),
-        ("flow", False, "reads grey"),
+        ("clip", True, "reads RGB frames; gray must be false"),
+        ("ocr", True, "reads RGB frames; gray must be false"),
+        ("flow", False, "reads grey frames; gray must be true"),
     ],
 )
-def test_colours_that_an_extractor_cannot_read_are_refused_before_a_clip_is(
+def test_a_view_of_the_wrong_colours_is_a_config_error(
     extractor: str, gray: bool, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=rf"extract\.{extractor}\.view = .*{message}"):

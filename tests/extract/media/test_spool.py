@@ -1,4 +1,4 @@
-"""Decoded data is the same in memory and in a file, stays inside its bounds, and leaves nothing."""
+"""Decoded data is equal in memory and in a file, is bounded, and leaves no file behind."""
 
 import resource
 from collections.abc import Iterator
@@ -41,14 +41,14 @@ def test_outputs_are_what_was_appended_whatever_stays_in_memory(
         for output, chunk in chunks:
             spool.append(output, chunk)
             expected[output] = expected.get(output, b"") + chunk
-            assert sum(map(len, spool._held.values())) <= memory_mb << 20
+            assert sum(map(len, spool._buffers.values())) <= memory_mb << 20
         found = spool.finish()
     assert {n: data.tobytes() for n, data in found.items() if len(data)} == {
         n: data for n, data in expected.items() if data
     }
 
 
-def test_the_bound_on_the_whole_is_the_clips_fault() -> None:
+def test_too_much_decoded_data_is_a_media_error() -> None:
     with Spool(0, 1) as spool:
         spool.append(0, bytes(1 << 19))
         spool.append(1, bytes(1 << 19))
@@ -96,7 +96,7 @@ def test_a_mapped_clip_gives_the_same_features(odd_media: dict[str, Path], name:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """A disk that takes no more than this in a file."""
+    """Limit the size of files, as a full disk would."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -105,42 +105,36 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_takes_no_more_is_the_machines_fault(
-    odd_media: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_full_disk_is_a_resource_error(odd_media: dict[str, Path], tmp_path: Path) -> None:
     limits = MediaLimits(memory_mb=0, spool_folder=str(tmp_path))
-    expected = (
-        rf"{tmp_path}: can't hold what is decoded \(File too large\); free some space, or set"
-    )
+    expected = rf"{tmp_path}: can't store decoded data \(File too large\); free some space, or set"
     with largest_file(100_000), pytest.raises(ResourceError, match=expected):
         decode(odd_media["good"], [FrameView()], [16000], limits)
 
 
-def test_a_folder_that_is_not_there_is_the_machines_fault(
-    odd_media: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_missing_folder_is_a_resource_error(odd_media: dict[str, Path], tmp_path: Path) -> None:
     limits = MediaLimits(memory_mb=0, spool_folder=str(tmp_path / "none"))
-    expected = r"none: can't hold what is decoded \(No such file or directory\).*spool_folder"
+    expected = r"none: can't store decoded data \(No such file or directory\).*spool_folder"
     with pytest.raises(ResourceError, match=expected):
         decode(odd_media["good"], [FrameView()], limits=limits)
 
 
-def test_the_default_holds_three_hours_of_what_the_default_extractors_read() -> None:
-    """In the worst shape of picture, a square."""
+def test_the_default_limit_is_enough_for_three_hours() -> None:
+    """With square frames, which have the most pixels for one longer side."""
     config = ExtractConfig()
     media = [e for e in map(config.extractor, config.extractors) if isinstance(e, MediaExtractor)]
     views = {view for extractor in media for view in extractor.views()}
     rates = {rate for extractor in media for rate in extractor.sample_rates()}
-    pictures = (
+    frame_bytes = (
         view.fps * view.channels * np.prod(view.size or (view.max_side, view.max_side))
         for view in views
     )
-    total = 3 * 3600 * (sum(map(float, pictures)) + sum(4 * rate for rate in rates))
+    total = 3 * 3600 * (sum(map(float, frame_bytes)) + sum(4 * rate for rate in rates))
     assert total <= MediaLimits().max_output_mb << 20
 
 
 def test_log_mel_in_blocks_is_log_mel_of_the_whole_sound(tmp_path: Path) -> None:
-    """70 s are two blocks of windows; the straightforward way takes the whole sound at once."""
+    """70 s are two blocks of windows; librosa alone takes the whole sound at once."""
     import librosa
     import media
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from m2hf.errors import ConfigError, ResourceError
-from m2hf.extract.clip import Clip, ClipSession
+from m2hf.extract.clip import FrameEncoder, FrameEncoderSession
 from m2hf.extract.media.decode import decode
 from m2hf.extract.media.views import FrameView
 from m2hf.extract.networks.encoder import Encoder
@@ -88,8 +88,8 @@ def test_a_preprocessing_that_torch_cannot_do_is_an_error(
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_frames_vector_does_not_depend_on_what_else_is_in_its_batch(precision: Any) -> None:
-    session: Any = Clip(encoder=TINY, batch=8, precision=precision).open("cpu")
-    assert isinstance(session, ClipSession)
+    session: Any = FrameEncoder(encoder=TINY, batch=8, precision=precision).open("cpu")
+    assert isinstance(session, FrameEncoderSession)
     clips = {str(i): session._tower.prepare(noise(n, 64, 64, 3)) for i, n in enumerate((3, 9, 6))}
     alone = {}
     for name, rows in clips.items():
