@@ -1,1 +1,1 @@
-"""Measurements that a person repeats with one command, from the checkout; not part of the wheel."""
+"""Measurements, each repeated by one command from the checkout; not part of the wheel."""

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.extraction.clip --clips DIR`: frames through CLIP, in each way there is.
+"""`python -m benchmarks.extraction.clip --clips DIR`: variants of running CLIP on frames.
 
-The plain way is open_clip's: Pillow shrinks each frame, and the frames of one clip are a batch in
-float32. Each row changes one thing and then all are changed together. Weights are drawn at random
-(time and rounding are those of trained ones). Seconds are of the processor, one thread; read them
-as ratios of one run. Agreement is the cosine of each frame's vector with the plain one's.
+The baseline, "plain", is open_clip's: Pillow resizes each frame, and the frames of one clip are a
+batch in float32. Each row changes one thing, the last one all of them. Weights are random (time
+and rounding are those of trained ones). Seconds are of the processor, one thread; compare them
+within one run only. Agreement is the cosine of each frame's vector with the baseline's.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from m2hf.extract.clip import FrameEncoder
 from m2hf.extract.media.decode import DecodedClip, decode
 from m2hf.extract.networks.encoder import Encoder
 
-ALONE = "alone"  # a clip is a batch
-WAYS: Mapping[str, Mapping[str, Any]] = {
+ALONE = "alone"  # each clip is a batch of its own
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "plain": {"resize": "pillow", "batch": ALONE},
     "resize by torch": {"batch": ALONE},
     "batches of 8": {"resize": "pillow", "batch": 8},
@@ -36,10 +36,10 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """One way: processor seconds to prepare frames and in all, and the least and mean cosine."""
+class ClipVariant:
+    """One variant: processor seconds to preprocess and in total, minimum and mean cosine."""
 
-    way: str
+    variant: str
     frames: int
     prepare_s: float
     all_s: float
@@ -54,26 +54,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--clips", type=Path, required=True, help="a folder of .mp4 files")
     parser.add_argument("--model", default="ViT-B-32")
-    parser.add_argument("--ways", nargs="*", choices=[*WAYS], default=[*WAYS])
+    parser.add_argument(
+        "--ways", dest="variants", nargs="*", choices=[*VARIANTS], default=[*VARIANTS]
+    )
     given = parser.parse_args(arguments)
     import torch
 
     torch.set_num_threads(1)
     clips = [decode(path, FrameEncoder().views()) for path in sorted(given.clips.glob("*.mp4"))]
-    rows: list[Row] = []
+    rows: list[ClipVariant] = []
     plain: NDArray[np.float32] | None = None
-    for way in dict.fromkeys(["plain", *given.ways]):
-        values, prepare_s, all_s = _run(given.model, WAYS[way], clips)
+    for variant in dict.fromkeys(["plain", *given.variants]):
+        values, prepare_s, all_s = _run(given.model, VARIANTS[variant], clips)
         plain = values if plain is None else plain
         cosine = (values * plain).sum(axis=1)
         rows.append(
-            Row(way, len(values), prepare_s, all_s, float(cosine.min()), float(cosine.mean()))
+            ClipVariant(
+                variant, len(values), prepare_s, all_s, float(cosine.min()), float(cosine.mean())
+            )
         )
-    print("| way | frames | prepare s | all s | of plain | least cosine | mean cosine |")
+    print(
+        "| variant | frames | preprocessing s | total s | of plain | minimum cosine | mean cosine |"
+    )
     print("|---|---:|---:|---:|---:|---:|---:|")
     for row in rows:
         print(
-            f"| {row.way} | {row.frames} | {row.prepare_s:.1f} | {row.all_s:.1f} "
+            f"| {row.variant} | {row.frames} | {row.prepare_s:.1f} | {row.all_s:.1f} "
             f"| {row.all_s / rows[0].all_s:.2f} | {row.least_cosine:.6f} | {row.mean_cosine:.6f} |"
         )
     print(json.dumps([asdict(row) for row in rows]))
@@ -81,11 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(
-    model: str, way: Mapping[str, Any], clips: Sequence[DecodedClip]
+    model: str, variant: Mapping[str, Any], clips: Sequence[DecodedClip]
 ) -> tuple[NDArray[np.float32], float, float]:
-    """(F, D) of all frames, seconds to prepare them, and seconds in all."""
-    alone = way.get("batch") == ALONE
-    settings = {key: value for key, value in way.items() if value != ALONE}
+    """(F, D) vectors of all frames, seconds of preprocessing, and seconds in total."""
+    alone = variant.get("batch") == ALONE
+    settings = {key: value for key, value in variant.items() if value != ALONE}
     if alone:
         settings["batch"] = FrameEncoder().max_frames
     encoder = Encoder(model=model, pretrained="")

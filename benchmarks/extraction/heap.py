@@ -1,7 +1,7 @@
-"""`python -m benchmarks.extraction.heap`: what keeping freed memory saves, network by network.
+"""`python -m benchmarks.extraction.heap`: processor time saved by keeping freed memory, by network.
 
-Processor seconds of one forward pass on a CPU, one thread, in a process of its own: in the
-network, and in the kernel, which fills fresh pages with zeros. Weights are random.
+Processor seconds of one forward pass on a CPU, one thread, in a process of its own: user time, and
+kernel time, which goes into zeroing fresh pages. Weights are random.
 """
 
 import argparse
@@ -16,7 +16,7 @@ NETWORKS = ("R(2+1)D-18, 2 x 16 x 112 x 112", "AST, 1 x 1024 x 128", "ViT-B-32, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a Markdown table; with --measure, JSON of one case."""
+    """Print a Markdown table; with --measure, JSON of one network."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.extraction.heap", description=__doc__
     )
@@ -27,16 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.measure:
         print(json.dumps(_measure(given.measure, given.keep, given.passes)))
         return 0
-    print("| network | as it is: user s | kernel s | kept: user s | kernel s | of all |")
+    print("| network | default: user s | kernel s | kept: user s | kernel s | ratio |")
     print("|---|---:|---:|---:|---:|---:|")
     for name in NETWORKS:
-        before, after = _in_a_process(name, given), _in_a_process(name, given, "--keep")
+        before, after = _in_subprocess(name, given), _in_subprocess(name, given, "--keep")
         numbers = [f"{seconds:.2f}" for seconds in (*before, *after)]
         print(f"| {name} | {' | '.join(numbers)} | {sum(after) / sum(before):.2f} |", flush=True)
     return 0
 
 
-def _in_a_process(name: str, given: argparse.Namespace, *more: str) -> list[float]:
+def _in_subprocess(name: str, given: argparse.Namespace, *more: str) -> list[float]:
     command = [sys.executable, "-m", "benchmarks.extraction.heap", "--measure", name, *more]
     command += ["--passes", str(given.passes)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
@@ -45,7 +45,7 @@ def _in_a_process(name: str, given: argparse.Namespace, *more: str) -> list[floa
 
 
 def _measure(name: str, keep: bool, passes: int) -> list[float]:
-    """[user, kernel] seconds a pass, after one that is not counted."""
+    """[user, kernel] seconds per pass, after a warm-up pass."""
     import torch
 
     from m2hf.pipelines.heap import keep_freed_memory

@@ -1,10 +1,10 @@
 """`python -m benchmarks.extraction.ocr --clips DIR`: OCR of real clips with less work.
 
-Two ways to save, each beside all of the work: a smaller picture for the detector (`canvas`), and
-frames left out whose picture did not change (`same`). Words are case-folded and matched by frame,
-as multisets; "sure" words are of strings that the extractor of text keeps. No truth is needed:
-what is found is held against what all of the work finds. Seconds are of the processor, one thread,
-so that others on the machine count less; read them as ratios of one run.
+Two savings, each compared with the full work: a smaller image for the detector (`canvas`), and
+unchanged frames left out (`same`). Words are case-folded and matched by frame, as multisets; "sure"
+words are of strings that the `text` extractor keeps. The reference is the result of the full work,
+so no annotation is needed. Seconds are of the processor, one thread, least affected by other load;
+compare them within one run only.
 """
 
 import argparse
@@ -36,8 +36,8 @@ Words = Counter[str]
 
 
 @dataclass(frozen=True)
-class Page:
-    """What one reading of one frame gave: words, those of sure strings, and its seconds."""
+class FrameWords:
+    """OCR of one frame: all words, those of sure strings, and the seconds it took."""
 
     words: Words
     sure: Words
@@ -45,17 +45,17 @@ class Page:
 
 
 @dataclass
-class Row:
-    """One way to do it. found, sure: words in common with all of the work; of: words of all of
-    the work; own: words of this one."""
+class OcrVariant:
+    """One variant. found: word counts by kind ("words" or "sure"): in common with the full work, of
+    the full work, and of this variant itself."""
 
-    way: str
+    variant: str
     frames: int = 0
     seconds: float = 0.0
     found: Words = field(default_factory=Counter)
 
-    def add(self, page: Page, full: Page) -> None:
-        """Count one frame, that shows the words of `full`, as read on `page`."""
+    def add(self, page: FrameWords, full: FrameWords) -> None:
+        """Count one frame, given as read by this variant and by the full work."""
         for kind in ("words", "sure"):
             mine, whole = getattr(page, kind), getattr(full, kind)
             self.found[f"{kind} in common"] += (mine & whole).total()
@@ -99,14 +99,14 @@ def _frames(path: Path) -> Frames:
 
 
 def _every(frames: Frames, seconds: float) -> list[int]:
-    """The middle of each so many seconds: the first frame of a clip is often blank."""
+    """The middle frame of each interval of `seconds`: the first frame of a clip is often blank."""
     step = max(1, round(seconds * Ocr().view.fps))
     return list(range(min(step // 2, len(frames) - 1), len(frames), step))
 
 
-def _canvases(clips: Sequence[Frames], every_s: float) -> list[Row]:
+def _canvases(clips: Sequence[Frames], every_s: float) -> list[OcrVariant]:
     sessions = {size: OcrSession(Ocr(canvas=size), "cpu") for size in (FULL, *CANVASES)}
-    rows = {size: Row(f"canvas {size}") for size in sessions}
+    rows = {size: OcrVariant(f"canvas {size}") for size in sessions}
     for frames in clips:
         for index in _every(frames, every_s):
             pages = {
@@ -119,21 +119,21 @@ def _canvases(clips: Sequence[Frames], every_s: float) -> list[Row]:
     return list(rows.values())
 
 
-def _rules(clips: Sequence[Frames], every_s: float, canvas: int) -> list[Row]:
-    """Each frame is read once; what a rule would have read is then looked up."""
+def _rules(clips: Sequence[Frames], every_s: float, canvas: int) -> list[OcrVariant]:
+    """Each frame is read once; the rules then select among these readings."""
     session = OcrSession(Ocr(canvas=canvas), "cpu")
-    ways: dict[str, Callable[[Frames, list[int]], list[int]]] = {
+    variants: dict[str, Callable[[Frames, list[int]], list[int]]] = {
         "each frame": lambda frames, candidates: candidates,
         "mean below 1": lambda frames, candidates: _mean_changed(frames.pixels, candidates),
     }
     for same in BLOCKS:
-        ways[f"largest block below {same:g}"] = partial(_block_changed, same)
-    rows = {way: Row(way) for way in ways}
+        variants[f"largest block below {same:g}"] = partial(_block_changed, same)
+    rows = {variant: OcrVariant(variant) for variant in variants}
     for frames in clips:
         candidates = _every(frames, every_s)
         pages = {index: _read(session, frames.pixels[index]) for index in candidates}
-        for way, rule in ways.items():
-            read, row = rule(frames, candidates), rows[way]
+        for variant, rule in variants.items():
+            read, row = rule(frames, candidates), rows[variant]
             row.frames += len(read)
             row.seconds += sum(pages[index].seconds for index in read)
             for index in candidates:
@@ -141,11 +141,11 @@ def _rules(clips: Sequence[Frames], every_s: float, canvas: int) -> list[Row]:
     return list(rows.values())
 
 
-def _read(session: OcrSession, picture: NDArray[np.uint8]) -> Page:
+def _read(session: OcrSession, pixels: NDArray[np.uint8]) -> FrameWords:
     began = time.process_time()
-    found = session.read(picture)
+    found = session.read(pixels)
     seconds = time.process_time() - began
-    return Page(
+    return FrameWords(
         _words(text for _, text, _ in found),
         _words(text for _, text, sure in found if sure >= _SURE),
         seconds,
@@ -161,7 +161,7 @@ def _block_changed(same: float, frames: Frames, candidates: list[int]) -> list[i
 
 
 def _mean_changed(pixels: NDArray[np.uint8], candidates: Sequence[int]) -> list[int]:
-    """What one writes first: the mean difference over the whole of a small grey picture."""
+    """The simplest rule: mean absolute difference of small grey frames."""
     import cv2
 
     found: list[int] = []
@@ -175,21 +175,22 @@ def _mean_changed(pixels: NDArray[np.uint8], candidates: Sequence[int]) -> list[
     return found
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[OcrVariant]) -> str:
     lines = [
-        "| way | frames read | seconds | of all | recall | precision | recall of sure words |",
+        "| variant | frames read | seconds | of full | recall | precision | recall of sure words |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         lines.append(
-            f"| {row.way} | {row.frames} | {row.seconds:.1f} | {row.seconds / rows[0].seconds:.2f} "
+            f"| {row.variant} | {row.frames} | {row.seconds:.1f} "
+            f"| {row.seconds / rows[0].seconds:.2f} "
             f"| {row.share('words', 'full'):.3f} | {row.share('words', 'its own'):.3f} "
             f"| {row.share('sure', 'full'):.3f} |"
         )
     return "\n".join(lines)
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: OcrVariant) -> dict[str, Any]:
     return asdict(row) | {"found": dict(row.found)}
 
 

@@ -1,9 +1,9 @@
 """`python -m benchmarks.extraction.run --clips DIR`: whole runs of `m2hf extract` on real clips.
 
-One process, then two, into stores of their own that must come out equal to the byte; then each
-extractor in a run of its own, where a clip is decoded as often as there are extractors. What a run
-spent is read from its ledger; wall time has the start of Python and the opening of models in it.
-Weights of CLIP, AST and R(2+1)D are drawn at random: time is that of trained ones.
+One process, then two, into separate stores that must be byte-identical; then each extractor in a
+run of its own, where a clip is decoded once for each extractor. Time spent is read from the ledger
+of a run; wall time includes starting Python and loading models. Weights of CLIP, AST and R(2+1)D
+are random: time is that of trained ones.
 """
 
 import argparse
@@ -28,8 +28,8 @@ RANDOM = tuple(f"extract.{name}.pretrained=''" for name in ("encoder", "audio", 
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """A folder of clips as a manifest with one caption each; stores and all in `folder`."""
+class ClipFolder:
+    """A folder of clips, and in `folder` their manifest with one caption each, and stores."""
 
     folder: Path
     media: Path
@@ -51,7 +51,7 @@ class Corpus:
         )
 
     def extract(self, store: str, only: str, *options: str) -> Efficiency:
-        """Extract into a store, and say what that spent."""
+        """Extract into a store; returns the time that was spent."""
         root = self.folder / store
         sets = [part for one in self.settings for part in ("--set", one)]
         meter = EfficiencyMeter(StoreLayout(root, Manifest.load(self.manifest).card.name).ledger)
@@ -68,7 +68,7 @@ class Corpus:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print Markdown tables and the numbers as JSON; exit code 1 where bytes differ."""
+    """Print Markdown tables and the numbers as JSON; exit code 1 if bytes differ."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.extraction.run", description=__doc__
     )
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--alone", action="store_true", help="also each extractor alone")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        corpus = Corpus(Path(folder), given.clips.absolute(), (*RANDOM, *given.set))
+        corpus = ClipFolder(Path(folder), given.clips.absolute(), (*RANDOM, *given.set))
         corpus.make()
         runs = {"1 process": corpus.extract("one", given.only)}
         runs["2 workers"] = corpus.extract("two", given.only, "--workers", "2")
@@ -102,7 +102,7 @@ def _m2hf(*arguments: str) -> None:
 def _runs_table(runs: dict[str, Efficiency]) -> str:
     first = next(iter(runs.values()))
     lines = [
-        "| run | wall s | models s | wall x processes / models | times as fast |",
+        "| run | wall s | models s | wall x processes / models | speed-up |",
         "|---|---:|---:|---:|---:|",
     ]
     for name, run in runs.items():
@@ -115,7 +115,7 @@ def _runs_table(runs: dict[str, Efficiency]) -> str:
 
 def _extractors_table(run: Efficiency) -> str:
     lines = [
-        "| extractor | items | seconds | of it models | times | share of models |",
+        "| extractor | items | seconds | in models | ratio | share of model time |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for stream, (items, spent) in sorted(run.spent.items()):

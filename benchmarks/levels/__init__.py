@@ -1,4 +1,4 @@
-"""What each part of the fusion is worth, on data whose truth is known.
+"""Ablations of the fusion, on synthetic data whose latent factors are known.
 
 .venv/bin/python -m benchmarks.levels --seeds 5 --json out.json
 """

@@ -11,16 +11,16 @@ from typing import Any
 
 from benchmarks.levels import loading, matrices
 from benchmarks.levels.report import as_json, markdown
-from benchmarks.levels.rows import LOADING, chosen
-from benchmarks.levels.run import Outcomes, run, tasks
+from benchmarks.levels.rows import LOADING, select_rows
+from benchmarks.levels.run import TrainingOutcomes, run, tasks
 from m2hf.atomic import atomic_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 1 where a training failed: its row says so."""
+    """Run the rows; exit code 1 if a training failed (its row is marked as failed)."""
     given = _parser().parse_args(arguments)
     try:
-        rows = chosen(given.only)
+        rows = select_rows(given.only)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trainings = sum(len(task.trainings) for task in todo)
     print(f"{trainings} trainings on {len(todo)} data sets", file=sys.stderr)
     began, done = time.monotonic(), 0
-    outcomes: Outcomes = {}
+    outcomes: TrainingOutcomes = {}
     for task, found in run(todo, given.workers, given.scale, tuple(given.set)):
         outcomes |= found
         done += len(found)
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.levels", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5, help="data sets and trainings a row")
+    parser.add_argument("--seeds", type=int, default=5, help="data sets and trainings per row")
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--only", default="", help="groups of rows, comma-separated")
     parser.add_argument(
@@ -66,10 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="share of the videos: a quick look"
+        "--scale", type=float, default=1.0, help="fraction of the videos, for a quick run"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="for every training"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="setting of every training"
     )
     return parser
 

@@ -1,10 +1,10 @@
-"""Synthetic features with known causes, written as shards: what every row is trained on.
+"""Synthetic features of known latent factors, written as shards: the data of every row.
 
 A video has four latent factors: what it looks like, sounds like, how it moves, and the words in
 it. A caption mentions a random part of them. Frames show the look, the audio stream the sound,
 the motion stream the movement, the text stream the words, each with noise of the video's own
-that no average over rows removes. So no stream alone can answer every caption, and what fusing
-is worth is known beforehand. Frames, texts and captions lie in one space, as CLIP's do; audio
+that no average over rows removes. So no single stream identifies the video of every caption, and
+fusion has a known reason to help. Frames, texts and captions share one space, as in CLIP; audio
 and motion have spaces of their own, of the same width, so that a row may also score them alone.
 
 K latent width of a factor, D width of a stream, V videos, N rows.
@@ -29,12 +29,12 @@ NAME = "latent_factors"
 _K = 12
 _BUCKETS = 2
 _WINDOW_S = 2.0
-_FILLERS = 2  # words of a caption that mean nothing
+_FILLERS = 2  # words of a caption that carry no factor
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many videos a split has, and captions a training video; others have one."""
+    """Number of videos by split, and of captions of a training video; other videos have one."""
 
     train: int = 1000
     val: int = 150
@@ -42,15 +42,15 @@ class Sizes:
     captions: int = 2
 
     def scaled(self, share: float) -> "Sizes":
-        """The same with a share of the videos."""
+        """The same with a fraction of the videos."""
         train, val, test = (round(share * n) for n in (self.train, self.val, self.test))
         return Sizes(train, val, test, self.captions)
 
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """A stream: the factor it shows, its width, most rows a video, and whether it lies in the
-    captions' space."""
+    """A stream: the factor it shows, its width, the maximum of rows per video, and whether it is
+    in the captions' space."""
 
     factor: str
     width: int
@@ -71,8 +71,8 @@ JOINT = STREAMS["clip"].width
 class Setting:
     """How hard each factor is.
 
-    mention: how probably a caption speaks of it; noise: deviation of what a video's stream
-    shows of it, the factor's own being 1; missing: share of videos without it; sizes: of the
+    mention: probability that a caption mentions it; noise: standard deviation of the noise of a
+    video's stream, the factor's own being 1; missing: share of videos without it; sizes: of the
     splits.
     """
 
@@ -116,16 +116,16 @@ def write(
     """Write the store of one data set to `root`; returns its manifest.
 
     missing: shares by factor that differ from the setting's. Equal seeds give equal features at
-    any share, and what is missing at a share is missing at every higher one.
+    any share, and a video that lacks a factor at one share lacks it at every higher one.
     """
     rows = _rows(sizes)
     rng = np.random.default_rng(seed)
     z_VK = {factor: rng.normal(size=(len(rows), _K)) for factor in FACTORS}
-    told = {factor: rng.normal(size=(_K, JOINT)) / np.sqrt(_K) for factor in FACTORS}
+    projections = {factor: rng.normal(size=(_K, JOINT)) / np.sqrt(_K) for factor in FACTORS}
     shares = {**setting.missing, **missing}
     for name, plan in STREAMS.items():
         own = rng.normal(size=(_K, plan.width)) / np.sqrt(_K)
-        project = told[plan.factor] if plan.joint else own
+        project = projections[plan.factor] if plan.joint else own
         shown_VK = z_VK[plan.factor] + setting.noise[plan.factor] * rng.normal(size=(len(rows), _K))
         lengths = rng.integers(1, plan.rows + 1, size=len(rows))
         absent = rng.random(len(rows)) < shares.get(plan.factor, 0.0)
@@ -140,7 +140,7 @@ def write(
                 else _features(_unit(noisy_ND) if plan.joint else noisy_ND)
             )
         write_stream(root, name, items, plan.width, seed)
-    captions = _captions(rows, z_VK, told, setting, rng)
+    captions = _captions(rows, z_VK, projections, setting, rng)
     write_stream(root, "caption", captions, JOINT, seed)
     return Manifest(Card(name=NAME, protocol="one_caption"), tuple(rows))
 
@@ -164,14 +164,14 @@ def _rows(sizes: Sizes) -> list[Row]:
 def _captions(
     rows: Sequence[Row],
     z_VK: Mapping[str, FloatArray],
-    told: Mapping[str, FloatArray],
+    projections: Mapping[str, FloatArray],
     setting: Setting,
     rng: np.random.Generator,
 ) -> dict[str, Features]:
-    """A caption's sentence is the sum of what it mentions, and noise; its words, which only
-    token-wise scoring reads, are each thing mentioned, and some that mean nothing, with the
-    sentence's noise and their own. Words apart from each other are kinder to token-wise scoring
-    than those of a real encoder, which mixes them."""
+    """A sentence vector is the sum of the factors it mentions, plus noise. Word vectors, which only
+    token-wise scoring reads, are one for each factor mentioned and some fillers, with the
+    sentence's noise and noise of their own. Separate words favour token-wise scoring: a real
+    encoder mixes them."""
     of_words = np.random.default_rng(rng.integers(2**32))
     odds = np.array([setting.mention[factor] for factor in FACTORS])
     items = {}
@@ -180,15 +180,15 @@ def _captions(
             mentioned = rng.random(len(FACTORS)) < odds
             mentioned[int(rng.choice(len(FACTORS), p=odds / odds.sum()))] = True
             blur_D = 0.3 * rng.normal(size=JOINT)
-            said_D = blur_D
-            for factor, spoken in zip(FACTORS, mentioned, strict=True):
-                if spoken:
-                    said_D = said_D + z_VK[factor][video] @ told[factor]
+            sentence_D = blur_D
+            for factor, is_mentioned in zip(FACTORS, mentioned, strict=True):
+                if is_mentioned:
+                    sentence_D = sentence_D + z_VK[factor][video] @ projections[factor]
             count = int(mentioned.sum()) + _FILLERS
             words_WD = blur_D + 0.3 * of_words.normal(size=(count, JOINT))
             for word, factor in enumerate(np.array(FACTORS)[mentioned]):
-                words_WD[word] += z_VK[factor][video] @ told[factor]
-            items[caption.id] = _features(_unit(np.vstack([said_D, words_WD])))
+                words_WD[word] += z_VK[factor][video] @ projections[factor]
+            items[caption.id] = _features(_unit(np.vstack([sentence_D, words_WD])))
     return items
 
 
@@ -205,7 +205,7 @@ def _unit(values_ND: FloatArray) -> FloatArray:
 def write_stream(
     root: Path, name: str, items: Mapping[str, Features], width: int, seed: int
 ) -> None:
-    """Write one stream's shards; an item `video#index` lies in its video's bucket."""
+    """Write one stream's shards; an item `video#index` is in its video's bucket."""
     layout = StoreLayout(root, NAME)
     config = {"extractor": name, "synthetic": True, "seed": seed}
     for bucket in range(_BUCKETS):

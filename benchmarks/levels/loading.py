@@ -1,7 +1,7 @@
-"""How much of a training step is spent on loading features, at the sizes of CLIP features.
+"""Share of a training step that is spent on loading features, at the sizes of CLIP features.
 
-Measured in a real training: the clock stands still but while a batch's features become tensors.
-The store is warm, as it is from the second epoch on.
+Measured in a real training: only the conversion of a batch's features to tensors is timed. The
+store is in the page cache, as it is from the second epoch on.
 """
 
 import tempfile
@@ -29,7 +29,7 @@ _BATCHES, _EPOCHS = 4, 3
 
 
 def measure(threads: int, more: Sequence[str] = ()) -> dict[str, Any]:
-    """Milliseconds of a step and of the loading in it, and the share, with `threads` of torch."""
+    """Milliseconds of a step and of its loading, and the share of loading, with torch `threads`."""
     overrides = [f"fuse.threads={threads}", f"fuse.train.epochs={_EPOCHS}", *more]
     overrides += ["fuse.device=cpu", f"fuse.train.batch_size={BATCH}", "fuse.train.patience=99"]
     config = parse(FusionConfig, read_recipe(None, overrides)["fuse"])
@@ -73,7 +73,7 @@ def _timed(loaded: list[float]) -> Iterator[None]:
 
 
 def _write(root: Path) -> Manifest:
-    # Two videos to validate on: validation is no part of a step.
+    # Two videos to validate on: validation is not part of a step.
     splits = ["train"] * (BATCH * _BATCHES) + ["val"] * 2
     rows = [
         Row.model_validate({"id": f"v{i}", "path": f"v{i}", "split": split, "captions": ["words"]})

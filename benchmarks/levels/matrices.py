@@ -1,7 +1,8 @@
 """Late fusion of two real matrices, with one of them missing for a share of the videos.
 
-A fusion must not be fitted on what it is judged by: the videos and their captions are halved,
-each half is fused by what was fitted on the other, and its captions are ranked among all videos.
+A fusion must not be fitted on its test data: the videos and their captions are split in halves,
+each half is fused with a calibration fitted on the other, and its captions are ranked among all
+videos.
 
 L levels, Q queries, V videos.
 """
@@ -23,7 +24,7 @@ from m2hf.fuse.model.calibration import fit_calibration
 from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
 from m2hf.fuse.scores.metrics import t2v_ranks
 
-# Whole and sometimes missing, texts by videos; row i belongs to column i.
+# Complete matrix, and the one that is made incomplete; texts by videos, row i's video is column i.
 FILES = ("msrvtt_video_matrix.npy", "msrvtt_titles_matrix.npy")
 WHOLE = "the whole level alone"
 
@@ -31,8 +32,8 @@ _LOWEST = -1.0
 
 
 def measure(folder: Path, seeds: int, workers: int) -> dict[str, Any]:
-    """T2V R@1 in percent, a number a seed, by share of missing titles and by rule, and of the
-    level that is never missing. Raises FileNotFoundError where a matrix is not in `folder`."""
+    """T2V R@1 in percent, a number per seed, by share of missing titles and by rule, and of the
+    complete level. Raises FileNotFoundError if a matrix is not in `folder`."""
     whole_QV, partly_QV = (np.load(folder / name, allow_pickle=False) for name in FILES)
     tasks = [(share, seed) for share in SHARES for seed in range(seeds)]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -45,7 +46,7 @@ def measure(folder: Path, seeds: int, workers: int) -> dict[str, Any]:
 
 
 def markdown(table: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """A line a rule and a column a share: R@1, and the difference from the whole level."""
+    """A line per rule and a column per share: R@1, and the difference from the complete level."""
     lines = ["", "### two real matrices, titles missing at random", ""]
     lines += [f"| rule | {' | '.join(table)} |", "|---|" + "---|" * len(table)]
     for rule in [WHOLE, *LATE_RULES]:
@@ -54,7 +55,7 @@ def markdown(table: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
             for at in table.values()
         ]
         lines.append(f"| {rule} | {' | '.join(cells)} |")
-    lines += ["", "Fitted on one half, judged on the captions of the other among all videos."]
+    lines += ["", "Fitted on one half, tested on the captions of the other among all videos."]
     return "\n".join(lines) + "\n"
 
 
@@ -70,13 +71,15 @@ def _one(
     valid_LV = np.stack([np.ones(count, dtype=np.bool_), ~gone_V])
     scores_LQV = np.stack([whole_QV, np.where(gone_V, np.float32(_LOWEST), partly_QV)])
     hits: dict[str, list[float]] = {}
-    for known, asked in (halves, halves[::-1]):
-        part_LQV, part_LV = scores_LQV[:, known][:, :, known], valid_LV[:, known]
+    for fitted_on, tested_on in (halves, halves[::-1]):
+        part_LQV, part_LV = scores_LQV[:, fitted_on][:, :, fitted_on], valid_LV[:, fitted_on]
         plain = Calibration.of(part_LQV, part_LV)
-        fitted = fit_calibration(part_LQV, part_LV, np.arange(len(known)))
-        asked_LQV = scores_LQV[:, asked]
+        fitted = fit_calibration(part_LQV, part_LV, np.arange(len(fitted_on)))
+        test_LQV = scores_LQV[:, tested_on]
         for name, rule in LATE_RULES.items():
-            fused_QV = rule(asked_LQV, valid_LV, fitted if name == "affine" else plain)
-            hits.setdefault(name, []).append(t2v_ranks(fused_QV, asked).recall(1).expected)
-        hits.setdefault(WHOLE, []).append(t2v_ranks(whole_QV[asked], asked).recall(1).expected)
+            fused_QV = rule(test_LQV, valid_LV, fitted if name == "affine" else plain)
+            hits.setdefault(name, []).append(t2v_ranks(fused_QV, tested_on).recall(1).expected)
+        hits.setdefault(WHOLE, []).append(
+            t2v_ranks(whole_QV[tested_on], tested_on).recall(1).expected
+        )
     return {name: float(np.mean(both)) for name, both in hits.items()}

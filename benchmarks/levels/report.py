@@ -1,4 +1,4 @@
-"""Results as JSON for a script and as Markdown for a person: mean and deviation over seeds."""
+"""Results as JSON and as Markdown tables: mean and standard deviation over seeds."""
 
 import math
 import os
@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from benchmarks.levels.rows import ALONE, BEST_ALONE, Row
-from benchmarks.levels.run import Outcome, Outcomes, data_set, row_name
+from benchmarks.levels.rows import ALONE, BEST_ALONE, Ablation
+from benchmarks.levels.run import TrainingOutcome, TrainingOutcomes, data_set, row_name
 from m2hf import __version__
 from m2hf.fuse.config import LATE_FUSION
 
 _NONE = "-"
 
 
-def as_json(rows: Sequence[Row], seeds: int, outcomes: Outcomes) -> dict[str, Any]:
-    """By row: r1 (R@1 in percent, a number a seed, null where training failed), seconds (CPU,
+def as_json(rows: Sequence[Ablation], seeds: int, outcomes: TrainingOutcomes) -> dict[str, Any]:
+    """By row: r1 (R@1 in percent, a number per seed, null where training failed), seconds (CPU,
     of training), epochs, levels (R@1 of every matrix of its file), failed (messages)."""
     table: dict[str, Any] = {}
     for row in rows:
@@ -35,7 +35,7 @@ def as_json(rows: Sequence[Row], seeds: int, outcomes: Outcomes) -> dict[str, An
     }
 
 
-def _entry(row: Row, found: Sequence[Outcome]) -> dict[str, Any]:
+def _entry(row: Ablation, found: Sequence[TrainingOutcome]) -> dict[str, Any]:
     closed = row.reading.closed
     names = {} if closed else dict.fromkeys(name for o in found for name in o.matrices)
     entry: dict[str, Any] = {
@@ -48,8 +48,8 @@ def _entry(row: Row, found: Sequence[Outcome]) -> dict[str, Any]:
     return entry | ({"failed": failed} if failed else {})
 
 
-def markdown(rows: Sequence[Row], results: Mapping[str, Any]) -> str:
-    """One table a group and setting; a difference is the mean over seeds of paired differences,
+def markdown(rows: Sequence[Ablation], results: Mapping[str, Any]) -> str:
+    """One table per group and setting; a difference is the mean over seeds of paired differences,
     with its standard error."""
     lines: list[str] = []
     entries: Mapping[str, Any] = results["rows"]
@@ -73,18 +73,18 @@ def markdown(rows: Sequence[Row], results: Mapping[str, Any]) -> str:
     return "\n".join(lines[1:]) + "\n"
 
 
-def _best_alone(rows: Sequence[Row], setting: str, entries: Mapping[str, Any]) -> str:
-    """The name of the best single level, "" where none was trained."""
+def _best_alone(rows: Sequence[Ablation], setting: str, entries: Mapping[str, Any]) -> str:
+    """The name of the best single level, "" if none was trained."""
     names = [row.name for row in rows if row.group == ALONE and setting in row.settings]
-    means = {name: _mean(entries[row_name(Row(name, ""), setting)]["r1"]) for name in names}
+    means = {name: _mean(entries[row_name(Ablation(name, ""), setting)]["r1"]) for name in names}
     return max(means, key=lambda name: means[name], default="")
 
 
-def _line(row: Row, setting: str, entries: Mapping[str, Any], best: str) -> str:
+def _line(row: Ablation, setting: str, entries: Mapping[str, Any], best: str) -> str:
     name = row_name(row, setting)
     entry = entries[name]
     against = best if row.against == BEST_ALONE else row.against
-    other = row_name(Row(against, ""), setting)
+    other = row_name(Ablation(against, ""), setting)
     difference = _NONE
     if other in entries and other != name:
         difference = f"{paired(entry['r1'], entries[other]['r1'])} to {against}"
@@ -117,7 +117,7 @@ def spread(values: Sequence[float | None]) -> str:
 
 
 def paired(ours: Sequence[float | None], theirs: Sequence[float | None]) -> str:
-    """Mean difference by seed ± its standard error."""
+    """Mean of the differences per seed ± its standard error."""
     both = zip(ours, theirs, strict=True)
     pairs = [a - b for a, b in both if a is not None and b is not None]
     if not pairs:

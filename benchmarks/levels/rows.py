@@ -1,7 +1,7 @@
-"""The rows of the table: each is a name, what it sets, and which scores it reads.
+"""The rows of the ablation tables: each has a name, config overrides, and the scores it reads.
 
-A row sets nothing but config keys, spelt as after `m2hf train --set`, so that whatever a row
-shows, a user gets with the same words. Rows that set the same share one training.
+A row sets config keys alone, spelt as for `m2hf train --set`, so that every row can be repeated on
+the command line. Rows with the same overrides share one training.
 """
 
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ IMBALANCED, BALANCED, SMALL = "imbalanced", "balanced", "small"
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
-# Small, since the features are: one training takes some seconds of one core.
+# A small model for small features: one training takes a few seconds of one core.
 BASE = ("fuse.device=cpu", "fuse.threads=1", "fuse.model.width=64", "fuse.model.heads=4")
 
 
 @dataclass(frozen=True)
-class Row:
+class Ablation:
     """One line of the table.
 
-    group: the part of the table; set: config overrides of the training; score: those of the
+    group: the part of the table; set: config overrides of the training; score: overrides of the
     scoring alone, which need no training of their own; read: the matrices of the similarity file
     whose mean is ranked, nearly always one; missing: shares of videos without a factor that
     differ from the setting's; against: the row whose R@1 is subtracted, seed by seed.
@@ -43,43 +43,43 @@ class Row:
 
     @property
     def reading(self) -> "Reading":
-        """What is read of the training."""
+        """How this row reads its training."""
         return Reading(self.score, self.read)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a training is scored, and which matrices are read; see `Row`."""
+    """How a training is scored, and which matrices are read; see `Ablation`."""
 
     score: tuple[str, ...] = ()
     read: tuple[str, ...] = (LATE_FUSION,)
 
     @property
     def closed(self) -> bool:
-        """Whether it reads a baseline, which is not trained."""
+        """Whether it reads a closed-form baseline, which is not trained."""
         return self.read[0] == "zero_shot" or self.read[0].startswith("ridge_")
 
 
 def alone(*levels: str) -> tuple[str, ...]:
-    """What switches every other level off."""
+    """The overrides that disable every other level."""
     return tuple(
         f"fuse.levels.{name}.enabled=false" for name in DEFAULT_LEVELS if name not in levels
     )
 
 
 def config_of(row_set: tuple[str, ...], seed: int, more: tuple[str, ...] = ()) -> FusionConfig:
-    """The config of one training; raises ConfigError for a key that there isn't."""
+    """The config of one training; raises ConfigError for an unknown key."""
     overrides = [*BASE, f"fuse.train.seed={seed}", *row_set, *more]
     return parse(FusionConfig, read_recipe(None, overrides)["fuse"])
 
 
 def scoring_of(score: tuple[str, ...]) -> FusionConfig | None:
-    """The config of scoring, which names nothing but what differs from the training's."""
+    """The overrides of scoring as a config; None if there are none."""
     return parse(FusionConfig, read_recipe(None, score)["fuse"]) if score else None
 
 
 def form(name: str) -> tuple[str, ...]:
-    """Audio and motion fused early in this form; nothing to set for the default."""
+    """The overrides that fuse audio and motion early in this form; none for the default."""
     levels = [level for level, row in DEFAULT_LEVELS.items() if row.fusion not in ("none", name)]
     return tuple(f"fuse.levels.{level}.fusion={name}" for level in levels)
 
@@ -92,67 +92,69 @@ CLOSED = ("zero_shot", "ridge_visual", "ridge_motion_visual", "ridge_concatenate
 PAIR = alone("visual", "audio_visual")
 APART = (*PAIR, "fuse.levels.audio_visual.fusion=none")
 
-ROWS: tuple[Row, ...] = (
-    *(Row(level, ALONE, alone(level)) for level in DEFAULT_LEVELS),
-    # A few hundred clips, two experts, one caption each: where people judge first.
-    *(Row(level, SMALL_SET, alone(level), settings=(SMALL,)) for level in TWO),
-    Row(HYBRID, SMALL_SET, alone(*TWO), settings=(SMALL,), against="ridge_concatenated"),
-    *(Row(name, SMALL_SET, alone(*TWO), read=(name,), settings=(SMALL,), against=HYBRID)
+ROWS: tuple[Ablation, ...] = (
+    *(Ablation(level, ALONE, alone(level)) for level in DEFAULT_LEVELS),
+    # A few hundred clips, two streams, one caption each: the size of a first trial.
+    *(Ablation(level, SMALL_SET, alone(level), settings=(SMALL,)) for level in TWO),
+    Ablation(HYBRID, SMALL_SET, alone(*TWO), settings=(SMALL,), against="ridge_concatenated"),
+    *(Ablation(name, SMALL_SET, alone(*TWO), read=(name,), settings=(SMALL,), against=HYBRID)
       for name in CLOSED),
-    *(Row(name, "baselines", read=(name,), against=HYBRID) for name in CLOSED),
-    Row(HYBRID, "end to end"),
-    Row("ensemble", "end to end", ENSEMBLE, against=HYBRID),
-    *(Row(f"balance {name}", "balance loss", (f"fuse.balance.form={name}",), against=HYBRID)
+    *(Ablation(name, "baselines", read=(name,), against=HYBRID) for name in CLOSED),
+    Ablation(HYBRID, "end to end"),
+    Ablation("ensemble", "end to end", ENSEMBLE, against=HYBRID),
+    *(Ablation(f"balance {name}", "balance loss", (f"fuse.balance.form={name}",), against=HYBRID)
       for name in ("contribution", "dwa", "uncertainty", "gradient")),
-    *(Row(f"lambda {weight}", "level loss", (f"fuse.train.level_loss={weight}",), against=HYBRID)
+    *(Ablation(f"lambda {weight}", "level loss", (f"fuse.train.level_loss={weight}",),
+          against=HYBRID)
       for weight in ("1", "0.1", "0")),
-    # Where only the fusion's loss trains, levels have most need of balance.
-    *(Row(f"lambda 0, balance {name}", "level loss", (FUSED_ALONE, f"fuse.balance.form={name}"),
-          against="lambda 0")
+    # With the loss of the fusion alone, levels are least balanced.
+    *(Ablation(f"lambda 0, balance {name}", "level loss",
+          (FUSED_ALONE, f"fuse.balance.form={name}"), against="lambda 0")
       for name in ("contribution", "gradient")),
-    # One training each: a rule changes nothing but how its levels are scored.
-    *(Row(f"{name}, {rule}", "late fusion", how, (f"fuse.late.rule={rule}",), against=name)
+    # One training each: a late rule changes the scoring alone.
+    *(Ablation(f"{name}, {rule}", "late fusion", how, (f"fuse.late.rule={rule}",), against=name)
       for name, how in ((HYBRID, ()), ("ensemble", ENSEMBLE))
       for rule in ("z_sum", "z_mean", "sum", "reciprocal_rank", "best_rank", "max")),
-    # Frames and sound: what early fusion is worth against simpler ways to use both.
+    # Frames and sound: early fusion against simpler combinations.
     *(
-        Row(f"frames and sound, {name}", "early fusion", (*alone("audio_visual"), *form(name)),
+        Ablation(f"frames and sound, {name}", "early fusion", (*alone("audio_visual"), *form(name)),
             against="frames and sound, concat")
         for name in ("add", "append", "concat")
     ),
-    Row("frames and sound, scores averaged", "early fusion", APART,
+    Ablation("frames and sound, scores averaged", "early fusion", APART,
         read=("visual", "audio_visual"), against="frames and sound, concat"),
-    Row("frames and sound, scores calibrated", "early fusion", APART,
+    Ablation("frames and sound, scores calibrated", "early fusion", APART,
         against="frames and sound, concat"),
-    *(Row(f"hybrid, {name}", "early fusion", form(name), against=HYBRID)
+    *(Ablation(f"hybrid, {name}", "early fusion", form(name), against=HYBRID)
       for name in ("append", "concat")),
-    Row("completion fallback", "completion", against=HYBRID),
-    *(Row(f"completion {mode}", "completion", (f"fuse.completion.mode={mode}",), against=HYBRID)
+    Ablation("completion fallback", "completion", against=HYBRID),
+    *(Ablation(f"completion {mode}", "completion", (f"fuse.completion.mode={mode}",),
+          against=HYBRID)
       for mode in ("token", "predict")),
-    Row("wti", "scoring", ("fuse.scoring=wti",), against=HYBRID),
-    # What is missing: the fusion against the best level at the same share.
+    Ablation("wti", "scoring", ("fuse.scoring=wti",), against=HYBRID),
+    # Missing modalities: the fusion against the best level at the same share.
     *(
-        Row(f"{share:.0%} without {factor}", f"missing {factor}",
+        Ablation(f"{share:.0%} without {factor}", f"missing {factor}",
             missing={factor: share}, settings=(IMBALANCED,), against="motion_visual")
         for factor in ("words", "sound")
         for share in SHARES
     ),
     *(
-        Row(f"frames and words, {share:.0%} without words", "missing words, two levels",
+        Ablation(f"frames and words, {share:.0%} without words", "missing words, two levels",
             alone("visual", "text"), missing={"words": share}, settings=(IMBALANCED,),
             against="visual")
         for share in SHARES
     ),
     *(
-        Row(f"audio_visual, {share:.0%} without sound", "missing sound", alone("audio_visual"),
+        Ablation(f"audio_visual, {share:.0%} without sound", "missing sound", alone("audio_visual"),
             missing={"sound": share}, settings=(IMBALANCED,), against="motion_visual")
         for share in SHARES
     ),
 )  # fmt: skip
 
 
-def chosen(groups: str) -> tuple[Row, ...]:
-    """The rows of comma-separated `groups`, all for ""; raises ValueError for one there isn't.
+def select_rows(groups: str) -> tuple[Ablation, ...]:
+    """The rows of comma-separated `groups`, all for ""; raises ValueError for an unknown one.
 
     "loading" is a group without rows.
     """
@@ -160,5 +162,5 @@ def chosen(groups: str) -> tuple[Row, ...]:
     wanted = [group.strip() for group in groups.split(",") if group.strip()]
     for group in wanted:
         if group not in known:
-            raise ValueError(f"--only {group}: no such group; there is {', '.join(known)}")
+            raise ValueError(f"--only {group}: no such group; there are {', '.join(known)}")
     return tuple(row for row in ROWS if not wanted or row.group in wanted)

@@ -1,7 +1,7 @@
-"""Train and score every row: a process a data set, a torch thread each.
+"""Train and score every row: one process per data set, one torch thread each.
 
-Seeds choose the data set and the training alike, so that a deviation over seeds is one over
-both; rows meet on the same data sets, so that differences are taken seed by seed.
+A seed selects both the data set and the training, so that a deviation over seeds covers both; all
+rows use the same data sets, so that differences are paired by seed.
 """
 
 import tempfile
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.levels.corpus import SETTINGS, write
-from benchmarks.levels.rows import IMBALANCED, Reading, Row, config_of, scoring_of
+from benchmarks.levels.rows import IMBALANCED, Ablation, Reading, config_of, scoring_of
 from m2hf.errors import M2hfError
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.store import FeatureStore
@@ -28,7 +28,7 @@ from m2hf.manifest import Manifest
 
 @dataclass(frozen=True)
 class DataSet:
-    """Which data a training sees; missing: (factor, share) pairs."""
+    """The synthetic data of a training; missing: (factor, share) pairs."""
 
     setting: str
     seed: int
@@ -36,17 +36,17 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Task:
-    """All trainings on one data set: what each sets -> what is read of it."""
+class TrainingTask:
+    """All trainings on one data set: overrides of a training -> how its scores are read."""
 
     data: DataSet
     trainings: Mapping[tuple[str, ...], Sequence[Reading]]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One training: R@1 in percent of what rows read, and of every matrix; CPU seconds of
-    training, and of all closed-form baselines where rows read one; epochs; or why it failed."""
+class TrainingOutcome:
+    """One training: R@1 in percent by reading and of every matrix; CPU seconds of training, and of
+    all closed-form baselines if rows read one; epochs; or the error."""
 
     read: Mapping[Reading, float] = field(default_factory=dict)
     matrices: Mapping[str, float] = field(default_factory=dict)
@@ -56,49 +56,49 @@ class Outcome:
     failed: str = ""
 
 
-Outcomes = dict[tuple[DataSet, tuple[str, ...]], Outcome]
+TrainingOutcomes = dict[tuple[DataSet, tuple[str, ...]], TrainingOutcome]
 
 
-def data_set(row: Row, setting: str, seed: int) -> DataSet:
+def data_set(row: Ablation, setting: str, seed: int) -> DataSet:
     """The data that `row` is trained on."""
     return DataSet(setting, seed, tuple(sorted(row.missing.items())))
 
 
-def row_name(row: Row, setting: str) -> str:
-    """The row's name in the results; the imbalanced setting is the one that needs no word."""
+def row_name(row: Ablation, setting: str) -> str:
+    """The row's name in the results, with its setting as a prefix unless that is imbalanced."""
     return row.name if setting == IMBALANCED else f"{setting}/{row.name}"
 
 
-def tasks(rows: Sequence[Row], seeds: int) -> list[Task]:
-    """What is to be done, the longest first, so that the last process is not left alone."""
+def tasks(rows: Sequence[Ablation], seeds: int) -> list[TrainingTask]:
+    """The tasks, longest first, so that no long one is left for the end."""
     found: dict[DataSet, dict[tuple[str, ...], list[Reading]]] = {}
     for seed in range(seeds):
         for row in rows:
             for setting in row.settings:
                 trainings = found.setdefault(data_set(row, setting, seed), {})
                 trainings.setdefault(row.set, []).append(row.reading)
-    made = [Task(data, trainings) for data, trainings in found.items()]
+    made = [TrainingTask(data, trainings) for data, trainings in found.items()]
     return sorted(made, key=lambda task: -len(task.trainings))
 
 
 def run(
-    todo: Sequence[Task], workers: int, scale: float, more: tuple[str, ...] = ()
-) -> Iterator[tuple[Task, Outcomes]]:
-    """Do each task, in the order in which they end; `more` is set for every training,
-    scale: share of the videos."""
+    todo: Sequence[TrainingTask], workers: int, scale: float, more: tuple[str, ...] = ()
+) -> Iterator[tuple[TrainingTask, TrainingOutcomes]]:
+    """Run each task and yield in order of completion; more: overrides of every training; scale:
+    fraction of the videos."""
     if workers <= 1:
-        yield from ((task, do(task, scale, more)) for task in todo)
+        yield from ((task, run_task(task, scale, more)) for task in todo)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(do, task, scale, more): task for task in todo}
+        futures = {pool.submit(run_task, task, scale, more): task for task in todo}
         for future in as_completed(futures):
             yield futures[future], future.result()
 
 
-def do(task: Task, scale: float, more: tuple[str, ...]) -> Outcomes:
-    """Write the data set, then train and score on it all that the task names."""
+def run_task(task: TrainingTask, scale: float, more: tuple[str, ...]) -> TrainingOutcomes:
+    """Write the data set, then run the task's trainings on it and score them."""
     data = task.data
-    outcomes: Outcomes = {}
+    outcomes: TrainingOutcomes = {}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         setting = SETTINGS[data.setting]
@@ -109,7 +109,7 @@ def do(task: Task, scale: float, more: tuple[str, ...]) -> Outcomes:
             try:
                 outcomes[data, row_set] = _train(manifest, root, place, row_set, reads, data, more)
             except M2hfError as error:
-                outcomes[data, row_set] = Outcome(failed=f"{type(error).__name__}: {error}")
+                outcomes[data, row_set] = TrainingOutcome(failed=f"{type(error).__name__}: {error}")
     return outcomes
 
 
@@ -121,7 +121,7 @@ def _train(
     reads: Sequence[Reading],
     data: DataSet,
     more: tuple[str, ...],
-) -> Outcome:
+) -> TrainingOutcome:
     config = config_of(row_set, data.seed, more)
     began = time.process_time()
     summary = train(manifest, root / "store", place, config)
@@ -136,11 +136,11 @@ def _train(
     if closed:
         store = FeatureStore.open(root / "store", manifest.card.name, config)
         found = dict(baselines(manifest, store, config))
-        answers = files[()].video_of_query
+        ground_truth = files[()].video_of_query
         for reading in closed:
-            ranks = t2v_ranks(found[reading.read[0]].scores_QV, answers)
+            ranks = t2v_ranks(found[reading.read[0]].scores_QV, ground_truth)
             read[reading] = ranks.recall(1).expected
-    return Outcome(
+    return TrainingOutcome(
         read=read,
         matrices={name: _recall(files[()], (name,)) for name in files[()].scores},
         seconds=seconds,
@@ -150,7 +150,7 @@ def _train(
 
 
 def _recall(file: SimilarityFile, names: Sequence[str]) -> float:
-    """R@1 in percent of one matrix, or of the mean of several levels over those that know the
+    """R@1 in percent of one matrix, or of the mean over those of several levels that cover the
     video."""
     scores_QV = file.scores[names[0]]
     if len(names) > 1:

@@ -1,1 +1,1 @@
-"""Seconds and memory of the metrics, beside a straightforward implementation that sorts."""
+"""Seconds and memory of the metrics, against a straightforward implementation that sorts."""

@@ -1,7 +1,7 @@
 """`python -m benchmarks.metrics`: both implementations on two sizes, each in a process of its own.
 
 Random scores with hardly any ties, so that the mean ranks agree to 1e-4, which is checked. Memory
-is what the process needs at most beyond the matrix itself (its peak resident size).
+is the peak resident size of the process beyond the matrix itself.
 """
 
 import argparse
@@ -21,15 +21,15 @@ from m2hf.fuse.scores.metrics import t2v_ranks, v2t_ranks
 
 
 @dataclass(frozen=True)
-class Size:
-    """queries texts by videos; captions belong to videos in turn."""
+class MatrixSize:
+    """Rows (queries) and columns (videos); query i is of video i modulo the number of videos."""
 
     name: str
     queries: int
     videos: int
 
 
-SIZES = (Size("MSVD", 27_763, 670), Size("one caption", 10_000, 10_000))
+SIZES = (MatrixSize("MSVD", 27_763, 670), MatrixSize("one caption", 10_000, 10_000))
 RANKS: dict[tuple[str, str], Callable[..., Any]] = {
     ("T2V", "m2hf"): lambda s, a: t2v_ranks(s, a).expected,
     ("T2V", "sorting"): sorting.t2v_ranks,
@@ -39,10 +39,10 @@ RANKS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a Markdown table; exit code 1 where the two disagree."""
+    """Print a Markdown table; exit code 1 if the two disagree."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.metrics", description=__doc__)
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="share of both sides: a quick look"
+        "--scale", type=float, default=1.0, help="fraction of both sides, for a quick run"
     )
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
@@ -50,13 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         queries, videos, direction, how = given.one
         print(json.dumps(measure(int(queries), int(videos), direction, how)))
         return 0
-    print("| texts x videos | direction | m2hf | sorting | times | m2hf extra | sorting extra |")
+    print("| texts x videos | direction | m2hf | sorting | speed-up | m2hf extra | sorting extra |")
     print("|---|---|---:|---:|---:|---:|---:|")
     agree = True
     for size in SIZES:
         queries, videos = (max(int(n * given.scale), 2) for n in (size.queries, size.videos))
         for direction in ("T2V", "V2T"):
-            ours, other = (_apart(queries, videos, direction, how) for how in ("m2hf", "sorting"))
+            ours, other = (
+                _in_subprocess(queries, videos, direction, how) for how in ("m2hf", "sorting")
+            )
             agree &= bool(np.isclose(ours["mean_rank"], other["mean_rank"], rtol=1e-4))
             times = other["seconds"] / ours["seconds"]
             print(
@@ -71,13 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(queries: int, videos: int, direction: str, how: str) -> dict[str, float]:
-    """Seconds, mean rank, and MiB beyond what the process had with the matrix in it."""
+    """Seconds, mean rank, and MiB beyond those of the process with the matrix."""
     rng = np.random.default_rng(0)
     scores_QV = rng.random((queries, videos), dtype=np.float32)
-    answers = np.arange(queries) % videos
+    ground_truth = np.arange(queries) % videos
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    ranks = RANKS[direction, how](scores_QV, answers)
+    ranks = RANKS[direction, how](scores_QV, ground_truth)
     seconds = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
@@ -87,7 +89,7 @@ def measure(queries: int, videos: int, direction: str, how: str) -> dict[str, fl
     }
 
 
-def _apart(queries: int, videos: int, direction: str, how: str) -> dict[str, float]:
+def _in_subprocess(queries: int, videos: int, direction: str, how: str) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.metrics", "--one"]
     command += [str(queries), str(videos), direction, how]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

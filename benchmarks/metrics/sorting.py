@@ -1,7 +1,6 @@
-"""What one writes first: sort every row, and look where the right answer landed.
+"""The straightforward implementation: sort every row, and find the place of the right video.
 
-numpy alone, with ties in the order that the sort leaves them in, so its numbers agree with ours
-only where there are none.
+numpy alone. Ties stay in the order of the sort, so its ranks agree with ours only without ties.
 """
 
 import numpy as np
@@ -17,8 +16,8 @@ def t2v_ranks(scores_QV: FloatArray, video_of_query: IntArray) -> IntArray:
 
 
 def v2t_ranks(scores_QV: FloatArray, video_of_query: IntArray) -> IntArray:
-    """Rank of each captioned video's first own caption, from 1, other own ones in no one's way:
-    the first own caption stands before all others of its own."""
+    """Rank of each captioned video's best own caption, from 1; its other captions rank after that
+    one, so they never lower it."""
     videos = np.unique(video_of_query)
     order_VQ = np.argsort(-scores_QV.T[videos], axis=1)
     ranks: IntArray = np.argmax(video_of_query[order_VQ] == videos[:, None], axis=1) + 1

@@ -1,1 +1,1 @@
-"""What `m2hf eval` takes at the size of a benchmark: seconds, and memory beside its bound."""
+"""Cost of `m2hf eval` at the size of a benchmark: seconds, and memory against its limit."""

@@ -1,9 +1,9 @@
 """`python -m benchmarks.scoring`: `m2hf eval` and `m2hf tables` at the size of a benchmark.
 
-Writes random features to a temporary folder, which it removes, and measures in processes of their
-own. Memory is what a process makes beyond what it had once everything was loaded; "resident" is
-all of it, with the features and matrices that are mapped from disk. Exit code 1 where scoring took
-more than it may.
+Writes random features to a temporary folder, which it removes, and measures in separate processes.
+Memory is the anonymous memory allocated after all libraries are loaded; "resident" is all resident
+memory, including features and matrices mapped from disk. Exit code 1 if scoring exceeds its memory
+limit.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.tables.similarity_table import SimilarityTable
 from m2hf.manifest import Manifest
 
-_SPARE = 1.2  # of the free disk that the features need
+_SPARE = 1.2  # free disk needed, as a multiple of the size of the files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--videos", type=int, help="fewer videos")
     parser.add_argument("--scoring", choices=("mean", "wti"), default="mean")
     parser.add_argument("--memory", type=int, default=2048, help="fuse.eval.memory_mb")
-    parser.add_argument("--set", action="append", default=[], help="of the fuse config")
-    parser.add_argument("--in", dest="folder", type=Path, help="where the temporary folder lies")
+    parser.add_argument("--set", action="append", default=[], help="fuse settings")
+    parser.add_argument("--in", dest="folder", type=Path, help="parent of the temporary folder")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     settings = [f"fuse.scoring={given.scoring}", f"fuse.eval.memory_mb={given.memory}", *given.set]
@@ -57,12 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{root}: {free >> 20} MiB free, needs {int(needed) >> 20}", file=sys.stderr)
             return 2
         write(root, size, config)
-        print(f"{size.queries:,} x {size.videos:,}, {given.scoring}, may take {given.memory} MiB")
+        print(f"{size.queries:,} x {size.videos:,}, {given.scoring}, limit {given.memory} MiB")
         print("| what | s | MiB of its own | MiB resident | MiB of matrices |")
         print("|---|---:|---:|---:|---:|")
         within = True
         for what in ("eval", "tables"):
-            found = _apart(what, root, settings)
+            found = _in_subprocess(what, root, settings)
             print(
                 f"| {what} | {found['seconds']:.1f} | {found['extra']:.0f} "
                 f"| {found['resident']:.0f} | {matrices / 2**20:.0f} |",
@@ -73,10 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(what: str, root: Path, config: FusionConfig) -> dict[str, Any]:
-    """Seconds and MiB of scoring, or of the table of what was scored."""
+    """Seconds and MiB of scoring, or of making the table."""
     manifest = Manifest.load(root / "manifest")
     given = FusionConfig(late=config.late, eval=config.eval, device="cpu")
-    if what == "eval":  # a few videos first, so that what libraries load at first use is there
+    if what == "eval":  # a few videos first, so that libraries load what they load at first use
         evaluate(manifest, root / "store", root / "run", given, "val")
     began = time.perf_counter()
     with watched() as peak:
@@ -88,7 +88,7 @@ def measure(what: str, root: Path, config: FusionConfig) -> dict[str, Any]:
     return {"seconds": seconds, "extra": peak.extra, "resident": peak.resident}
 
 
-def _apart(what: str, root: Path, settings: Sequence[str]) -> dict[str, Any]:
+def _in_subprocess(what: str, root: Path, settings: Sequence[str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.scoring", "--one", what, str(root)]
     command += [part for setting in settings for part in ("--set", setting)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

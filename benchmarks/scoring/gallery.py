@@ -1,6 +1,6 @@
-"""Random features of a benchmark's size, and a model for them that has hardly been trained.
+"""Random features of a benchmark's size, and a model that was trained on them for one epoch.
 
-Nothing can be found with it; it costs what a real one costs.
+Its rankings are meaningless; its cost is that of a real one.
 """
 
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from m2hf.manifest import Card, Manifest, Row, Split, captions_of
 
 
 @dataclass(frozen=True)
-class Size:
-    """queries captions of `words` words, which belong in turn to `videos` videos, of which each
-    stream has `rows` rows of width `width`."""
+class GallerySize:
+    """Number of captions (queries), each of `words` words, and of videos, with `rows` rows of width
+    `width` in each stream; caption i is of video i modulo the number of videos."""
 
     queries: int
     videos: int
@@ -29,18 +29,18 @@ class Size:
 
     @property
     def stored_bytes(self) -> int:
-        """What four streams of videos and one of captions take on disk, in half precision."""
+        """Bytes of four streams of videos and one of captions on disk, in half precision."""
         of_videos = 4 * self.videos * self.rows
         return 2 * self.width * (of_videos + self.queries * (1 + self.words))
 
 
 SIZES = {
-    "activitynet": Size(4_917, 4_917, rows=64, words=64, width=512),
-    "msvd": Size(27_763, 670, rows=12, words=32, width=512),
+    "activitynet": GallerySize(4_917, 4_917, rows=64, words=64, width=512),
+    "msvd": GallerySize(27_763, 670, rows=12, words=32, width=512),
 }
 
 
-def write(root: Path, size: Size, config: FusionConfig) -> Manifest:
+def write(root: Path, size: GallerySize, config: FusionConfig) -> Manifest:
     """Write store, manifest and a run of one epoch to `root`."""
     rows = list(_rows(size))
     manifest = Manifest(Card(name=NAME, protocol="multi_caption"), tuple(rows))
@@ -57,7 +57,7 @@ def write(root: Path, size: Size, config: FusionConfig) -> Manifest:
     return manifest
 
 
-def _rows(size: Size) -> Iterator[Row]:
+def _rows(size: GallerySize) -> Iterator[Row]:
     counts: tuple[tuple[Split, int, int], ...] = (("test", size.videos, size.queries),)
     counts += (("train", 4, 4), ("val", 2, 2))
     for split, videos, queries in counts:

@@ -1,9 +1,8 @@
-"""How much memory a piece of work takes at most, as the kernel sees it (Linux).
+"""Peak memory of a piece of work, from the kernel's counters (Linux).
 
-Resident memory has two parts. What the process made (RssAnon) is its own until it gives it back.
-What is mapped from files, such as features, the kernel takes back whenever it needs room, so it
-stays resident only as long as nobody else wants it. Both are reported; the first is held to a
-bound.
+Resident memory has two parts. Anonymous memory (RssAnon) belongs to the process until it is freed.
+Pages mapped from files, such as features, can be reclaimed by the kernel at any time. Both are
+reported; the limit applies to the first.
 """
 
 import threading
@@ -17,7 +16,7 @@ _EVERY_S = 0.005
 
 @dataclass
 class Peak:
-    """Most MiB seen: own, and all that was resident; before: own at the start."""
+    """Peak MiB: own (anonymous), and resident (all); before: own at the start."""
 
     before: float
     own: float = 0.0
@@ -25,23 +24,23 @@ class Peak:
 
     @property
     def extra(self) -> float:
-        """MiB beyond what there was at the start."""
+        """MiB beyond the start."""
         return self.own - self.before
 
 
 @contextmanager
 def watched() -> Iterator[Peak]:
-    """Watch what is done inside."""
+    """Sample the memory of this process during the block."""
     peak, done = Peak(_resident()[0]), threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while True:
             own, resident = _resident()
             peak.own, peak.resident = max(peak.own, own), max(peak.resident, resident)
             if done.wait(_EVERY_S):
                 return
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=sample)
     watcher.start()
     try:
         yield peak

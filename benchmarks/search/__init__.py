@@ -1,1 +1,1 @@
-"""How long a query of `m2hf search` and `m2hf app` takes."""
+"""Latency of a query of `m2hf search` and `m2hf app`."""

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.search`: seconds of a query, of a searcher that is kept as in `m2hf app`.
+"""`python -m benchmarks.search`: seconds per query of one open searcher, as in `m2hf app`.
 
-Random features of `--videos` videos, in a temporary folder; queries are their captions, so the
-text tower is not in it. The first query encodes the gallery.
+Random features of `--videos` videos, in a temporary folder; queries are captions with features, so
+the text tower is not measured. The first query encodes the gallery.
 """
 
 import argparse
@@ -18,18 +18,18 @@ from m2hf.fuse.config import CAPTIONS, FusionConfig
 from m2hf.fuse.search.index import SearchIndex
 from m2hf.fuse.search.searcher import Searcher
 
-_TOP = 12  # as the page
+_TOP = 12  # results, as on the page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a row a size."""
+    """Print a row for each size."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
     parser.add_argument("--videos", type=int, action="append", help="repeatable")
     parser.add_argument("--queries", type=int, default=20)
-    parser.add_argument("--set", action="append", default=[], help="of the fuse config")
+    parser.add_argument("--set", action="append", default=[], help="fuse settings")
     given = parser.parse_args(arguments)
     config = parse(FusionConfig, read_recipe(None, ["fuse.device=cpu", *given.set])["fuse"])
-    print("| videos | first query, s | a query, ms: median | slowest | of it scores |")
+    print("| videos | first query, s | per query, ms: median | slowest | scoring alone |")
     print("|---|---:|---:|---:|---:|")
     for videos in given.videos or [1_000, 10_000]:
         print(_row(videos, given.queries, config), flush=True)

@@ -1,1 +1,1 @@
-"""How the tiny CLIP that comes with m2hf was trained, and what it can tell apart."""
+"""Training of the tiny CLIP that ships with m2hf, and its evaluation."""

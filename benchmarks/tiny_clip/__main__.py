@@ -1,8 +1,8 @@
-"""`python -m benchmarks.tiny_clip --out FILE`: train the tiny CLIP that comes with m2hf.
+"""`python -m benchmarks.tiny_clip --out FILE`: train the tiny CLIP that ships with m2hf.
 
-Prints the loss as it falls, then zero-shot T2V R@1 in galleries of 100 held-out stills, and how
-much of what no frame shows a linear probe finds in sentences, both with the file that was written.
-Without --out, with --weights, by default those in the package.
+Prints the training loss, then zero-shot T2V R@1 in galleries of 100 held-out stills, and the
+accuracy of a linear probe for what no frame shows on sentence vectors, both with the file that was
+written. Without --out it evaluates --weights, by default those of the package.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.tiny_clip.measure import probe, zero_shot
 from benchmarks.tiny_clip.stills import Stills
-from benchmarks.tiny_clip.train import Recipe, Training
+from benchmarks.tiny_clip.train import TinyClipRecipe, Training
 from m2hf.atomic import atomic_write
 from m2hf.extract.networks.encoder import TINY, TOYBOX, Encoder
 from m2hf.pipelines.heap import keep_freed_memory
@@ -29,11 +29,11 @@ TEST_STILLS, TEST_SEED = 1200, 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train and write, or measure what is there."""
-    recipe = Recipe()
+    """Train and write, or evaluate existing weights."""
+    recipe = TinyClipRecipe()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tiny_clip", description=__doc__)
-    parser.add_argument("--out", type=Path, help="file to write; without it nothing is trained")
-    parser.add_argument("--weights", type=Path, help="file to measure")
+    parser.add_argument("--out", type=Path, help="file to write; evaluates only if absent")
+    parser.add_argument("--weights", type=Path, help="file to evaluate")
     parser.add_argument("--stills", type=int, default=30_000)
     parser.add_argument("--steps", type=int, default=recipe.steps)
     parser.add_argument("--batch", type=int, default=recipe.batch)
@@ -56,25 +56,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"held-out combinations, {len(found)} galleries of 100: zero-shot T2V R@1 "
         f"{np.mean(found):.1f} +- {np.std(found):.1f}"
     )
-    told = {part: probe(opened.model, opened.tokenizer, part) for part in ("motion", "sound")}
+    accuracy = {part: probe(opened.model, opened.tokenizer, part) for part in ("motion", "sound")}
     print(
-        "a linear probe of sentences finds " + ", ".join(f"{k} {v:.1f} %" for k, v in told.items())
+        "accuracy of a linear probe of sentences: "
+        + ", ".join(f"{k} {v:.1f} %" for k, v in accuracy.items())
     )
     return 0
 
 
-def _train(out: Path, recipe: Recipe, count: int, processes: int) -> None:
+def _train(out: Path, recipe: TinyClipRecipe, count: int, processes: int) -> None:
     torch.manual_seed(recipe.seed)
     opened = Encoder(model=TINY, pretrained="", seed=recipe.seed).open("cpu")
-    model: Any = copy.deepcopy(opened.model)  # the process keeps what it opened
+    model: Any = copy.deepcopy(opened.model)  # the process caches opened models
     began = time.perf_counter()
     stills = Stills.draw(count, _side(model), recipe.seed, held_out=False, processes=processes)
     print(f"{count} stills drawn in {time.perf_counter() - began:.0f} s", flush=True)
     began = time.perf_counter()
-    for step, pictures, sentences in Training(model, opened.tokenizer, stills, recipe).run():
+    for step, images, sentences in Training(model, opened.tokenizer, stills, recipe).run():
         if step % 50 == 0 or step == recipe.steps - 1:
             seconds = time.perf_counter() - began
-            print(f"{step} {pictures:.3f} {sentences:.3f} {seconds:.0f} s", flush=True)
+            print(f"{step} {images:.3f} {sentences:.3f} {seconds:.0f} s", flush=True)
     tensors = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in model.state_dict().items()
@@ -84,7 +85,7 @@ def _train(out: Path, recipe: Recipe, count: int, processes: int) -> None:
 
 
 def _side(model: Any) -> int:
-    """Pixels of the square that the network reads."""
+    """Side of the network's square input in pixels."""
     size = model.visual.image_size
     return int(size if isinstance(size, int) else size[0])
 

@@ -1,6 +1,7 @@
-"""What a tiny CLIP tells apart, on combinations that it was never trained on.
+"""Evaluation of a tiny CLIP on held-out combinations: zero-shot retrieval and a linear probe.
 
-N stills or sentences, D width, C names."""
+N stills or sentences, D width, C names.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,11 +18,11 @@ from m2hf.data_manifests.toybox.scene import Scene
 from m2hf.data_manifests.toybox.world import draw_world
 
 GALLERY = 100
-PROBED, PROBE_SEED = 300, 1  # sentences that the probe is fitted to, and as many that it is asked
+PROBED, PROBE_SEED = 300, 1  # sentences to fit the probe, and as many to test it
 
 
 def galleries(stills: Stills) -> Iterator[list[int]]:
-    """Sets of GALLERY stills of which no two can be described alike."""
+    """Sets of GALLERY stills with distinct visible contents."""
     now: dict[Scene, int] = {}
     for at, scene in enumerate(stills.scenes):
         visible = replace(scene, motion="still", sound=None, sign=None, spoken=None, seed=0)
@@ -39,20 +40,20 @@ def zero_shot(model: Any, tokenizer: Any, preprocess: Any, stills: Stills) -> li
     found = []
     for gallery in galleries(stills):
         texts = [sentence(stills.scenes[at], SEEN, rng) for at in gallery]
-        pictures = torch.stack([preprocess(Image.fromarray(stills.pixels[at])) for at in gallery])
+        images = torch.stack([preprocess(Image.fromarray(stills.pixels[at])) for at in gallery])
         with torch.inference_mode():
-            pictures_ND = _unit(model.encode_image(pictures))
+            images_ND = _unit(model.encode_image(images))
             texts_ND = _unit(model.encode_text(tokenizer(texts)))
-        best_N = (texts_ND @ pictures_ND.T).argmax(axis=1)
+        best_N = (texts_ND @ images_ND.T).argmax(axis=1)
         found.append(float(100 * (best_N == np.arange(len(gallery))).mean()))
     return found
 
 
 def probe(model: Any, tokenizer: Any, part: Literal["motion", "sound"]) -> float:
-    """Percent of held-out sentences whose motion, or sound, a linear map finds in their vectors.
+    """Accuracy in percent of a linear classifier of motion, or sound, on held-out sentences.
 
-    Ridge regression to the names, fitted to as many sentences on other scenes: what it misses, a
-    fusion trained on few captions misses, too.
+    Ridge regression to the names, fitted to as many sentences about other scenes. What it can't
+    separate, a fusion trained on few captions can't separate either.
     """
     rng = np.random.default_rng(0)
     drawn = draw_world(PROBE_SEED, held_out=True)
@@ -60,14 +61,14 @@ def probe(model: Any, tokenizer: Any, part: Literal["motion", "sound"]) -> float
     texts = [sentence(scene, (*SEEN, part), rng) for scene in scenes]
     with torch.inference_mode():
         rows_ND = _unit(model.encode_text(tokenizer(texts))).astype(np.float64)
-    names, answer_N = np.unique([getattr(scene, part) for scene in scenes], return_inverse=True)
+    names, name_N = np.unique([getattr(scene, part) for scene in scenes], return_inverse=True)
     fit, test = slice(PROBED), slice(PROBED, None)
     centred_ND = rows_ND - rows_ND[fit].mean(axis=0)
     gram_DD = centred_ND[fit].T @ centred_ND[fit]
     ridge_DD = gram_DD + 0.01 * np.trace(gram_DD) / len(gram_DD) * np.eye(len(gram_DD))
-    map_DC = np.linalg.solve(ridge_DD, centred_ND[fit].T @ np.eye(len(names))[answer_N[fit]])
+    map_DC = np.linalg.solve(ridge_DD, centred_ND[fit].T @ np.eye(len(names))[name_N[fit]])
     found_N = (centred_ND[test] @ map_DC).argmax(axis=1)
-    return float(100 * (found_N == answer_N[test]).mean())
+    return float(100 * (found_N == name_N[test]).mean())
 
 
 def _unit(rows: torch.Tensor) -> NDArray[np.float32]:

@@ -1,9 +1,9 @@
-"""What the towers are trained to agree on: a picture with a sentence, a sentence with a sentence.
+"""Positive pairs of the contrastive training: image and sentence, sentence and sentence.
 
-A picture alone would teach the text tower to ignore all that can't be seen, and captions that
-differ in a sound would fall together. So sentences about one scene are pairs, too, among pairs
-of scenes that look the same: what can't be seen is then all that tells them apart. Some partners
-are strings as OCR and speech recognition give them.
+Images alone would train the text tower to ignore everything that is not visible, and captions that
+differ in a sound only would get equal vectors. So two sentences about one scene are a positive
+pair, too, and the negatives are scenes that look the same: only what is not visible separates
+them. Some partners are strings as OCR and speech recognition give them.
 """
 
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ from m2hf.data_manifests.toybox.vocabulary import MOTIONS, SOUNDS
 from m2hf.data_manifests.toybox.voice import SENTENCE
 from m2hf.data_manifests.toybox.world import WORDS
 
-EXTRA_SHARE = 0.25  # of pictures' sentences that also say what can't be seen
-MORE_SHARE = 0.3  # of families whose sentences say two parts that can't be seen, not one
-SEEN_SHARE = 0.7  # of families whose sentences say the figures, and as many the ground
-STRING_SHARE = 0.5  # of families whose partners are a string, where sign or speech is said
+EXTRA_SHARE = 0.25  # of image sentences that also mention something not visible
+MORE_SHARE = 0.3  # of families whose sentences mention two parts that are not visible, not one
+SEEN_SHARE = 0.7  # of families whose sentences mention the figures; the same for the ground
+STRING_SHARE = 0.5  # of families with sign or speech whose partners are the bare string
 
 
-def seen(scene: Scene, rng: np.random.Generator) -> str:
-    """A sentence about the picture; now and then about more."""
+def visual_sentence(scene: Scene, rng: np.random.Generator) -> str:
+    """A sentence about the visible parts; a share of them adds one that is not visible."""
     parts: list[Part] = list(SEEN)
     if rng.random() < 0.15:
         parts.remove("figures" if rng.random() < 0.3 else "ground")
@@ -36,10 +36,10 @@ def seen(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def pairs(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
-    """For each of TWINS scenes that look like this one, two ways to say the same parts of it.
+    """For each of TWINS scenes that look like this one, two sentences about the same parts of it.
 
-    The parts are the same for all of them, and one or two can't be seen: only their words tell
-    the sentences apart.
+    The parts are the same for all of them, and one or two are not visible: only these separate
+    the sentences.
     """
     twins = _twins(scene, rng)
     hidden = hidden_parts(twins[0])
@@ -48,12 +48,12 @@ def pairs(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
     strings = [name for name in chosen if name in ("sign", "spoken")]
     read = strings[0] if strings and rng.random() < STRING_SHARE else None
     for twin in twins:
-        said = sentence(twin, parts, rng)
-        yield said, _string(twin, read, rng) if read else sentence(twin, parts, rng)
+        first = sentence(twin, parts, rng)
+        yield first, _string(twin, read, rng) if read else sentence(twin, parts, rng)
 
 
 def _twins(scene: Scene, rng: np.random.Generator) -> list[Scene]:
-    """Scenes that look alike and in all else differ from each other."""
+    """Scenes that look the same and differ from each other in everything else."""
     motions, sounds = (rng.permutation(list(names))[:TWINS] for names in (MOTIONS, SOUNDS))
     words = rng.permutation(list(WORDS))[: 2 * TWINS]
     return [
@@ -70,7 +70,7 @@ def _twins(scene: Scene, rng: np.random.Generator) -> list[Scene]:
 
 
 def _string(scene: Scene, part: Part, rng: np.random.Generator) -> str:
-    """As OCR or speech recognition would give it."""
+    """The string as OCR or speech recognition gives it."""
     if part == "sign":
         return str(scene.sign)
     text = SENTENCE.format(scene.spoken)

@@ -1,8 +1,8 @@
 """Both towers of the tiny CLIP, trained on stills and sentences of the world.
 
-The loss is symmetric InfoNCE of pictures and sentences, and half of it again of two sentences on
-one scene, half as many and in families that look alike (see `sentences`). AdamW, warm-up and
-cosine. N a batch, S the network's side, W tokens, D joint width.
+The loss is symmetric InfoNCE of images and sentences, plus half of that between two sentences about
+one scene, half as many and in families that look the same (see `sentences`). AdamW, warm-up and
+cosine. N items of a batch, S the network's side, W tokens, D joint width.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from benchmarks.tiny_clip.sentences import pairs, seen
+from benchmarks.tiny_clip.sentences import pairs, visual_sentence
 from benchmarks.tiny_clip.stills import Stills
 from m2hf.data_manifests.toybox.families import TWINS
 
@@ -25,8 +25,8 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How long and how fast; `sentences_weight` is that of the loss between two sentences."""
+class TinyClipRecipe:
+    """Hyperparameters; sentences_weight: weight of the loss between two sentences."""
 
     steps: int = 1200
     batch: int = 128
@@ -38,12 +38,12 @@ class Recipe:
 
 
 class Training:
-    """One run: a model of open_clip, its tokenizer, and stills to draw batches from."""
+    """One training run of an open_clip model on stills."""
 
-    def __init__(self, model: Any, tokenizer: Any, stills: Stills, recipe: Recipe) -> None:
+    def __init__(self, model: Any, tokenizer: Any, stills: Stills, recipe: TinyClipRecipe) -> None:
         self.model = model.to(memory_format=torch.channels_last)  # a third faster on a CPU
         self._tokenizer, self._stills, self._recipe = tokenizer, stills, recipe
-        self._known: set[int] = set()
+        self._used: set[int] = set()
         decayed = [p for p in model.parameters() if p.ndim > 1]
         plain = [p for p in model.parameters() if p.ndim <= 1]
         self._optimizer = torch.optim.AdamW(
@@ -56,7 +56,7 @@ class Training:
         )
 
     def run(self) -> Iterator[tuple[int, float, float]]:
-        """Step, loss of pictures, loss of sentences; after the last step the model is done."""
+        """Yields step, loss of images and loss of sentences."""
         recipe = self._recipe
         rng = np.random.default_rng(recipe.seed)
         torch.manual_seed(recipe.seed)
@@ -73,25 +73,29 @@ class Training:
             with torch.no_grad():
                 self.model.logit_scale.clamp_(0, np.log(100))
             yield step, losses[0].item(), losses[1].item()
-        self._forget_unknown()
+        self._zero_unused_tokens()
         self.model.eval()
 
     def _losses(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         scenes = [self._stills.scenes[at] for at in chosen]
-        # Half as many of the other pairs: sentences cost as much as pictures.
-        families = scenes[: len(scenes) // (2 * TWINS)]
-        said, again = zip(*(both for scene in families for both in pairs(scene, rng)), strict=True)
-        texts_ND = self._sentences([*(seen(scene, rng) for scene in scenes), *said, *again])
-        seen_ND, said_ND, again_ND = torch.split(texts_ND, [len(scenes), len(said), len(again)])
+        # Half as many pairs of sentences: a sentence costs as much as an image.
+        heads = scenes[: len(scenes) // (2 * TWINS)]
+        first, second = zip(*(both for scene in heads for both in pairs(scene, rng)), strict=True)
+        texts_ND = self._sentences(
+            [*(visual_sentence(scene, rng) for scene in scenes), *first, *second]
+        )
+        visual_ND, first_ND, second_ND = torch.split(
+            texts_ND, [len(scenes), len(first), len(second)]
+        )
         pixels = self._jitter(self._stills.pixels[chosen], rng)
-        pictures_ND = normalize(self.model.encode_image(pixels), dim=-1)
-        return self._contrast(pictures_ND, seen_ND), self._contrast(said_ND, again_ND)
+        images_ND = normalize(self.model.encode_image(pixels), dim=-1)
+        return self._contrast(images_ND, visual_ND), self._contrast(first_ND, second_ND)
 
     def _sentences(self, texts: Sequence[str]) -> Tensor:
-        """(N, D) unit vectors, as encode_text gives, without the padding behind the longest."""
+        """(N, D) unit vectors as of encode_text, computed without padding beyond the longest."""
         model = self.model
         ids_NW = self._tokenizer(list(texts))
-        self._known.update(ids_NW.unique().tolist())
+        self._used.update(ids_NW.unique().tolist())
         ends_N = ids_NW.argmax(dim=1)
         longest = int(ends_N.max()) + 1
         x = model.token_embedding(ids_NW[:, :longest]) + model.positional_embedding[:longest]
@@ -105,7 +109,7 @@ class Training:
         return (cross_entropy(scores_NN, own_N) + cross_entropy(scores_NN.T, own_N)) / 2
 
     def _jitter(self, pixels_NSS3: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
-        """(N, 3, S, S) of the network; brighter or darker, and a pixel or two aside."""
+        """(N, 3, S, S) network input with random brightness, shifted by up to two pixels."""
         rows, columns = rng.integers(-2, 3, 2)
         moved = np.roll(pixels_NSS3, (rows, columns), axis=(1, 2))
         x = torch.from_numpy(moved).permute(0, 3, 1, 2).float().div(255)
@@ -122,9 +126,9 @@ class Training:
         return 0.5 * (1 + float(np.cos(np.pi * done)))
 
     @torch.no_grad()
-    def _forget_unknown(self) -> None:
-        """Tokens that no sentence had become zeros: they would be noise, and zeros pack well."""
+    def _zero_unused_tokens(self) -> None:
+        """Zero the embeddings of tokens that were never trained: they are noise, zeros compress."""
         table = self.model.token_embedding.weight
-        unknown = torch.ones(len(table), dtype=torch.bool)
-        unknown[sorted(self._known)] = False
-        table[unknown] = 0
+        unused = torch.ones(len(table), dtype=torch.bool)
+        unused[sorted(self._used)] = False
+        table[unused] = 0

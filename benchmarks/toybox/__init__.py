@@ -1,1 +1,1 @@
-"""What each level is worth on the toybox, by what a caption asks for."""
+"""Retrieval by level on the toybox, split by kind of caption."""

@@ -1,8 +1,8 @@
 """`python -m benchmarks.toybox --data DIR`: the demo's runs over several seeds, as one table.
 
-DIR is what `m2hf demo --out DIR` made. A kind of query says what it takes to find the clip (see
-m2hf.data_manifests.toybox.families): look is seen, the others name one thing more. Numbers are
-means over training seeds with their deviation.
+DIR is the output of `m2hf demo --out DIR`. The kind of a query is the information that its clip is
+found by (see m2hf.data_manifests.toybox.families). Numbers are means over training seeds with
+standard deviation.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         scored = []
         for run in RUNS:
-            untrained = "fuse.train.epochs=0" in run.settings  # no seed matters
+            untrained = "fuse.train.epochs=0" in run.settings  # the seed has no effect
             for seed in range(1 if untrained else given.seeds):
                 settings = [*run.settings, f"fuse.train.seed={seed}", *given.set]
                 config = load_recipe(RECIPE, settings)[0].fuse

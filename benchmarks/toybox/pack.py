@@ -1,8 +1,9 @@
-"""`python -m benchmarks.toybox.pack --data DIR`: make what comes along with the default toybox.
+"""`python -m benchmarks.toybox.pack --data DIR`: make the precomputed features that ship with
+the default toybox.
 
-DIR has the manifest of `m2hf manifest toybox --out DIR`, and in DIR/store what `m2hf extract
---config demo` made of all its clips. Run it again where OCR, ASR, decoding or the clips change:
-tests/data_manifests/toybox/test_precomputed.py says so.
+DIR has the manifest of `m2hf manifest toybox --out DIR`, and in DIR/store the output of `m2hf
+extract --config demo` on all its clips. Run it again when OCR, ASR, decoding or the clips change:
+tests/data_manifests/toybox/test_precomputed.py then fails.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The benchmarks of extraction run, on small models, and their numbers are of what they say."""
+"""The benchmarks of extraction on small models: they run, and their numbers are consistent."""
 
 import json
 from pathlib import Path
@@ -18,12 +18,12 @@ def two_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_way_through_clip_gives_the_same_vectors(
+def test_all_variants_of_clip_give_the_same_vectors(
     two_clips: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert clip.main(["--clips", str(two_clips), "--model", "m2hf-tiny"]) == 0
-    rows = {row["way"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])}
-    assert rows.keys() == clip.WAYS.keys()
+    rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])}
+    assert rows.keys() == clip.VARIANTS.keys()
     assert {row["frames"] for row in rows.values()} == {5}
     assert all(row["least_cosine"] > 0.999 for row in rows.values())
     assert rows["plain"]["least_cosine"] == pytest.approx(1.0, abs=1e-6)
@@ -31,15 +31,15 @@ def test_every_way_through_clip_gives_the_same_vectors(
     assert all(0 <= row["prepare_s"] <= row["all_s"] for row in rows.values())
 
 
-def test_runs_are_equal_and_their_models_are_on_the_clock(
+def test_runs_are_byte_identical_and_time_of_models_is_measured(
     two_clips: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--clips", str(two_clips), "--only", "clip", "--set", TINY, "--alone"]
     assert run.main(arguments) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told.pop("equal") is True
-    assert list(told) == ["1 process", "2 workers", "clip alone"]
-    whole = told["1 process"]
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed.pop("equal") is True
+    assert list(printed) == ["1 process", "2 workers", "clip alone"]
+    whole = printed["1 process"]
     assert whole["ratio"] > 1.0
     assert {name: spent[0] for name, spent in whole["spent"].items()} == {"decode": 2, "clip": 2}
     assert all(0 < spent[2] < spent[1] for name, spent in whole["spent"].items() if name == "clip")

@@ -1,4 +1,4 @@
-"""The controlled benchmark: its data is what it says, every row is trainable, and it reports."""
+"""The benchmarks of fusion: their data, their rows as configs, and their reports."""
 
 import ast
 import json
@@ -32,7 +32,7 @@ def stored(root: Path, stream: str) -> dict[str, ShardItem]:
     return {item.id: item for path in paths for item in Shard.open(path).items()}
 
 
-def test_what_is_missing_is_nested_and_changes_nothing_else(tmp_path: Path) -> None:
+def test_missing_items_are_nested_and_leave_other_features_equal(tmp_path: Path) -> None:
     setting = corpus.SETTINGS["imbalanced"]
     items = {}
     for share in (0.0, 0.5, 1.0):
@@ -50,7 +50,7 @@ def test_what_is_missing_is_nested_and_changes_nothing_else(tmp_path: Path) -> N
         np.testing.assert_array_equal(full, left)
 
 
-def test_shares_are_those_of_the_issue(tmp_path: Path) -> None:
+def test_default_shares_of_missing_items(tmp_path: Path) -> None:
     sizes = replace(TINY, train=600)
     corpus.write(tmp_path, corpus.SETTINGS["imbalanced"], 1, {}, sizes)
     for stream, share in (("audio", 0.12), ("text", 0.40), ("clip", 0.0), ("motion", 0.0)):
@@ -73,7 +73,11 @@ def test_every_row_is_a_valid_config_and_has_its_own_name() -> None:
 
 
 def test_rows_that_set_the_same_share_a_training() -> None:
-    same = [rows.Row("a", "g"), rows.Row("b", "g", read=("visual",)), rows.Row("c", "g", ("x=1",))]
+    same = [
+        rows.Ablation("a", "g"),
+        rows.Ablation("b", "g", read=("visual",)),
+        rows.Ablation("c", "g", ("x=1",)),
+    ]
     todo = run.tasks(same, seeds=2)
     assert len(todo) == 4
     assert all(len(task.trainings) == 2 for task in todo)
@@ -82,12 +86,12 @@ def test_rows_that_set_the_same_share_a_training() -> None:
 
 def test_results_of_two_seeds() -> None:
     picked = (
-        rows.Row("visual", rows.ALONE, rows.alone("visual"), settings=("balanced",)),
-        rows.Row("all", "fused", settings=("balanced",)),
-        rows.Row("mean", "fused", read=("visual", "text"), settings=("balanced",)),
-        rows.Row("broken", "fused", ("fuse.streams.text=nosuch",), settings=("balanced",)),
+        rows.Ablation("visual", rows.ALONE, rows.alone("visual"), settings=("balanced",)),
+        rows.Ablation("all", "fused", settings=("balanced",)),
+        rows.Ablation("mean", "fused", read=("visual", "text"), settings=("balanced",)),
+        rows.Ablation("broken", "fused", ("fuse.streams.text=nosuch",), settings=("balanced",)),
     )
-    outcomes: run.Outcomes = {}
+    outcomes: run.TrainingOutcomes = {}
     for _, found in run.run(run.tasks(picked, 2), workers=1, scale=0.03, more=QUICK):
         outcomes |= found
     results = report.as_json(picked, 2, outcomes)
@@ -124,10 +128,10 @@ def test_the_search_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     assert "| 20 | " in capsys.readouterr().out
 
 
-def test_benchmarks_use_what_a_user_has_and_stay_small() -> None:
-    public = {"train", "evaluate", "metrics", "similarity", "config", "baselines", "store"}
-    public |= {"tokens", "late", "late_rules", "tables.similarity_table"}
-    public |= {"search.index", "search.searcher"}
+def test_benchmarks_import_public_modules_of_fusion_and_stay_small() -> None:
+    public = {"config", "training.run", "evaluation.evaluate", "model.tokens", "model.calibration"}
+    public |= {"scores.metrics", "scores.baselines", "scores.late_rules", "scores.similarity_file"}
+    public |= {"search.index", "search.searcher", "tables.similarity_table"}
     for path in (ROOT / "benchmarks").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert len(text.splitlines()) <= 300, path
@@ -138,39 +142,39 @@ def test_benchmarks_use_what_a_user_has_and_stay_small() -> None:
                     assert name.removeprefix("m2hf.fuse.") in public, path
 
 
-def test_matrices_are_fused_by_what_never_saw_the_question(tmp_path: Path) -> None:
+def test_matrices_are_fused_with_a_calibration_of_other_videos(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, noise in zip(matrices.FILES, (0.5, 1.0), strict=True):
         made = np.eye(60) + noise * rng.normal(size=(60, 60))
         np.save(tmp_path / name, made.astype(np.float32))
     found = matrices.measure(tmp_path, seeds=2, workers=1)
     assert list(found) == ["0%", "20%", "40%", "60%", "80%", "100%"]
-    for rule in ("affine", "sum", "max"):  # nothing is left but the whole level
+    for rule in ("affine", "sum", "max"):  # only the complete level is left
         assert found["100%"][rule] == found["100%"][matrices.WHOLE]
     assert found["0%"]["affine"] != found["0%"][matrices.WHOLE]
-    np.testing.assert_allclose(*found["0%"]["sum"])  # a seed changes halves, not the data
+    np.testing.assert_allclose(*found["0%"]["sum"])  # a seed changes the halves, not the data
     assert "| affine |" in matrices.markdown(found)
 
 
 def test_the_metrics_benchmark_compares_equal_numbers(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "_apart", metrics.measure)  # a process each takes long to start
+    monkeypatch.setattr(metrics, "_in_subprocess", metrics.measure)  # starting processes is slow
     assert metrics.main(["--scale", "0.01"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 6
     assert printed[2].startswith("| 277 x 6 (MSVD) | T2V |")
     rng = np.random.default_rng(0)
-    scores, answers = rng.permuted(np.arange(600.0)).reshape(30, 20), rng.integers(0, 20, 30)
+    scores, ground_truth = rng.permuted(np.arange(600.0)).reshape(30, 20), rng.integers(0, 20, 30)
     for ours, other in ((t2v_ranks, sorting.t2v_ranks), (v2t_ranks, sorting.v2t_ranks)):
-        assert np.array_equal(ours(scores, answers).expected, other(scores, answers))
+        assert np.array_equal(ours(scores, ground_truth).expected, other(scores, ground_truth))
 
 
-def test_scoring_stays_within_the_memory_that_it_is_given(
+def test_scoring_stays_within_its_memory_limit(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The matrices take 76 MiB, and scoring in one piece holds most of them more than once."""
-    small = gallery.Size(2000, 2000, rows=2, words=2, width=16)
+    """The matrices take 76 MiB, and scoring in one piece would hold most of them twice."""
+    small = gallery.GallerySize(2000, 2000, rows=2, words=2, width=16)
     monkeypatch.setitem(scoring.SIZES, "activitynet", small)
     assert scoring.main(["--memory", "60"]) == 0
     found = {
@@ -184,23 +188,26 @@ def test_scoring_stays_within_the_memory_that_it_is_given(
     assert found["tables"][1] <= 50
 
 
-def test_words_that_differ_are_counted_with_and_without_what_is_invented() -> None:
+def test_word_error_rate_with_and_without_flagged_segments() -> None:
     assert asr.edits(["a", "b", "c", "d"], ["a", "x", "c"]) == 2
     assert asr.edits([], ["a"]) == asr.edits(["a"], []) == 1
 
-    def heard(*lines: tuple[str, bool]) -> list[asr.Heard]:
-        told = tuple(asr.Line(0.0, 1.0, text, (0.0,) * 4, flagged) for text, flagged in lines)
-        return [asr.Heard("one", 2.0, 0.5, told)]
+    def transcripts(*segments: tuple[str, bool]) -> list[asr.Transcript]:
+        lines = tuple(
+            asr.TranscribedSegment(0.0, 1.0, text, (0.0,) * 4, flagged)
+            for text, flagged in segments
+        )
+        return [asr.Transcript("one", 2.0, 0.5, lines)]
 
     rows = asr.table(
         {
-            "plain": heard(("Hello, you!", False), ("no no", True)),
-            "other": heard(("hello you", False)),
-            "deaf": heard(),
+            "plain": transcripts(("Hello, you!", False), ("no no", True)),
+            "other": transcripts(("hello you", False)),
+            "silent": transcripts(),
         }
     )
     assert rows[3] == "| other | 2.0 | 1.00 | 50% | 50.0% | 0.0% | none | none | 0 |"
-    assert rows[4] == "| deaf | 2.0 | 1.00 | 50% | 100.0% | 100.0% | one | none | 0 |"
-    assert asr.invented({"plain": heard(("no | no", True))})[2:] == [
+    assert rows[4] == "| silent | 2.0 | 1.00 | 50% | 100.0% | 100.0% | one | none | 0 |"
+    assert asr.hallucinations({"plain": transcripts(("no | no", True))})[2:] == [
         "| plain | one | 0.0 to 1.0 | 0.00 | 0.00 | 0.00 | 0.00 | no / no |"
     ]
