@@ -16,7 +16,7 @@ MAY_IMPORT: dict[str, str] = {
     "m2hf.__main__": "m2hf.cli",
     "m2hf.cli": "m2hf m2hf.exchange m2hf.data_manifests m2hf.data_manifests.toybox "
     "m2hf.extract m2hf.extract.weights m2hf.pipelines m2hf.pipelines.config "
-    "m2hf.pipelines.cluster m2hf.pipelines.timeline m2hf.fuse m2hf.fuse.config m2hf.fuse.features "
+    "m2hf.pipelines.cluster m2hf.pipelines.timeline m2hf.fuse m2hf.fuse.config "
     "m2hf.fuse.evaluation m2hf.fuse.training m2hf.fuse.tables m2hf.fuse.tables.given "
     "m2hf.fuse.report m2hf.fuse.search m2hf.fuse.search.web",
     "m2hf.data_manifests": "m2hf",
@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, str] = {
     "m2hf.extract.speech": "m2hf m2hf.extract.inference m2hf.extract.networks m2hf.extract.weights",
     "m2hf.extract": "m2hf m2hf.extract.base m2hf.extract.inference m2hf.extract.media "
     "m2hf.extract.networks m2hf.extract.speech m2hf.extract.weights",
-    "m2hf.pipelines": "m2hf m2hf.pipelines.config m2hf.extract m2hf.extract.base "
+    "m2hf.pipelines": "m2hf m2hf.pipelines.config m2hf.extract.base "
     "m2hf.extract.inference m2hf.extract.media m2hf.extract.weights",
     "m2hf.pipelines.config": "m2hf m2hf.extract m2hf.extract.base m2hf.extract.media "
     "m2hf.extract.networks",
@@ -59,9 +59,9 @@ MAY_IMPORT: dict[str, str] = {
 LIBRARIES: dict[str, str] = {
     "torch": "m2hf.extract m2hf.extract.inference m2hf.extract.networks m2hf.extract.speech "
     "m2hf.pipelines m2hf.pipelines.cluster m2hf.fuse m2hf.fuse.model m2hf.fuse.evaluation "
-    "m2hf.fuse.training m2hf.fuse.search m2hf.fuse.tables.given",
+    "m2hf.fuse.training m2hf.fuse.search",
     "torchvision": "m2hf.extract.networks",
-    "safetensors": "m2hf.extract.networks m2hf.extract.weights m2hf.fuse.model m2hf.fuse.training",
+    "safetensors": "m2hf.extract.networks m2hf.fuse.model m2hf.fuse.training",
     "open_clip": "m2hf.extract.networks",
     "transformers": "m2hf.extract.networks",
     "easyocr": "m2hf.extract",
