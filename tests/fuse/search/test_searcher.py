@@ -19,7 +19,7 @@ from m2hf.fuse.features.store import Stream
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.search.index import SearchIndex
 from m2hf.fuse.search.origins import Origins
-from m2hf.fuse.search.query import MOST, checked, foreign, scripts
+from m2hf.fuse.search.query import MAX_CHARACTERS, checked, script_remark, scripts
 from m2hf.fuse.search.searcher import Searcher
 from m2hf.fuse.training.run import train
 from m2hf.keys import fingerprint
@@ -193,9 +193,11 @@ def test_a_query_with_a_letter_or_a_sign_is_taken_as_it_is(text: str, letter: st
 
 
 def test_a_query_has_a_length() -> None:
-    assert checked("a" * MOST)
-    with pytest.raises(UsageError, match=f"has {MOST + 1} characters, at most {MOST}"):
-        checked("a" * (MOST + 1))
+    assert checked("a" * MAX_CHARACTERS)
+    with pytest.raises(
+        UsageError, match=f"has {MAX_CHARACTERS + 1} characters, at most {MAX_CHARACTERS}"
+    ):
+        checked("a" * (MAX_CHARACTERS + 1))
 
 
 def test_scripts() -> None:
@@ -204,9 +206,9 @@ def test_scripts() -> None:
     latin = scripts(["A dog", "le caf\u00e9, 24h \U0001f436", "\uff21"])
     assert latin == {"Latin"}
     assert scripts(["\u72ac\u304c", "12 !"]) == {"Cjk", "Hiragana"}
-    assert foreign("\u0441\u043e\u0431\u0430\u043a\u0430", latin).startswith(
+    assert script_remark("\u0441\u043e\u0431\u0430\u043a\u0430", latin).startswith(
         "the query is in Cyrillic script and the captions are in Latin"
     )
     for fine in ("\u0441\u043e\u0431\u0430\u043a\u0430 dog", "42", "\U0001f436"):
-        assert foreign(fine, latin) == ""
-    assert foreign("dog", set()) == ""
+        assert script_remark(fine, latin) == ""
+    assert script_remark("dog", set()) == ""

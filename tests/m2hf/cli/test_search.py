@@ -80,7 +80,7 @@ def test_a_sentence_is_encoded_as_the_captions_were(corpus: Searchable) -> None:
 def test_as_text(corpus: Searchable) -> None:
     done = run("собака", *corpus.paths, "--top", "2")
     head, flags, *lines = done.stdout.splitlines()
-    assert head == f"{NAME}: 13 videos searched; not searched, for want of features: 1"
+    assert head == f"{NAME}: 13 videos searched; 1 without features not searched"
     assert flags == "captions: untrained"
     assert [line[:5] for line in lines if not line.startswith("    ")] == ["  1  ", "  2  "]
     assert done.stderr.startswith("m2hf: the query is in Cyrillic script")
@@ -134,7 +134,7 @@ def test_captions_of_no_encoder_here(corpus: Searchable, tmp_path: Path) -> None
         return made, {"encoder": {"pretrained": str(path)}}
 
     file, given = from_file()
-    with pytest.raises(M2hfError, match=r"sha256 [0-9a-f]{64}; say where it is: --set"):
+    with pytest.raises(M2hfError, match=r"sha256 [0-9a-f]{64}; give its path: --set"):
         query_encoder(file, {}, "cpu")
     mine = query_encoder(file, given, "cpu")("a dog").values
     assert (mine == query_encoder(header, {}, "cpu")("a dog").values).all()
@@ -260,7 +260,7 @@ def test_links_do_not_lead_out_of_the_media(tmp_path: Path) -> None:
         "page.html": "page.html", "pipe.mp4": None,
     }  # fmt: skip
     assert found["page.html"].type == "application/octet-stream"
-    assert "outside" in found["out.mp4"].why
+    assert "outside" in found["out.mp4"].reason
     with pytest.raises(M2hfError, match="no such folder"):
         MediaFiles.open(tmp_path / "none")
 
@@ -308,7 +308,7 @@ def test_the_command_serves_until_it_is_interrupted(corpus: Searchable) -> None:
         serving.send_signal(signal.SIGINT)
         assert serving.wait(60) == 0
         (warning,) = serving.stderr.read().splitlines()
-    assert warning.startswith("m2hf: --host 0.0.0.0: whoever reaches this machine")
+    assert warning.startswith("m2hf: --host 0.0.0.0: anyone who can reach this machine")
 
 
 _SEEN = """() => new Promise(done => {

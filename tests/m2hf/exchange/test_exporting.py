@@ -305,4 +305,4 @@ def test_the_command(manifest: Manifest, store: Path, tmp_path: Path, m2hf: Comm
     assert "missing: failed, never" in done.stdout
     done = m2hf("export", *options, "--stream", "clip", "--format", "wds", "--json")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "is there already" in done.stderr
+    assert "already exists" in done.stderr
