@@ -12,9 +12,8 @@ from urllib.parse import quote
 
 from m2hf.errors import ResourceError, UsageError
 
-_STALE_S = (
-    86400.0  # age at which another host's temporary counts as abandoned; its pid says nothing
-)
+# Age at which a temporary of another host counts as abandoned: its process can't be looked up.
+_STALE_S = 86400.0
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 

@@ -43,7 +43,7 @@ def query_encoder(
             f"{weight[1]}; give its path: --set extract.encoder.pretrained=PATH"
         )
     caption = parse(Caption, {**declared, **own, "encoder": encoder}, "extract.caption")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # weights are local files, or an error says how to get them
+    os.environ["HF_HUB_OFFLINE"] = "1"  # never download: missing weights are an error
     now = caption.declared({})
     if now != captions.config:
         raise MismatchError(

@@ -28,8 +28,8 @@ def list_(
 
     found, folder = _needs(config, set_, only), WeightsFolder.default()
     if json:
-        said = {"folder": str(folder.root), "weights": [need.as_json() for need in found]}
-        typer.echo(canonical_json(said))
+        record = {"folder": str(folder.root), "weights": [need.as_json() for need in found]}
+        typer.echo(canonical_json(record))
         return
     for need in found:
         typer.echo(_line(need))
@@ -76,8 +76,8 @@ def check(
     wrong += [f"weights {name}: {damage}" for name, damage in others.items() if damage]
     if json:
         records = [need.as_json() for need in found]
-        said = {"folder": str(folder.root), "weights": records, "others": others, "wrong": wrong}
-        typer.echo(canonical_json(said))
+        record = {"folder": str(folder.root), "weights": records, "others": others, "wrong": wrong}
+        typer.echo(canonical_json(record))
     else:
         for message in wrong:
             typer.echo(message)

@@ -121,7 +121,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_a_death_at_several_items_counts_for_each(tmp_path: Path) -> None:
-    """The next run goes careful, so that the second death is one item's alone."""
+    """The next run takes one item at a time, so that the second death counts for one item."""
 
     def die(item: str, beside: str) -> None:
         code = (

@@ -1,4 +1,4 @@
-"""Search: as `m2hf eval` scores, with evidence that a plain loop finds too."""
+"""Search: scores as in `m2hf eval`, and evidence equal to that of a plain loop."""
 
 import dataclasses
 from collections.abc import Callable
@@ -29,7 +29,7 @@ CLOSE = 2e-5  # sums of another shape
 
 
 def searcher(corpus: Any, run: Path, split: Any = "test", **config: Any) -> Searcher:
-    """Its queries are ids of captions, encoded as the store has them."""
+    """A searcher whose queries are caption ids, encoded as in the store."""
     index = SearchIndex.open(
         corpus.manifest, corpus.store, run, FusionConfig(**config) if config else None, split
     )
@@ -96,8 +96,8 @@ def test_moments_are_those_that_a_loop_finds(which: str, corpus: Any, run: Any, 
     for hit in found.search("test004#0", 20).hits:
         parts = index.model.parts(index.query(query, device), index.encoded([hit.row.id], device))
         frames = index.store[FRAMES].features(hit.row.id)
-        for number, (asked, videos) in enumerate(parts):
-            sentence = asked.values[0, 0].detach().numpy()
+        for number, (query_tokens, videos) in enumerate(parts):
+            sentence = query_tokens.values[0, 0].detach().numpy()
 
             def nearest(tokens: Any, sentence: Any = sentence) -> tuple[int, float]:
                 cosines = [
@@ -188,7 +188,7 @@ def test_a_query_must_say_something(text: str) -> None:
 
 
 @given(st.text(max_size=50), st.sampled_from(["", "a", "\u72ac", "\U0001f436"]))
-def test_a_query_with_a_letter_or_a_sign_is_taken_as_it_is(text: str, letter: str) -> None:
+def test_a_query_with_a_letter_or_an_emoji_is_unchanged(text: str, letter: str) -> None:
     assert checked(f"{text}a{letter}") == f"{text}a{letter}".strip()
 
 

@@ -1,4 +1,4 @@
-"""Bring your own features: arrays of others become shards, with provenance and clear errors."""
+"""Import: arrays of other tools become shards, with provenance and clear errors."""
 
 import json
 import os
@@ -309,7 +309,7 @@ SEEN, SAID, DEPTH, LATENT = 20, 12, 9, 6
 
 
 def foreign(root: Path) -> Path:
-    """What a user brings: a manifest, frames of width 20, captions with tokens of width 12,
+    """Features of another tool: a manifest, frames of width 20, captions with tokens of width 12,
     audio and depth of width 9."""
     rng = np.random.default_rng(3)
     splits: dict[Split, int] = {"train": 40, "val": 10, "test": 12}
