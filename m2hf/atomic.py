@@ -1,4 +1,4 @@
-"""Write a file so that a kill at any instant leaves the old one or the new one, never half."""
+"""Atomic writes: a kill at any instant leaves the old file or the new one, never a partial one."""
 
 import errno
 import os
@@ -12,19 +12,20 @@ from urllib.parse import quote
 
 from m2hf.errors import ResourceError, UsageError
 
-_LONG_S = 86400.0  # of another host's leftover: whether its writer lives can't be seen from here
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+# Age at which a temporary of another host counts as abandoned: its process can't be looked up.
+_STALE_S = 86400.0
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
 def atomic_write(target: Path, verify: Callable[[Path], None] | None = None) -> Iterator[Path]:
-    """Yield a path beside `target` to write to; on success it takes `target`'s place.
+    """Yield a temporary path in `target`'s folder to write to; on success it replaces `target`.
 
-    `verify` reads the finished file back before it counts. Two writers of one target, on one
-    host or on two, don't meet: the last one's file stays. Leftovers of a writer that was killed
-    are removed. A full or read-only disk raises ResourceError.
+    `verify` reads the finished file back before it replaces the target. Two writers of one target,
+    on one host or on two, don't disturb each other: the last one's file stays. Leftovers of a
+    writer that was killed are removed. A full or read-only disk raises ResourceError.
     """
-    temporary = _beside(target)
+    temporary = _temporary_path(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for leftover in _leftovers(target):
@@ -36,7 +37,7 @@ def atomic_write(target: Path, verify: Callable[[Path], None] | None = None) -> 
         temporary.replace(target)
         _fsync(target.parent)
     except OSError as error:
-        raise_if_no_room(target, error)
+        raise_if_unwritable(target, error)
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -44,14 +45,14 @@ def atomic_write(target: Path, verify: Callable[[Path], None] | None = None) -> 
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield a folder beside `target` to fill; on success it takes `target`'s place, whole.
+    """Yield a temporary folder next to `target` to fill; on success it is renamed to `target`.
 
     `target` may be an empty folder, else it must not exist: raises UsageError. Leftovers of a
     writer that was killed are removed. A full or read-only disk raises ResourceError.
     """
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise UsageError(f"{target}: is there already; give a new folder, or remove it")
-    temporary = _beside(target)
+        raise UsageError(f"{target}: already exists; give a new folder, or remove it")
+    temporary = _temporary_path(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for leftover in _leftovers(target):
@@ -63,18 +64,18 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         temporary.replace(target)
         _fsync(target.parent)
     except OSError as error:
-        raise_if_no_room(target, error)
+        raise_if_unwritable(target, error)
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def raise_if_no_room(target: Path, error: OSError) -> None:
-    """Raise ResourceError where an `error` of writing is the fault of disk or rights."""
-    if error.errno in _NO_ROOM or "No space left" in str(error):
+def raise_if_unwritable(target: Path, error: OSError) -> None:
+    """Raise ResourceError where writing failed because of the disk or of file permissions."""
+    if error.errno in _UNWRITABLE or "No space left" in str(error):
         reason = os.strerror(error.errno) if error.errno else "No space left on device"
         raise ResourceError(
-            f"{target}: can't write ({reason}); free some space or fix the rights, "
+            f"{target}: can't write ({reason}); free some space or fix the permissions, "
             "then run the same command again"
         ) from error
 
@@ -85,15 +86,17 @@ def atomic_text(target: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _beside(target: Path) -> Path:
-    """Where this process writes `target`: pids repeat on other hosts and in other containers."""
+def _temporary_path(target: Path) -> Path:
+    """The temporary path of this process. Its name holds the host name in addition to the pid,
+    since pids repeat on other hosts and in other containers."""
     return target.with_name(f".{target.name}.tmp-{quote(socket.gethostname())}-{os.getpid()}")
 
 
 def _leftovers(target: Path) -> Iterator[Path]:
-    """Temporaries of `target` that nobody writes any more.
+    """Temporaries of `target` whose writer is gone.
 
-    A worker that was given up for dead may only have been frozen, and go on.
+    One whose process still runs is kept: a worker that was taken for dead may only have been
+    frozen, and resume.
     """
     here = quote(socket.gethostname())
     prefix = f".{target.name}.tmp-"
@@ -102,7 +105,7 @@ def _leftovers(target: Path) -> Iterator[Path]:
         if host == here:
             gone = not pid.isdigit() or int(pid) == os.getpid() or not _runs(int(pid))
         else:
-            gone = not host or _age_s(path) > _LONG_S
+            gone = not host or _age_s(path) > _STALE_S
         if gone:
             yield path
 
@@ -112,7 +115,7 @@ def _runs(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # of another user
+    except PermissionError:  # a process of another user
         pass
     return True
 
@@ -120,7 +123,7 @@ def _runs(pid: int) -> bool:
 def _age_s(path: Path) -> float:
     try:
         return time.time() - path.stat().st_mtime
-    except FileNotFoundError:  # it was finished just now
+    except FileNotFoundError:  # its writer has just finished
         return 0.0
 
 

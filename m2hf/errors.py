@@ -1,12 +1,12 @@
-"""Every error that m2hf raises on purpose, and the exit code that each ends a command with.
+"""The errors that m2hf raises on purpose, and the exit code of each.
 
 M2hfError                 one clear line: what, where, what was expected, what to do
 ├── UsageError            exit 2: a path, option or combination that can't work
 │   ├── ConfigError       exit 2: an unknown key or a bad value in a recipe or --set
 │   ├── ManifestError     exit 2: a manifest or captions file that contradicts itself
-│   ├── MismatchError     exit 2: two good artefacts that don't belong together
+│   ├── MismatchError     exit 2: two valid artefacts that don't belong together
 │   └── SchemaError       exit 2: a file of another kind or schema version
-├── ShardError            exit 2: a shard that is damaged
+├── ShardError            exit 2: a damaged shard
 ├── ResourceError         exit 1: disk, memory or weights; stops a run, since every clip would fail
 └── ClipError             never ends a run: the outcome of one clip, written to the ledger
     ├── MediaError        permanent: the file is broken or over a limit
@@ -24,12 +24,12 @@ EXIT_INTERRUPTED = 130
 
 
 def first_line(error: Exception) -> str:
-    """What a library's error says, as the one line that a message of ours has room for."""
+    """The first line of an error's message, to quote in an error message of one line."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class M2hfError(Exception):
-    """Base of all errors raised on purpose; its text is one line for a person to act on."""
+    """Base of all errors raised on purpose; its message is one line that says what to do."""
 
     exit_code: ClassVar[int] = EXIT_CRASH
 
@@ -49,15 +49,15 @@ class ManifestError(UsageError):
 
 
 class MismatchError(UsageError):
-    """Two good artefacts that don't belong together, such as a checkpoint and other features."""
+    """Two valid artefacts that don't belong together, such as a checkpoint and other features."""
 
 
 class SchemaError(UsageError):
-    """A file of another kind or schema version, which nothing here may touch."""
+    """A file of another kind or schema version, which m2hf neither reads nor overwrites."""
 
 
 class ShardError(M2hfError):
-    """A shard that is damaged; extraction does it again."""
+    """A damaged shard; extraction writes it again."""
 
     exit_code = EXIT_USAGE
 
@@ -67,11 +67,11 @@ class ResourceError(M2hfError):
 
 
 class ClipError(M2hfError):
-    """The outcome of one clip; it goes to the ledger and the run goes on."""
+    """The outcome of one clip; it is written to the ledger and the run continues."""
 
 
 class MediaError(ClipError):
-    """The file is broken or over a limit; trying again gives the same."""
+    """The file is broken or over a limit; trying again gives the same result."""
 
 
 class ExtractorError(ClipError):

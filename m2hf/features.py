@@ -1,4 +1,4 @@
-"""What an extractor gives for one item: values with their times, or none with a reason."""
+"""The features of one item: values with their times, or no rows and the reason why."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,7 +10,7 @@ from m2hf.array_types import FloatArray
 
 
 class Status(StrEnum):
-    """OK has rows; EMPTY has none and says why. A failure is never Features: see the ledger."""
+    """OK has rows; EMPTY has none, and a reason. A failure is not Features: see m2hf.ledger."""
 
     OK = "ok"
     EMPTY = "empty"
@@ -21,8 +21,8 @@ class Features:
     """Rows of one item in time order.
 
     values: (N, D) float, finite; start_s, end_s: (N,) seconds from the start of the clip;
-    texts: N strings for extractors that read or hear text; confidence: (N,) in 0..1 with them.
-    reason: why EMPTY, or a remark on OK rows (such as a truncated file).
+    texts: N strings, for extractors of text or speech; confidence: (N,) in 0..1 of each string.
+    reason: why the item is EMPTY, or a remark on OK rows (such as a truncated file).
 
     Raises ValueError where shapes or times contradict each other.
     """
@@ -57,7 +57,7 @@ class Features:
 
     @classmethod
     def empty(cls, reason: str, width: int, texts: bool = False) -> Self:
-        """No rows, for `reason`; `width` is D and `texts` says whether the kind has strings."""
+        """No rows, for `reason`; `width` is D; texts: whether the extractor gives strings."""
         none = np.zeros(0, dtype=np.float64)
         return cls(
             values=np.zeros((0, width), dtype=np.float32),

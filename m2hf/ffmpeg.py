@@ -1,4 +1,4 @@
-"""Where the ffmpeg binary is: the system's if there is one, else the one in imageio-ffmpeg."""
+"""Find the ffmpeg binary: the system's if there is one, else that of imageio-ffmpeg."""
 
 import shutil
 import subprocess
@@ -29,7 +29,7 @@ def ffmpeg_exe() -> str:
 
 @cache
 def ffmpeg_version() -> str:
-    """The version word that the binary prints about itself, such as `7.0.2-static`."""
+    """The version that the binary prints, such as `7.0.2-static`."""
     out = subprocess.run(
         [ffmpeg_exe(), "-hide_banner", "-version"], capture_output=True, text=True, check=True
     )

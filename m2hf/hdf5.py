@@ -12,13 +12,14 @@ from m2hf.errors import SchemaError
 
 
 def fixed_strings(strings: Sequence[str]) -> NDArray[np.bytes_]:
-    """(S,) UTF-8 of one width: HDF5's strings of varying length lie in a heap with free space."""
+    """(S,) UTF-8 of one width: HDF5 keeps strings of varying length in a heap, whose bytes are not
+    reproducible."""
     encoded = [text.encode() for text in strings]
     return np.array(encoded, dtype=f"S{max([1, *map(len, encoded)])}")
 
 
 def read_strings(dataset: h5py.Dataset) -> tuple[str, ...]:
-    """What `fixed_strings` made."""
+    """The strings of a dataset that `fixed_strings` made."""
     return tuple(text.decode() for text in dataset[:])
 
 
@@ -28,7 +29,7 @@ def map_dataset(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
     if dataset.chunks is not None or dataset.compression is not None:
         raise ValueError(f"{dataset.name} is not contiguous")
     offset = dataset.id.get_offset()
-    if offset is None:  # HDF5 gives no room to a dataset without rows
+    if offset is None:  # HDF5 allocates no space for a dataset without rows
         return np.zeros(dataset.shape, dataset.dtype)
     end = offset + dataset.size * dataset.dtype.itemsize
     if path.stat().st_size < end:
@@ -37,7 +38,8 @@ def map_dataset(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
 
 
 def check_schema(path: Path, file: h5py.File, schema: str, version: int, again: str) -> None:
-    """Raises SchemaError unless the file is of this schema and version; `again` is what to do."""
+    """Raises SchemaError unless the file has this schema and version; again: how to make a new one,
+    for the message."""
     found, number = file.attrs.get("schema"), file.attrs.get("version")
     if found != schema:
         raise SchemaError(f"{path}: not an {schema} file (schema {found!r}); {again}")

@@ -1,7 +1,7 @@
-"""Names that follow from content: canonical JSON, digests, fingerprints and buckets.
+"""Names derived from content: canonical JSON, digests, fingerprints and buckets.
 
-Nothing here depends on a clock, a host, a path or the order of a dict, so that two machines
-give one thing one name.
+Nothing here depends on a clock, a host, a path or the order of a dict, so equal content has the
+same name on every machine.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-SHORT = 8  # hex digits of a fingerprint that stand in a folder name
+SHORT = 8  # hex digits of a fingerprint in the name of a stream
 
 
 def canonical_json(value: Any) -> str:
@@ -28,7 +28,7 @@ def sha256_hex(data: bytes) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """64 hex digits of a file's content; remembered while its size and mtime stay the same."""
+    """64 hex digits of a file's content; cached while its size and mtime stay the same."""
     stat = path.stat()
     return _sha256_file(path, stat.st_size, stat.st_mtime_ns)
 
@@ -40,12 +40,12 @@ def _sha256_file(path: Path, _size: int, _mtime_ns: int) -> str:
 
 
 def fingerprint(declared: Mapping[str, Any]) -> str:
-    """64 hex digits of what was declared: config, revision, weights, decode policy."""
+    """64 hex digits of what an extractor declares: config, revision, weights, decode policy."""
     return sha256_hex(canonical_json(declared).encode())
 
 
 def bucket_of(item_id: str, buckets: int) -> int:
-    """The bucket of an id: sha256(id) mod buckets, whatever other ids there are."""
+    """The bucket of an id: sha256(id) mod buckets, independent of all other ids."""
     return int(sha256_hex(item_id.encode()), 16) % buckets
 
 

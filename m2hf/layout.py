@@ -15,15 +15,16 @@ from m2hf.keys import canonical_json, safe_name, sha256_file, sha256_hex
 from m2hf.streams import StreamName
 
 _RECORD = "store.json"
-_FEW = 16  # buckets, of which a small set has as many as it can
+_FEW = 16  # buckets up to which a set has one for each two videos
 _SHARD_NAME = re.compile(r"^(\d+)-of-(\d+)\.h5$")
 
 
 def default_buckets(videos: int) -> int:
     """Buckets for a set of this size: about its square root, at most 256 videos in each.
 
-    A killed process does one bucket again, and a bucket is a task: few files, little lost. Of a
-    small set a bucket has about two videos, so that a few workers end at the same time.
+    A bucket is a task, and a killed process repeats its bucket: larger buckets mean fewer files,
+    smaller ones less lost work. In a small set a bucket has about two videos, so that a few workers
+    end at the same time.
     """
     wanted = max(math.sqrt(videos), videos / 256, min(videos / 2, _FEW), 1)
     return int(2 ** round(math.log2(wanted)))
@@ -38,7 +39,7 @@ class StoreLayout:
 
     @classmethod
     def open(cls, root: Path, dataset: str = "") -> "StoreLayout":
-        """What a store has of `dataset`, or of the one dataset that is in it.
+        """The layout of `dataset`, or of the only dataset in the store.
 
         Raises UsageError where there is none, or more than one to choose from.
         """
@@ -48,12 +49,10 @@ class StoreLayout:
         if not dataset and len(have) > 1:
             raise UsageError(
                 f"{root}: features of {len(have)} datasets, {', '.join(have)}; "
-                "say which one is meant with --manifest"
+                "choose one with --manifest"
             )
         if dataset and dataset not in have:
-            raise UsageError(
-                f"{root}: nothing of dataset {dataset!r}; the store has {', '.join(have)}"
-            )
+            raise UsageError(f"{root}: no dataset {dataset!r}; the store has {', '.join(have)}")
         return cls(root, dataset or have[0])
 
     @property
@@ -94,7 +93,7 @@ class StoreLayout:
         yield from (path for _, path in sorted(named))
 
     def digest(self, stream: str) -> str:
-        """sha256 over every byte of every shard of one stream, wherever the store lies."""
+        """sha256 over all bytes of all shards of one stream, independent of the store's path."""
         files = [[path.name, sha256_file(path)] for path in self.shards(stream)]
         return sha256_hex(canonical_json(files).encode())
 
@@ -107,7 +106,7 @@ class StoreLayout:
         if len(found) == 1:
             return found[0]
         if not found:
-            have = ", ".join(self.streams()) or "nothing yet"
+            have = ", ".join(self.streams()) or "no streams yet"
             raise UsageError(f"{self.folder}: no features of {name!r}; the store has {have}")
         raise UsageError(
             f"{self.folder}: {name!r} was extracted with more than one config; "
@@ -115,9 +114,9 @@ class StoreLayout:
         )
 
     def buckets(self, wanted: int, videos: int) -> int:
-        """The number of buckets: what this store began with, else `wanted`, else by set size.
+        """The number of buckets: the store's if it exists, else `wanted`, else by set size.
 
-        Raises MismatchError where the config wants another number than the store has.
+        Raises MismatchError where `wanted` differs from the store's number.
         """
         if self._record.exists():
             have = int(json.loads(self._record.read_text(encoding="utf-8"))["buckets"])
@@ -130,7 +129,7 @@ class StoreLayout:
         return wanted or default_buckets(videos)
 
     def record(self, buckets: int) -> None:
-        """Fix the number of buckets for the life of this store."""
+        """Store the number of buckets, which never changes afterwards."""
         if not self._record.exists():
             atomic_text(self._record, canonical_json({"buckets": buckets, "schema": 1}) + "\n")
 

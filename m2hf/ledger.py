@@ -1,9 +1,10 @@
-"""What happened to each clip: append-only JSONL, one file a process a run.
+"""The ledger: the outcome of each clip as append-only JSONL, one file for each process of a run.
 
 Before anything that may kill the process a `started` line is written; then `ok`, `empty` or
-`failed`. So a file whose last line is `started` and whose writer is gone says which clip killed
-it, or which clips may have, where the process was at several. Twice means quarantine. A writer
-holds a lock on its file, which dies with it.
+`failed`. So a file whose last line is `started` and whose writer is gone names the clip that
+killed the process, or several candidates where it worked on several clips at once. A clip at which
+a process died twice is quarantined. A writer holds a lock on its file, which the system releases
+when the process ends.
 """
 
 import atexit
@@ -18,28 +19,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from m2hf.atomic import raise_if_no_room
+from m2hf.atomic import raise_if_unwritable
 from m2hf.errors import ClipError
 
 DEATHS_TO_QUARANTINE = 2
-DECODE = "decode"  # stands where a stream does, for what all extractors share
+DECODE = "decode"  # in place of a stream name: decoding, which all extractors share
 
 Key = tuple[str, str]  # (item id, extractor@fingerprint8)
 
 
 @dataclass(frozen=True)
-class Spent:
-    """Seconds of work, and how many of them a model computed."""
+class TimeSpent:
+    """Seconds of work, and how many of them a model was running."""
 
     wall_s: float = 0.0
     model_s: float = 0.0
 
-    def __add__(self, other: "Spent") -> "Spent":
-        return Spent(self.wall_s + other.wall_s, self.model_s + other.model_s)
+    def __add__(self, other: "TimeSpent") -> "TimeSpent":
+        return TimeSpent(self.wall_s + other.wall_s, self.model_s + other.model_s)
 
-    def share(self, part: float) -> "Spent":
-        """A part, from 0 to 1, of it."""
-        return Spent(self.wall_s * part, self.model_s * part)
+    def share(self, part: float) -> "TimeSpent":
+        """A fraction, from 0 to 1, of this time."""
+        return TimeSpent(self.wall_s * part, self.model_s * part)
 
 
 class LedgerWriter:
@@ -56,7 +57,7 @@ class LedgerWriter:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
-            raise_if_no_room(self._path, error)
+            raise_if_unwritable(self._path, error)
             raise
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._open = False
@@ -69,16 +70,16 @@ class LedgerWriter:
         stage: str,
         beside: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """About to do `stage` for these extractors; the next line says how it ended.
+        """`stage` begins for these streams; the next line of the file is its outcome.
 
-        beside: other items that the process is at in the same moment -> their streams.
+        beside: other items that the process works on at the same time -> their streams.
         """
         line = {"event": "started", "id": item, "streams": list(streams), "stage": stage}
         others = {other: list(names) for other, names in (beside or {}).items()}
         self._write(line | ({"beside": others} if others else {}))
 
-    def done(self, item: str, stream: str, event: str, spent: Spent, reason: str = "") -> None:
-        """`event` is "ok" or "empty"; `reason` says why empty, or what to know of an ok one."""
+    def done(self, item: str, stream: str, event: str, spent: TimeSpent, reason: str = "") -> None:
+        """`event` is "ok" or "empty"; `reason`: why empty, or a remark on an ok one."""
         line = {"event": event, "id": item, "streams": [stream], "seconds": round(spent.wall_s, 4)}
         line["model_seconds"] = round(spent.model_s, 4)
         self._write(line | ({"message": reason} if reason else {}))
@@ -92,7 +93,7 @@ class LedgerWriter:
         seconds: float,
         attempt: int,
     ) -> None:
-        """No features for this item; the run goes on."""
+        """No features for this item; the run continues."""
         self._write(
             {
                 "event": "failed",
@@ -107,15 +108,15 @@ class LedgerWriter:
         )
 
     def decoded(self, item: str, seconds: float) -> None:
-        """A clip was decoded, once for all that read it."""
+        """A clip was decoded, once for all extractors."""
         self._write({"event": "decoded", "id": item, "streams": [DECODE], "seconds": seconds})
 
     def retry(self, item: str, streams: Sequence[str]) -> None:
-        """Forget that these failed or were quarantined."""
+        """Clear failures and quarantine of this item in these streams."""
         self._write({"event": "retry", "id": item, "streams": list(streams)})
 
     def close(self) -> None:
-        """An orderly end, also in the middle of a clip, is no death."""
+        """End the file; an orderly end in the middle of a clip does not count as a death."""
         if not self._file.closed:
             if self._open:
                 self._write({"event": "interrupted", "id": "", "streams": []})
@@ -123,13 +124,13 @@ class LedgerWriter:
 
     def _write(self, line: dict[str, Any]) -> None:
         started = line["event"] == "started"
-        self._open |= started  # an interrupt may come before the line is out, and after it
+        self._open |= started  # an interrupt may come before the line is written, and after it
         line["t"] = round(time.time(), 3)
         try:
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            self._file.flush()  # the kernel has it: a killed process loses nothing
+            self._file.flush()  # to the kernel, so that a killed process loses nothing
         except OSError as error:
-            raise_if_no_room(self._path, error)
+            raise_if_unwritable(self._path, error)
             raise
         self._open = started
 
@@ -148,28 +149,28 @@ class Failure:
 
 @dataclass(frozen=True)
 class LedgerView:
-    """The standing of every item, from all files of a ledger.
+    """The state of every item, from all files of a ledger.
 
-    failures: the last outcome where that is a failure; remarks: reasons of ok and empty ones;
-    deaths: how often the process died at an item, or at several of which it was one, since the
-    last retry; quarantined: those at which it died twice;
-    spent: stream, or "decode" -> (items, seconds) of everything that went well.
+    failures: of items whose last outcome is a failure; remarks: reasons of ok and empty items;
+    deaths: how often a process died while it worked on an item, perhaps among others, since the
+    last retry; quarantined: items with two deaths, and why;
+    spent: stream, or "decode" -> (items, time) of all that succeeded.
     """
 
     failures: dict[Key, Failure] = field(default_factory=dict)
     remarks: dict[Key, str] = field(default_factory=dict)
     deaths: Counter[Key] = field(default_factory=Counter)
     quarantined: dict[Key, str] = field(default_factory=dict)
-    spent: dict[str, tuple[int, Spent]] = field(default_factory=dict)
+    spent: dict[str, tuple[int, TimeSpent]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Merge all files in time order; a torn last line (a kill while writing) is left out."""
+        """Merge all files in time order; a partial last line (a kill while writing) is left out."""
         return cls._merged(folder, only=b"")
 
     @classmethod
     def read_deaths(cls, folder: Path) -> Self:
-        """Only deaths and quarantine: reads last lines and retries, so workers can ask often."""
+        """Only deaths and quarantine: parses last lines and retries alone, which is fast."""
         return cls._merged(folder, only=b'"event": "retry"')
 
     @classmethod
@@ -195,7 +196,7 @@ class LedgerView:
     def _apply(self, event: dict[str, Any], key: Key) -> None:
         kind, (_, stream) = event["event"], key
         if kind in ("ok", "empty", "decoded"):
-            items, spent = self.spent.get(stream, (0, Spent()))
+            items, spent = self.spent.get(stream, (0, TimeSpent()))
             self.spent[stream] = (items + 1, spent + spent_of(event))
         if kind == "died":
             self.deaths[key] += 1
@@ -221,15 +222,15 @@ class LedgerView:
             self.remarks[key] = event.get("message", "")
 
 
-def spent_of(event: Mapping[str, Any]) -> Spent:
-    """What an event says was spent on its item."""
-    return Spent(float(event["seconds"]), float(event.get("model_seconds", 0.0)))
+def spent_of(event: Mapping[str, Any]) -> TimeSpent:
+    """The time that an event records for its item."""
+    return TimeSpent(float(event["seconds"]), float(event.get("model_seconds", 0.0)))
 
 
 class LedgerTail:
-    """Follows a ledger as processes write it; what a progress display reads.
+    """Follows a ledger while processes write it, for a progress display.
 
-    grown: the files that had new lines, one for each process.
+    grown: the files with new lines, one for each process.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,14 +1,14 @@
-"""A dataset as m2hf sees it: a card (TOML) and rows (JSONL) in one folder.
+"""A dataset: a card (TOML) and rows (JSONL) in one folder.
 
 MANIFEST/card.toml     name, version, source, licence, protocol, declared counts, flags
 MANIFEST/rows.jsonl    one video a line: id, path, split, captions, start, end, sha256
 
-A protocol is data. The rows already hold the queries, so that evaluation asks every caption of
-a split against every video of it, whichever the protocol is, and `check` holds a manifest to:
+The rows hold the queries. Evaluation scores every caption of a split against every video of it
+under any protocol; the protocol only constrains the rows, and `check` verifies that:
 
 one_caption     a test video has one caption; a training video may have more
-multi_caption   every caption of a test video is a query; the other way round a video's best
-                own caption counts (m2hf.fuse.scores.metrics)
+multi_caption   every caption of a test video is a query; for video-to-text the best-ranked of
+                a video's captions counts (m2hf.fuse.scores.metrics)
 paragraph       a video has one caption: its sentences in time order, joined by a space
 """
 
@@ -40,18 +40,18 @@ _ONE_CAPTION_IN: dict[Protocol, tuple[Split, ...]] = {
 
 
 class SplitCount(Section):
-    """How many videos and captions a split is declared to have."""
+    """Numbers of videos and captions of a split."""
 
     videos: int
     captions: int
 
 
 class Card(Section):
-    """What a dataset declares about itself.
+    """The dataset card: name, source, protocol and declared counts.
 
-    protocol: how captions become queries; splits: declared counts, which `check` compares;
-    benchmark: the name of the paper's column that this set stands for, where it is one;
-    flags: by extractor, what everything made of its features of this set must repeat.
+    protocol: which captions are queries; splits: declared counts, which `check` compares;
+    benchmark: the paper's name of the benchmark, where the dataset is one;
+    flags: by extractor, remarks that every result made from its features must repeat.
     """
 
     name: str = Field(min_length=1)
@@ -65,7 +65,7 @@ class Card(Section):
 
 
 class Row(Section):
-    """One video: `path` is relative to the media root; `start`/`end` seconds cut a part of it."""
+    """One video: `path` is relative to the media root; `start`/`end` in seconds select a part."""
 
     id: str = Field(min_length=1, max_length=512)
     path: str = Field(min_length=1)
@@ -79,7 +79,9 @@ class Row(Section):
     @classmethod
     def _printable(cls, value: str) -> str:
         if not value.isprintable() or value != value.strip():
-            raise ValueError("an id has printable characters and no space at its ends")
+            raise ValueError(
+                "an id has printable characters only, and no leading or trailing space"
+            )
         return value
 
     @field_validator("path")
@@ -136,7 +138,7 @@ class Manifest:
         return [row for row in self.rows if row.split == name]
 
     def counts(self) -> dict[Split, SplitCount]:
-        """What there is, in the form in which the card declares it."""
+        """Actual counts, in the form of the card's."""
         return {
             name: SplitCount(videos=len(rows), captions=sum(len(r.captions) for r in rows))
             for name in SPLITS
@@ -144,8 +146,8 @@ class Manifest:
         }
 
     def check(self, media: Path | None = None) -> list[str]:
-        """Every way in which the rows differ from the card, its counts and its protocol, and
-        files missing under `media`."""
+        """Every difference between the rows and the card's counts and protocol, and the files
+        missing under `media`."""
         found: list[str] = []
         have = self.counts()
         none = SplitCount(videos=0, captions=0)
@@ -199,12 +201,12 @@ class Manifest:
 
 
 def shortened(ids: Sequence[str], most: int = 10) -> str:
-    """The first ids, for a line that a person reads."""
+    """The first `most` ids as a line of text."""
     return ", ".join(ids[:most]) + (", ..." if len(ids) > most else "")
 
 
 def captions_of(rows: Iterable[Row]) -> Iterator[Caption]:
-    """Every caption of `rows` as an item, in row order."""
+    """All captions of `rows` as items, in row order."""
     for row in rows:
         for index, text in enumerate(row.captions):
             yield Caption(f"{row.id}#{index}", row.id, text)

@@ -1,4 +1,4 @@
-"""How every page of m2hf is made: from templates of its package, and what is put in is escaped."""
+"""The Jinja environment of all HTML pages: templates of a package, values escaped."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,9 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
 def templates(*packages: str, finalize: Callable[[Any], Any] | None = None) -> Environment:
-    """Templates of these packages, the first that has one; a name that is not given is an error.
+    """Templates of these packages, searched in order; an undefined name is an error.
 
-    finalize: what is done to each value before it is escaped.
+    finalize: applied to each value before it is escaped.
     """
     return Environment(
         loader=ChoiceLoader([PackageLoader(package, ".") for package in packages]),

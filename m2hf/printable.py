@@ -1,10 +1,10 @@
-"""Text from outside as it may be shown: nothing in it steers a terminal or turns a line round."""
+"""Untrusted text made safe to print: control characters and bidi overrides are escaped."""
 
-_JOINERS = "\u200c\u200d"  # which letters and emoji are made of
+_JOINERS = "\u200c\u200d"  # zero-width joiners, which some scripts and emoji need
 
 
 def printable(text: str) -> str:
-    """`text` with escapes in place of control signs and of signs that set a direction."""
+    """`text` with escapes in place of control characters and of bidirectional controls."""
     return "".join(
         c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode() for c in text
     )

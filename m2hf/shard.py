@@ -2,14 +2,14 @@
 
 Rows are ragged: item i owns rows offset[i] .. offset[i+1] of `values`, which is contiguous and
 uncompressed so that a reader maps it into memory. No clock, host or path is inside, so the same
-input gives the same bytes whoever wrote it.
+input gives the same bytes in every process and on every host.
 
     id, status, reason          (S,)    UTF-8, fixed width
     media_sha256, digest        (S,)    hex; of the item's source, and of the item as stored
     offset                      (S+1,)  int64
     values                      (R, D)  float16 or float32
     start_s, end_s              (R,)    float64 seconds
-    text, text_offset           bytes, (R+1,)    only for extractors that give strings
+    text, text_offset           bytes, (R+1,)    only for extractors of strings
     confidence                  (R,)    float32  only with text
 """
 
@@ -38,11 +38,11 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class ShardHeader:
-    """What a shard says of itself; its root attributes.
+    """Metadata of a shard: its root attributes.
 
     config: the canonical declared config that the fingerprint was made of; weights: name ->
-    sha256; environment: library -> version; columns: names of the D values where they have any;
-    flags: remarks that every table made of this must repeat, such as "untrained".
+    sha256; environment: library -> version; columns: names of the D values, if they have names;
+    flags: remarks that every table made from the shard must repeat, such as "untrained".
     """
 
     dataset: str
@@ -61,14 +61,14 @@ class ShardHeader:
 
 @dataclass(frozen=True, eq=False)
 class ShardItem:
-    """One item to store: its id, its features, and the sha256 of what they were made from."""
+    """One item: its id, its features, and the sha256 of the file or text they were made from."""
 
     id: str
     features: Features
     media_sha256: str
 
     def digest(self, dtype: np.dtype[Any]) -> str:
-        """sha256 over everything stored of this item, at the precision it is stored with."""
+        """sha256 over all stored data of this item, at the stored precision."""
         f = self.features
         texts = [] if f.texts is None else list(f.texts)
         head = [self.id, f.status.value, f.reason, self.media_sha256, list(f.values.shape), texts]
@@ -83,10 +83,10 @@ class ShardItem:
 def write_shard(
     path: Path, header: ShardHeader, items: Sequence[ShardItem], dtype: str, width: int
 ) -> None:
-    """Write `items` in id order to `path`, read the file back, and only then let it count.
+    """Write `items` in id order, verify the digests of the written file, and rename it to `path`.
 
     dtype: "float16" or "float32" of the values; width: D, also where no item has a row.
-    Raises ValueError for items that don't fit together, ResourceError for a full disk.
+    Raises ValueError for an id twice or another width, ResourceError for a full disk.
     """
     items = sorted(items, key=lambda item: item.id)
     if len({item.id for item in items}) != len(items):
@@ -126,8 +126,8 @@ def write_shard(
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """A shard opened for reading; `values` (R, D) and the bytes of `text` are mapped, not read, and
-    no handle of HDF5 stays open."""
+    """A shard opened for reading; `values` (R, D) and the bytes of `text` are memory-mapped, and
+    no HDF5 handle stays open."""
 
     path: Path
     header: ShardHeader
@@ -183,7 +183,7 @@ class Shard:
         return len(self.ids)
 
     def item(self, i: int) -> ShardItem:
-        """Item `i` as it was given to `write_shard`, at stored precision."""
+        """Item `i` as passed to `write_shard`, at the stored precision."""
         rows = slice(int(self.offset[i]), int(self.offset[i + 1]))
         texts = None
         if self.text is not None and self.text_offset is not None:
@@ -200,11 +200,11 @@ class Shard:
         return ShardItem(self.ids[i], features, self.media_sha256[i])
 
     def intact_item(self, i: int) -> ShardItem:
-        """Item `i`, its digest recomputed; raises ShardError where it differs."""
+        """Item `i` with its digest verified; raises ShardError where it differs."""
         try:
             item = self.item(i)
             intact = item.digest(self.values.dtype) == self.digests[i]
-        except ValueError:  # NaN, times that run backwards, broken UTF-8
+        except ValueError:  # NaN, decreasing times, invalid UTF-8
             intact = False
         if not intact:
             raise ShardError(

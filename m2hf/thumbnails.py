@@ -1,7 +1,7 @@
-"""Pictures of a video as a store has them: strings of a stream, each a JPEG file in base64.
+"""Thumbnails of a video as a store holds them: strings of a stream, each a JPEG file in base64.
 
-A shard holds values and UTF-8 strings, so a picture is a string there, with a digest and times
-like any other. Who shows strings asks here first whether they are words.
+A shard holds values and UTF-8 strings, so a thumbnail is a string there, with a digest and times
+like any other. Code that shows strings as text must leave this stream out.
 """
 
 import base64
@@ -13,12 +13,12 @@ from m2hf.errors import ShardError
 from m2hf.features import Features
 from m2hf.streams import THUMBNAIL
 
-_JPEG = b"\xff\xd8\xff"  # how such a file begins
+_JPEG = b"\xff\xd8\xff"  # the first bytes of every JPEG file
 
 
 @dataclass(frozen=True)
 class ThumbnailImage:
-    """A picture that stands for start_s to end_s, seconds from the start of the clip."""
+    """A JPEG image for the time from start_s to end_s, seconds from the start of the clip."""
 
     start_s: float
     end_s: float
@@ -26,17 +26,17 @@ class ThumbnailImage:
 
     @property
     def uri(self) -> str:
-        """As a page shows it without fetching anything."""
+        """A data URI, which a page shows without a request."""
         return f"data:image/jpeg;base64,{as_string(self.jpeg)}"
 
 
 def as_string(jpeg: bytes) -> str:
-    """A JPEG file as a shard's string."""
+    """A JPEG file as a string of a shard."""
     return base64.b64encode(jpeg).decode("ascii")
 
 
 def thumbnails(features: Features) -> Iterator[ThumbnailImage]:
-    """The pictures of one item of the stream, in time order.
+    """The thumbnails of one item of the stream, in time order.
 
     Raises ShardError for a string that is no JPEG file in base64.
     """
@@ -45,7 +45,7 @@ def thumbnails(features: Features) -> Iterator[ThumbnailImage]:
     ):
         try:
             jpeg = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):  # which it raises for letters that are not ASCII
+        except (binascii.Error, ValueError):  # the latter for non-ASCII characters
             jpeg = b""
         if not jpeg.startswith(_JPEG):
             raise ShardError(

@@ -8,7 +8,7 @@ from m2hf.errors import ClipError, MediaError
 from m2hf.extract.base import BatchedSession, MediaExtractor, MediaSession, PreparedClip
 from m2hf.extract.media.decode import DecodedClip, decode
 from m2hf.features import Features
-from m2hf.ledger import Spent
+from m2hf.ledger import TimeSpent
 from m2hf.manifest import Row
 from m2hf.pipelines.job import Job
 from m2hf.pipelines.outcomes import ATTEMPTS, Outcomes, Stopwatch, as_m2hf_errors
@@ -22,7 +22,7 @@ class _Queued:
     prepared: PreparedClip
     remark: str
     source: str
-    spent: Spent
+    spent: TimeSpent
 
 
 class ClipRun:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2hf.ledger import DECODE, LedgerTail, Spent, spent_of
+from m2hf.ledger import DECODE, LedgerTail, TimeSpent, spent_of
 
 _ENDS = {"ok", "empty", "decoded"}
 
@@ -18,7 +18,7 @@ class Efficiency:
 
     wall_s: float
     processes: int
-    spent: dict[str, tuple[int, Spent]]
+    spent: dict[str, tuple[int, TimeSpent]]
 
     @property
     def model_s(self) -> float:
@@ -39,7 +39,7 @@ class EfficiencyMeter:
 
     def read(self, wall_s: float) -> Efficiency:
         """What was done since, in `wall_s` seconds."""
-        total: dict[str, tuple[int, Spent]] = defaultdict(lambda: (0, Spent()))
+        total: dict[str, tuple[int, TimeSpent]] = defaultdict(lambda: (0, TimeSpent()))
         for event in self._tail.new_events():
             if event["event"] in _ENDS:
                 (stream,) = event["streams"]

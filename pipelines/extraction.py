@@ -6,7 +6,7 @@ from typing import Any
 
 from m2hf.errors import ShardError
 from m2hf.layout import StoreLayout
-from m2hf.ledger import DECODE, LedgerView, LedgerWriter, Spent
+from m2hf.ledger import DECODE, LedgerView, LedgerWriter, TimeSpent
 from m2hf.pipelines.bucket import Receipt
 from m2hf.pipelines.executors import Executor
 from m2hf.pipelines.job import Job
@@ -21,7 +21,7 @@ class Status:
     counts: dict[str, dict[str, int]]
     failures: list[dict[str, Any]]
     remarks: list[dict[str, str]]
-    spent: dict[str, tuple[int, Spent]]
+    spent: dict[str, tuple[int, TimeSpent]]
     damaged: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:

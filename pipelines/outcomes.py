@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from m2hf.errors import ClipError, ExtractorError, M2hfError, MediaError, ResourceError
 from m2hf.extract.inference.clock import CLOCK
 from m2hf.features import Features
-from m2hf.ledger import LedgerWriter, Spent
+from m2hf.ledger import LedgerWriter, TimeSpent
 from m2hf.pipelines.job import Job
 from m2hf.shard import ShardItem
 
@@ -53,7 +53,7 @@ class Outcomes:
     ) -> None:
         self._ledger.failed(item, self.streams(names), stage, error, wall_s, attempt)
 
-    def keep(self, name: str, item: str, features: Features, source: str, spent: Spent) -> None:
+    def keep(self, name: str, item: str, features: Features, source: str, spent: TimeSpent) -> None:
         """Features that came out well, or EMPTY with a reason; `source` is the sha256 of what
         they were made from."""
         status, reason = features.status.value, features.reason
@@ -84,8 +84,8 @@ class Stopwatch:
         CLOCK.take()
         self._began = time.perf_counter()
 
-    def stop(self) -> Spent:
-        return Spent(time.perf_counter() - self._began, CLOCK.take())
+    def stop(self) -> TimeSpent:
+        return TimeSpent(time.perf_counter() - self._began, CLOCK.take())
 
 
 @contextmanager

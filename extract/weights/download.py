@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from m2hf.atomic import raise_if_no_room
+from m2hf.atomic import raise_if_unwritable
 from m2hf.errors import ResourceError, first_line
 from m2hf.extract.weights.sources import Remote
 
@@ -54,7 +54,7 @@ class Download:
             self.part.parent.mkdir(parents=True, exist_ok=True)
             self.part.touch()
         except OSError as error:
-            raise_if_no_room(self.part, error)
+            raise_if_unwritable(self.part, error)
             raise
         failures = 0
         while True:
@@ -122,7 +122,7 @@ class Download:
                     stream.write(block)
                     stream.flush()
                 except OSError as error:
-                    raise_if_no_room(self.part, error)
+                    raise_if_unwritable(self.part, error)
                     raise ResourceError(f"{self.part}: {error.strerror}") from error
                 have += len(block)
                 report(have, total)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from m2hf.atomic import atomic_text, raise_if_no_room
+from m2hf.atomic import atomic_text, raise_if_unwritable
 from m2hf.errors import ResourceError, SchemaError
 from m2hf.keys import safe_name, sha256_file
 
@@ -121,7 +121,7 @@ class WeightsFolder:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = path.open("a")
         except OSError as error:
-            raise_if_no_room(path, error)
+            raise_if_unwritable(path, error)
             raise ResourceError(
                 f"{self.root}: can't be the folder of weights ({error.strerror}); "
                 f"set {VARIABLE} to another one"

@@ -1,1 +1,1 @@
-"""Search: a sentence in, ranked videos out, with what in each of them matched."""
+"""Search: ranked videos for a sentence, with the evidence in each of them."""

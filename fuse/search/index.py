@@ -1,9 +1,8 @@
-"""A trained run over a gallery, ready to score any query as `m2hf eval` scores a caption.
+"""A trained run over a gallery, which scores any query as `m2hf eval` scores a caption.
 
-The same blocks, the same model and the same late rule, so a caption of a split gets its scores
-of the similarity file, but for the rounding of a sum of another shape. Every late rule is
-defined for a single query: its statistics come from the checkpoint, and ranks are taken in the
-query's own row.
+Blocks, model and late rule are those of `m2hf eval`, so a caption of a split gets its scores of
+the similarity file, up to rounding. Every late rule is defined for a single query: its statistics
+come from the checkpoint, and ranks are taken within the query's own row.
 
 V videos of the gallery, of which v in a block; L levels.
 """
@@ -40,8 +39,8 @@ from m2hf.manifest import Manifest, Row, Split
 
 @dataclass(frozen=True, eq=False)
 class QueryScores:
-    """levels_LV (L, V) float32, -1 where a level doesn't know the video; fused_V (V,) float32,
-    which means nothing where no level does."""
+    """levels_LV (L, V) float32, -1 where a level doesn't cover the video; fused_V (V,) float32,
+    undefined where no level covers it."""
 
     levels_LV: NDArray[np.float32]
     fused_V: NDArray[np.float32]
@@ -49,9 +48,9 @@ class QueryScores:
 
 @dataclass(frozen=True, eq=False)
 class SearchIndex:
-    """The model of `run`, and the rows of a manifest that it searches; `layout`: of the store.
+    """The model of `run`, and the manifest rows that it searches; layout: of the store.
 
-    flags: by role, what everything made of these features must repeat.
+    flags: by role, remarks that every result made from these features must repeat.
     """
 
     run: Path
@@ -71,7 +70,7 @@ class SearchIndex:
         config: FusionConfig | None = None,
         split: Split | None = None,
     ) -> Self:
-        """Search `split`, or all videos of the manifest; config: as of `evaluate`.
+        """Search `split`, or all videos of the manifest; config: as in `evaluate`.
 
         Raises UsageError where checkpoint, store or videos are missing, MismatchError where they
         don't belong together.
@@ -81,7 +80,7 @@ class SearchIndex:
         config = resolve(path, checkpoint.read_header(path), config)
         layout = StoreLayout(store_root, manifest.card.name)
         if not layout.folder.is_dir():
-            StoreLayout.open(store_root, layout.dataset)  # raises, and says what there is
+            StoreLayout.open(store_root, layout.dataset)  # raises, naming the datasets there are
         store = FeatureStore.open(store_root, layout.dataset, config)
         model, header = checkpoint.load(path, store)
         model.config = config
@@ -108,25 +107,27 @@ class SearchIndex:
 
     @cached_property
     def valid_LV(self) -> NDArray[np.bool_]:
-        """Which videos each level knows."""
+        """Which videos each level covers."""
         with repeatable(self.config) as device:
             self.model.to(device)
             return np.concatenate([_valid(block) for block in self._encoded(device)], axis=1)
 
     @property
     def known_V(self) -> NDArray[np.bool_]:
-        """Which videos can be found: some level knows them."""
+        """Which videos can be found: those that some level covers."""
         known_V: NDArray[np.bool_] = np.logical_or.reduce(self.valid_LV, axis=0)
         return known_V
 
     def query(self, features: Features, device: torch.device) -> list[Tokens]:
-        """A caption's features as the model reads them, at the precision that captions have in
-        the store. Raises MismatchError for another width."""
+        """Encode the features of a query, at the precision of the stored captions.
+
+        Raises MismatchError for another width.
+        """
         captions = self.store[CAPTIONS]
         if features.values.shape[1] != captions.info.width:
             raise MismatchError(
                 f"{self.run}: trained on {captions.info}, the query has width "
-                f"{features.values.shape[1]}; ask with the encoder that it was trained with"
+                f"{features.values.shape[1]}; encode it with the encoder of the training captions"
             )
         rows = features.values[None, : self.model.query_rows].astype(captions.dtype)
         there, zero_s = np.ones(rows.shape[:2], np.bool_), np.zeros(rows.shape[:2], np.float32)
@@ -134,7 +135,7 @@ class SearchIndex:
 
     @torch.no_grad()
     def scores(self, features: Features) -> QueryScores:
-        """Every level and their fusion, for one query."""
+        """Scores of every level and of their fusion, for one query."""
         valid_LV, parts = self.valid_LV, []
         with repeatable(self.config) as device:
             query = self.query(features, device)
@@ -149,7 +150,7 @@ class SearchIndex:
 
     @torch.no_grad()
     def encoded(self, ids: Sequence[str], device: torch.device) -> list[EncodedVideos]:
-        """Some videos with all their rows, which the index doesn't keep."""
+        """Encoded videos with all their rows, which the index doesn't keep."""
         return self.model.encode_videos(video_tokens(self.store, ids, device))
 
     @cached_property
@@ -158,8 +159,8 @@ class SearchIndex:
 
     @torch.no_grad()
     def _encoded(self, device: torch.device) -> Iterator[list[EncodedVideos]]:
-        """Blocks of the gallery, condensed. They are kept while `fuse.eval.memory_mb` has room
-        for them; the others are encoded again for each query."""
+        """Blocks of the gallery, condensed. Those that fit in `fuse.eval.memory_mb` are kept; the
+        others are encoded again for each query."""
         held = sum(_bytes(block) for block in self._blocks.values())
         for number, part in enumerate(self._space.videos.parts):
             if number in self._blocks:

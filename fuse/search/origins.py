@@ -1,4 +1,4 @@
-"""Whether a line of a text stream was read in the pictures or heard."""
+"""Whether a string of a text stream was read in frames (OCR) or heard (ASR)."""
 
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -14,19 +14,19 @@ Origin = Literal["read", "heard", "text"]
 
 @dataclass(frozen=True, eq=False)
 class Origins:
-    """The streams that a text stream was derived from, where the store has them."""
+    """The streams that a text stream was derived from; None where the store lacks one."""
 
     read: Stream | None
     heard: Stream | None
 
     @classmethod
     def of(cls, layout: StoreLayout, derived: ShardHeader) -> Self:
-        """`derived`: of the text stream; its declared config names what it reads."""
+        """derived: header of the text stream, whose declared config names its inputs."""
         return cls(_source(layout, derived, OCR), _source(layout, derived, ASR))
 
     def of_line(self, video: str, text: str, start_s: float, end_s: float) -> Origin:
-        """A line has the start of the frame that it was read in, or the times of the segment that
-        it was heard in, and its words are among the words there; "text" where neither is so."""
+        """The origin of a line: "read" if its words occur in OCR rows with the same start, "heard"
+        if they occur in an ASR segment with the same times, else "text"."""
         words = set(text.split())
         read, heard = _item(self.read, video), _item(self.heard, video)
         if read is not None and words <= _words(read, [s == start_s for s in read.start_s]):

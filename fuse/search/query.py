@@ -1,26 +1,28 @@
-"""What can be asked, and what should be said of it: the text before any encoder sees it."""
+"""Checks of a query's text, before it is encoded."""
 
 import unicodedata
 from collections.abc import Iterable
 
 from m2hf.errors import UsageError
 
-MOST = 1000  # characters; a text tower reads about 300
+MAX_CHARACTERS = 1000  # of a query; a text tower reads about 300
 
 _SILENT = ("P", "Z", "C")  # general categories of punctuation, space and control
 _LETTERS = ("Lu", "Ll", "Lt", "Lo")
 
 
 def checked(text: str) -> str:
-    """The query without space at its ends. Raises UsageError for one with nothing to look for,
-    one that is no text, and one beyond MOST characters."""
+    """The query without leading and trailing space. Raises UsageError for one without letters or
+    symbols, one that is not UTF-8, and one longer than MAX_CHARACTERS."""
     text = text.strip()
     if any(unicodedata.category(c) == "Cs" for c in text):
         raise UsageError("the query is not UTF-8 text; set the terminal or the client to UTF-8")
     if all(unicodedata.category(c)[0] in _SILENT for c in text):
-        raise UsageError("the query is empty; say in a few words what the video should show")
-    if len(text) > MOST:
-        raise UsageError(f"the query has {len(text)} characters, at most {MOST}; shorten it")
+        raise UsageError("the query is empty; describe in a few words what the video should show")
+    if len(text) > MAX_CHARACTERS:
+        raise UsageError(
+            f"the query has {len(text)} characters, at most {MAX_CHARACTERS}; shorten it"
+        )
     return text
 
 
@@ -34,15 +36,15 @@ def scripts(texts: Iterable[str]) -> set[str]:
     return {unicodedata.name(c, "UNKNOWN").partition(" ")[0].capitalize() for c in letters}
 
 
-def foreign(text: str, known: set[str]) -> str:
-    """A remark where no letter of the query is in one of the scripts `known` of the captions;
-    "" where one is, or where there is nothing to compare."""
-    asked = scripts([text])
-    if not asked or not known or asked & known:
+def script_remark(text: str, known: set[str]) -> str:
+    """A remark where no letter of the query is in one of the captions' scripts `known`; "" where
+    one is, and where query or captions have no letters."""
+    found = scripts([text])
+    if not found or not known or found & known:
         return ""
     return (
-        f"the query is in {_listed(asked)} script and the captions are in {_listed(known)}: "
-        "the order of these results may mean nothing"
+        f"the query is in {_listed(found)} script and the captions are in {_listed(known)}: "
+        "the ranking of these results may be meaningless"
     )
 
 

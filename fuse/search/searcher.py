@@ -1,4 +1,4 @@
-"""Answers queries: encodes each, scores the gallery, and finds what matched in the best videos.
+"""Search: encode a query, score the gallery, and find the evidence in the best videos.
 
 L levels, V videos.
 """
@@ -13,28 +13,28 @@ from numpy.typing import NDArray
 from m2hf.errors import UsageError
 from m2hf.features import Features
 from m2hf.fuse.scores.late_rules import FLAT
-from m2hf.fuse.search.answer import Answer, Hit, LevelMatch
-from m2hf.fuse.search.evidence import Evidence, Place
+from m2hf.fuse.search.evidence import Evidence, MatchedRow
 from m2hf.fuse.search.index import QueryScores, SearchIndex
 from m2hf.fuse.search.origins import Origins
-from m2hf.fuse.search.query import checked, foreign, scripts
+from m2hf.fuse.search.query import checked, script_remark, scripts
+from m2hf.fuse.search.results import Hit, LevelMatch, SearchResults
 
 Encode = Callable[[str], Features]
 
 
 @dataclass(frozen=True, eq=False)
 class Searcher:
-    """encode: a query to the features of a caption, as the model was trained on them; captions:
-    those of the training data, whose script a query should be in."""
+    """encode: gives a query the features of a caption, with the training captions' encoder;
+    captions: texts of the manifest, whose script a query should be in."""
 
     index: SearchIndex
     encode: Encode
     captions: tuple[str, ...] = ()
 
-    def search(self, text: str, top: int) -> Answer:
-        """The `top` best videos for `text`, or all that can be found where they are fewer.
+    def search(self, text: str, top: int) -> SearchResults:
+        """The `top` best videos for `text`, or all that can be found if fewer.
 
-        Raises UsageError for a query without words, and as `checked`.
+        Raises UsageError for a query that `checked` refuses, or that the encoder can't encode.
         """
         text = checked(text)
         features = self.encode(text)
@@ -49,10 +49,10 @@ class Searcher:
             self._hit(rank, video, scores, found)
             for rank, (video, found) in enumerate(zip(best, evidence, strict=True), start=1)
         ]
-        remarks = [foreign(text, self._scripts)]
+        remarks = [script_remark(text, self._scripts)]
         if features.reason:
             remarks.append(f"the query: {features.reason}")
-        return Answer(
+        return SearchResults(
             query=text,
             dataset=self.index.layout.dataset,
             videos=int(known_V.sum()),
@@ -75,18 +75,18 @@ class Searcher:
         return Hit(rank, self.index.rows[video], score, found.frame, levels)
 
     def _level(
-        self, name: str, video: int, score: float, relative: float, place: Place | None
+        self, name: str, video: int, score: float, relative: float, row: MatchedRow | None
     ) -> LevelMatch | None:
-        if place is None:
+        if row is None:
             return None
-        match = LevelMatch(name, score, relative, place.moment)
-        if not place.text:
+        match = LevelMatch(name, score, relative, row.moment)
+        if not row.text:
             return match
-        moment = place.moment
+        moment = row.moment
         origin = self._origins[name].of_line(
-            self.index.ids[video], place.text, moment.start_s, moment.end_s
+            self.index.ids[video], row.text, moment.start_s, moment.end_s
         )
-        return LevelMatch(name, score, relative, moment, place.text, origin)
+        return LevelMatch(name, score, relative, moment, row.text, origin)
 
     @cached_property
     def _scripts(self) -> set[str]:
@@ -103,8 +103,8 @@ class Searcher:
 def _relative(
     levels_LV: NDArray[np.float32], valid_LV: NDArray[np.bool_], video: int
 ) -> NDArray[np.float32]:
-    """(L,) where a video's scores lie between the lowest, 0, and the highest, 1, of the videos
-    that each level knows; 1 where they are all alike, 0 where it doesn't know the video."""
+    """(L,) a video's scores rescaled from 0, the lowest, to 1, the highest, of the videos that each
+    level covers; 1 where all are equal, 0 where the level doesn't cover the video."""
     highest_L = np.where(valid_LV, levels_LV, -np.inf).max(axis=1)
     lowest_L = np.where(valid_LV, levels_LV, np.inf).min(axis=1)
     range_L = highest_L - lowest_L

@@ -80,7 +80,7 @@ def _version(
 
 
 def main() -> None:
-    """Entry point. One line for an error that we raise on purpose; a traceback is a bug."""
+    """Entry point: prints one line for an M2hfError; any other exception is a bug."""
     signal.signal(signal.SIGTERM, _interrupt)  # what a batch system sends before it kills
     try:
         app(prog_name="m2hf")
@@ -93,9 +93,9 @@ def main() -> None:
             raise
         typer.echo(f"m2hf: {refused}", err=True)
         sys.exit(refused.exit_code)
-    except SystemExit as end:  # typer ends so, also for an interrupt
+    except SystemExit as end:  # raised by typer, also for an interrupt
         if end.code == EXIT_INTERRUPTED:
-            typer.echo("m2hf: interrupted; run the same command again to go on", err=True)
+            typer.echo("m2hf: interrupted; run the same command again to resume", err=True)
         raise
 
 

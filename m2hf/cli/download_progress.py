@@ -1,4 +1,4 @@
-"""How far one download is: a bar, or lines in a log file."""
+"""Progress of one download: a bar, or lines in a log."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +15,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-_LOG_EVERY_S = 10.0  # where there is no terminal: a bar would show only at the end
+_LOG_EVERY_S = 10.0  # without a terminal, where a bar would show only at the end
 
 
 @contextmanager
 def download_progress(console: Console, name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Yields what to call with the bytes that are there, and the bytes in all if known."""
+    """Yield a function to call with the bytes received and the total, or None where unknown."""
     if not console.is_terminal:
         yield _Lines(console, name)
         return
@@ -35,27 +35,27 @@ def download_progress(console: Console, name: str) -> Iterator[Callable[[int, in
     )
     with progress:
         bar = progress.add_task(name, total=None)
-        yield lambda have, total: progress.update(bar, completed=have, total=total)
+        yield lambda received, total: progress.update(bar, completed=received, total=total)
 
 
 class _Lines:
-    """A line at once, and then one each 10 s: bytes, rate, time left."""
+    """Prints a line at the start and then every 10 s: bytes, rate, time left."""
 
     def __init__(self, console: Console, name: str) -> None:
         self._console, self._name = console, name
-        self._began = self._said = time.monotonic()
+        self._began = self._printed = time.monotonic()
         self._first: int | None = None
 
-    def __call__(self, have: int, total: int | None) -> None:
+    def __call__(self, received: int, total: int | None) -> None:
         now = time.monotonic()
-        if self._first is not None and now - self._said < _LOG_EVERY_S and have != total:
+        if self._first is not None and now - self._printed < _LOG_EVERY_S and received != total:
             return
-        self._first = have if self._first is None else self._first
-        self._said = now
-        parts = [f"{self._name}: {decimal(have)}" + (f" of {decimal(total)}" if total else "")]
-        rate = (have - self._first) / (now - self._began) if now > self._began else 0.0
+        self._first = received if self._first is None else self._first
+        self._printed = now
+        parts = [f"{self._name}: {decimal(received)}" + (f" of {decimal(total)}" if total else "")]
+        rate = (received - self._first) / (now - self._began) if now > self._began else 0.0
         if rate:
             parts.append(f"{decimal(int(rate))}/s")
-        if rate and total and have < total:
-            parts.append(f"{(total - have) / rate:.0f} s left")
+        if rate and total and received < total:
+            parts.append(f"{(total - received) / rate:.0f} s left")
         self._console.print(", ".join(parts), soft_wrap=True, highlight=False, markup=False)

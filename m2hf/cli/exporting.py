@@ -1,4 +1,4 @@
-"""`m2hf export`: features for other tools."""
+"""`m2hf export`: write features for other tools."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,9 +24,9 @@ def export(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Write features of videos as plain arrays, with a provenance.json beside them.
+    """Write features of videos as plain arrays, and a provenance.json.
 
-    A video that is EMPTY has an array of no rows; one that is missing has none. Both are named,
+    An EMPTY video has an array without rows, a missing one has no array; provenance.json lists both
     with the reason.
     """
     from dataclasses import asdict
@@ -37,16 +37,16 @@ def export(
 
     made = export_streams(Manifest.load(manifest), store, stream or [], form, out)
     if json:
-        typer.echo(canonical_json({name: asdict(told) for name, told in made.items()}))
+        typer.echo(canonical_json({name: asdict(report) for name, report in made.items()}))
         return
-    for told in made.values():
+    for report in made.values():
         typer.echo(
-            f"{told.stream}: {told.ok} videos of width {told.width} ({told.dtype}), "
-            f"{len(told.empty)} empty, {len(told.missing)} missing"
+            f"{report.stream}: {report.ok} videos of width {report.width} ({report.dtype}), "
+            f"{len(report.empty)} empty, {len(report.missing)} missing"
         )
-        for what, ids in (("empty", told.empty), ("missing", told.missing)):
+        for what, ids in (("empty", report.empty), ("missing", report.missing)):
             if ids:
-                typer.echo(f"  {what}: {shortened(list(ids))} (reasons in {PROVENANCE})")
-        for flag in told.flags:
-            typer.echo(f"  flagged, and what is made of it must say so: {flag}")
+                typer.echo(f"  {what}: {shortened(list(ids))} (reasons: {PROVENANCE})")
+        for flag in report.flags:
+            typer.echo(f"  flag, to be repeated with every result: {flag}")
     typer.echo(f"wrote {out}")

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from m2hf.pipelines.job import Job
     from m2hf.pipelines.plan import Survey
 
-_SHOWN = 20  # failures in a summary; status --json has all
+_SHOWN = 20  # failures that a summary lists; `m2hf status` lists all
 
 
 def plan(on: options.JobOptions, json: options.Json = False) -> None:
-    """Print what is there and what is to be done; touch nothing."""
+    """Print what is extracted and what is missing; write nothing."""
     from m2hf.pipelines import extraction
 
     job = _job(on)
@@ -48,23 +48,23 @@ def plan(on: options.JobOptions, json: options.Json = False) -> None:
 
 
 def extract(on: options.JobOptions, by: options.ExecutorOptions) -> None:
-    """Extract all that is missing; run it again to resume. Exit code 3: complete with failures."""
+    """Extract what is missing; run it again to resume. Exit code 3: complete, with failures."""
     executor = _executor(by)
     _run(_job(on), executor)
 
 
 def retry(on: options.JobOptions, by: options.ExecutorOptions) -> None:
-    """Try again what failed or was quarantined, and extract what is missing."""
+    """Extract again what failed or was quarantined, and what is missing."""
     from m2hf.pipelines import extraction
 
     executor = _executor(by)
     job = _job(on)
-    typer.echo(f"{extraction.forget(job)} items to try again", err=True)
+    typer.echo(f"{extraction.forget(job)} items will be tried again", err=True)
     _run(job, executor)
 
 
 def status(on: options.JobOptions, json: options.Json = False) -> None:
-    """Count ok, empty, failed, quarantined and missing, and name every failure."""
+    """Count ok, empty, failed, quarantined and missing items, and list every failure."""
     from m2hf.pipelines import extraction
 
     job = _job(on)
@@ -153,7 +153,7 @@ def _run(job: "Job", executor: "Executor") -> None:
 
 def _print_plan(console: Console, job: "Job", found: "Survey") -> None:
     for message in found.damaged:
-        console.print(f"[yellow]to be done again:[/] {message}", soft_wrap=True)
+        console.print(f"[yellow]to be extracted again:[/] {message}", soft_wrap=True)
     missing = ", ".join(
         f"{name} {counts['missing']}" for name, counts in found.counts.items() if counts["missing"]
     )
@@ -169,7 +169,7 @@ def _print_plan(console: Console, job: "Job", found: "Survey") -> None:
 def _print_efficiency(console: Console, job: "Job", run: "Efficiency") -> None:
     names: dict[str, str] = {job.stream(name): name for name in job.names}
     table = Table("this run", title_justify="left")
-    for heading in ("items", "seconds an item", "of it model", "times model"):
+    for heading in ("items", "seconds per item", "of it in models", "ratio"):
         table.add_column(heading, justify="right")
     for stream, (items, spent) in sorted(run.spent.items()):
         wall, model = spent.wall_s / items, spent.model_s / items
@@ -202,7 +202,7 @@ def _print_status(console: Console, job: "Job", now: "Status", shown: int | None
     console.print(_counts_table(job, now.counts))
     if now.spent:
         parts = [f"{n} {s.wall_s / items:.2f}" for n, (items, s) in sorted(now.spent.items())]
-        console.print(f"seconds an item: {', '.join(parts)}", soft_wrap=True)
+        console.print(f"seconds per item: {', '.join(parts)}", soft_wrap=True)
     _print_list(
         console,
         "failures",

@@ -1,4 +1,4 @@
-"""`m2hf import`: bring your own features."""
+"""`m2hf import`: write features computed by other tools as shards."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,7 @@ from m2hf.errors import UsageError
 if TYPE_CHECKING:
     from m2hf.exchange.importing import ImportedStream
 
-_SHOWN = 10  # ids without an array in the summary; --json has all
+_SHOWN = 10  # ids without an array that the summary lists; --json has all
 
 
 def import_(
@@ -31,7 +31,7 @@ def import_(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Turn arrays that others have computed into shards, for `train` to read.
+    """Write arrays computed by other tools as shards, for `train` to read.
 
     A video's array is (N, D) rows, or (D,); an .npz or an HDF5 group adds start_s and end_s, in
     seconds. Captions are `<video id>#<index>`. Name the streams in the config: fuse.streams.
@@ -50,10 +50,10 @@ def import_(
         typer.echo(canonical_json({name: asdict(made) for name, made in done.items()}))
         return
     for name, made in done.items():
-        _say(name, made)
+        _print_report(name, made)
 
 
-def _say(name: str, made: "ImportedStream") -> None:
+def _print_report(name: str, made: "ImportedStream") -> None:
     typer.echo(
         f"{made.stream}: {made.ok} items of width {made.width} ({made.dtype}), "
         f"{made.empty} empty, {len(made.missing)} missing, in {made.shards} shards"
@@ -61,11 +61,11 @@ def _say(name: str, made: "ImportedStream") -> None:
     if made.missing:
         shown = ", ".join(made.missing[:_SHOWN])
         more = ", ..." if len(made.missing) > _SHOWN else ""
-        typer.echo(f"  missing, for want of an array: {shown}{more}")
+        typer.echo(f"  missing (no array): {shown}{more}")
     for flag in made.flags:
-        typer.echo(f"  flagged, and every table will say so: {flag}")
+        typer.echo(f"  flag, repeated in every table: {flag}")
     if made.others:
         typer.echo(
-            f"  the store also has {', '.join(made.others)}; say which one is meant: "
+            f"  the store also has {', '.join(made.others)}; choose one with "
             f"--set fuse.streams.ROLE={made.stream}"
         )

@@ -1,4 +1,4 @@
-"""`m2hf manifest ...`: make and check manifests."""
+"""`m2hf manifest`: make and check manifests."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,7 @@ def from_folder(
 ) -> None:
     """Make a manifest from a folder of videos and a CSV of captions.
 
-    An id is a file name without its ending. Without a split column, ids are split by hash into
+    An id is a file name without its extension. Without a split column, ids are split by hash into
     70 % train, 10 % val and 20 % test.
     """
     from m2hf.data_manifests.folder import from_folder as build
@@ -58,10 +58,10 @@ def build(
     ] = "",
     json: options.Json = False,
 ) -> None:
-    """Make a benchmark's manifest from its official files, as they come or as .gz.
+    """Make a benchmark's manifest from its official files, plain or gzipped.
 
-    Exit code 3 where it differs from the benchmark's card or videos are missing: they are named,
-    the manifest is written, and missing videos stay in it.
+    Exit code 3 where it differs from the benchmark's card, or videos are missing: these are listed,
+    and the manifest is written with them in it.
     """
     from m2hf.data_manifests.build import build as make
     from m2hf.keys import canonical_json
@@ -72,7 +72,7 @@ def build(
     if json:
         typer.echo(canonical_json(built.as_json()))
     else:
-        _say(built, media, out)
+        _print_summary(built, media, out)
     if built.differences or built.missing:
         raise typer.Exit(EXIT_FAILURES)
 
@@ -81,17 +81,20 @@ def build(
 def toybox(
     out: Annotated[Path, typer.Option("--out", help="Folder for videos/, manifest/, scenes.json.")],
     clips: Annotated[int, typer.Option("--clips", help="How many clips.")] = options.TOYBOX_CLIPS,
-    seed: Annotated[int, typer.Option("--seed", help="Another data set.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the random generator: another data set.")
+    ] = 0,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="Begin this store with the features that come along."),
+        typer.Option(
+            "--store", help="Store to fill with the precomputed features that ship with m2hf."
+        ),
     ] = None,
 ) -> None:
-    """Generate the toybox: clips whose sound, motion, signs and speech each tell what frames don't.
+    """Generate the toybox: clips whose sound, motion, text or speech tells what frames don't.
 
-    The truth about each clip, and what it takes to find it, is in OUT/scenes.json. With --store,
-    what was read and heard in the default set, but for its test split, is put there; extraction
-    does the rest.
+    OUT/scenes.json describes each clip, and which modalities identify it. --store gets precomputed
+    OCR and ASR features of the default set, without its test split; `m2hf extract` adds the rest.
     """
     from m2hf.data_manifests.toybox import precomputed
     from m2hf.data_manifests.toybox.corpus import Corpus, generate
@@ -109,15 +112,15 @@ def toybox(
         placed = precomputed.place(store, made)
         names = " and ".join(precomputed.EXTRACTORS)
         typer.echo(
-            f"{store}: {names} of {placed} clips come along"
+            f"{store}: {names} of {placed} clips are precomputed"
             if placed
-            else f"{store}: nothing comes along for another size or seed; all will be extracted"
+            else f"{store}: nothing is precomputed for this size and seed; all will be extracted"
         )
 
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """Print the data sets that m2hf knows, with what their cards declare."""
+    """Print the benchmarks that m2hf supports, with the counts of their cards."""
     from m2hf.data_manifests import cards
     from m2hf.keys import canonical_json
 
@@ -141,7 +144,7 @@ def check(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Compare a manifest with what its card declares; exit code 3 where they differ."""
+    """Compare a manifest with its card; exit code 3 where they differ."""
     from m2hf.keys import canonical_json
     from m2hf.manifest import Manifest
 
@@ -160,7 +163,7 @@ def check(
         raise typer.Exit(EXIT_FAILURES)
 
 
-def _say(built: "BuiltManifest", media: Path | None, out: Path) -> None:
+def _print_summary(built: "BuiltManifest", media: Path | None, out: Path) -> None:
     from m2hf.data_manifests.build import MISSING
     from m2hf.manifest import shortened
 
@@ -178,7 +181,7 @@ def _say(built: "BuiltManifest", media: Path | None, out: Path) -> None:
     for remark in built.remarks:
         typer.echo(f"{remark.text}: {shortened(remark.ids)}")
     for extractor, flags in built.manifest.card.flags.items():
-        typer.echo(f"{extractor} is flagged, and every table will say so: {'; '.join(flags)}")
+        typer.echo(f"{extractor} has flags, repeated in every table: {'; '.join(flags)}")
     if built.missing:
         ids = shortened([row.id for row in built.missing])
         typer.echo(

@@ -1,4 +1,4 @@
-"""How far extraction is, by the ledger that all workers write: bars, or lines in a log file."""
+"""Progress of an extraction, from the ledger that all workers write: bars, or lines in a log."""
 
 import threading
 import time
@@ -23,17 +23,17 @@ from m2hf.ledger import LedgerTail
 
 _ENDS = {"ok", "empty", "failed"}
 _EVERY_S = 0.5
-_LOG_EVERY_S = 30.0  # where there is no terminal: bars would show only at the end
+_LOG_EVERY_S = 30.0  # without a terminal, where bars would show only at the end
 
 
 class _Rate(ProgressColumn):
-    """Items a second, or seconds an item where that says more."""
+    """Items per second, or seconds per item below one a second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         if not speed:
             return Text("")
-        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
+        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s per item")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The encoder of queries: the one that made the captions a checkpoint was trained on."""
+"""The query encoder: the text encoder of the captions that a checkpoint was trained on."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -10,26 +10,26 @@ from m2hf.errors import MismatchError, UsageError
 from m2hf.features import Features
 from m2hf.shard import ShardHeader
 
-_FILE = "file"  # how a declared config names a checkpoint file, wherever it lies
+_FILE = "file"  # `pretrained` of a declared config where the weights are a checkpoint file
 
 
 def query_encoder(
     captions: ShardHeader, section: Mapping[str, Any], device: str
 ) -> Callable[[str], Features]:
-    """A query to the features that it would have as a caption.
+    """A function that gives a query the features that it would have as a caption.
 
-    captions: of a shard of the captions that the model was trained on; its declared config says
-    which extractor that was; section: [extract] as given, for what it can't say, such as where a
-    checkpoint file lies. Raises MismatchError where the extractor here would give other
-    features, UsageError where no extractor made the captions, ResourceError for weights that
-    are missing. The encoder raises UsageError for a query of which it knows no word.
+    captions: header of a shard of the training captions, whose declared config is that of the
+    encoder; section: [extract] of the recipe, for what that config leaves out, such as the path of
+    a checkpoint file. Raises MismatchError where the encoder would give other features than the
+    stored ones, UsageError for imported captions, ResourceError for missing weights. The function
+    raises UsageError for a query with only untrained words.
     """
     from m2hf.extract.caption import CaptionEncoder
 
     if captions.extractor != CaptionEncoder.name or captions.config.get("imported"):
         raise UsageError(
-            f"the captions of {captions.dataset} were imported, so no encoder here can make a "
-            "query of their kind; extract `caption` and train on it"
+            f"the captions of {captions.dataset} were imported, so their text encoder is unknown; "
+            "extract `caption` and train on it"
         )
     declared = captions.config["config"]
     own = section.get(CaptionEncoder.name, {})
@@ -40,14 +40,14 @@ def query_encoder(
         (weight,) = captions.weights.items()
         raise UsageError(
             f"the captions were encoded by {encoder['model']} with a checkpoint file of sha256 "
-            f"{weight[1]}; say where it is: --set extract.encoder.pretrained=PATH"
+            f"{weight[1]}; give its path: --set extract.encoder.pretrained=PATH"
         )
     caption = parse(CaptionEncoder, {**declared, **own, "encoder": encoder}, "extract.caption")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # weights are on this machine, or it is said how to get them
+    os.environ["HF_HUB_OFFLINE"] = "1"  # never download: missing weights are an error
     now = caption.declared({})
     if now != captions.config:
         raise MismatchError(
-            f"queries would be encoded otherwise than the captions of the training: "
+            f"the query encoder differs from that of the training captions: "
             f"{_difference(dict(captions.config), now)}; use the same weights and settings, or "
             "extract `caption` again and train on it"
         )
@@ -58,7 +58,7 @@ def query_encoder(
         if unknown and not known:
             raise UsageError(
                 f"the encoder was trained on none of the words {_listed(unknown)}; "
-                "ask in words of the training captions"
+                "use words of the training captions"
             )
         features = session.extract(query)
         if not unknown:

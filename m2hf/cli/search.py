@@ -1,4 +1,4 @@
-"""`m2hf search | app`: ask a trained run for videos, in the terminal or on a page."""
+"""`m2hf search | app`: search videos with a trained run, in the terminal or on a web page."""
 
 import socket
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from m2hf.cli import options
 from m2hf.manifest import Split
 
 if TYPE_CHECKING:
-    from m2hf.fuse.search.answer import Answer, Hit, Moment
+    from m2hf.fuse.search.results import Hit, Moment, SearchResults
     from m2hf.fuse.search.searcher import Searcher
 
 SearchedSplit = Annotated[
-    Split | None, typer.Option("--split", help="Search this split alone; default: all videos.")
+    Split | None, typer.Option("--split", help="Search only this split; default: all videos.")
 ]
 
 
@@ -30,22 +30,22 @@ def search(
     top: Annotated[int, typer.Option("--top", min=1, help="How many videos.")] = 10,
     json: options.Json = False,
 ) -> None:
-    """Rank videos for a sentence, and say where each matches: frame, words, every level's score.
+    """Rank videos for a sentence, with the best frame, matched text and score of each level.
 
-    The sentence is encoded as the captions of the training were; their shards say how. Only where
-    that was with a checkpoint file: --set extract.encoder.pretrained=PATH.
+    The query encoder is that of the training captions, read from their shards; where its weights
+    are a checkpoint file, give its path: --set extract.encoder.pretrained=PATH.
     """
     from m2hf.fuse.search.query import checked
     from m2hf.keys import canonical_json
 
     checked(query)  # before anything is loaded
-    answer = _searcher(manifest, store, run, config, set_, split).search(query, top)
+    results = _searcher(manifest, store, run, config, set_, split).search(query, top)
     if json:
-        typer.echo(canonical_json(answer.as_json()))
+        typer.echo(canonical_json(results.as_json()))
         return
-    for line in _lines(answer):
+    for line in _lines(results):
         typer.echo(line)
-    for remark in answer.remarks:
+    for remark in results.remarks:
         typer.echo(f"m2hf: {remark}", err=True)
 
 
@@ -58,15 +58,18 @@ def app(
     set_: options.Set = None,
     split: SearchedSplit = None,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all, to everybody.")
+        str,
+        typer.Option(
+            "--host", help="Address to listen on; 0.0.0.0: all interfaces, without a password."
+        ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: any free one.")
     ] = 8000,
 ) -> None:
-    """Search on a page of this machine, with players that begin where a video matches.
+    """Serve a search page on this machine, with players that start where a video matches.
 
-    Needs the extras `app`, `extract` and `fuse`. Ctrl-C ends it.
+    Needs the extras `app`, `extract` and `fuse`. Ctrl-C stops it.
     """
     from m2hf.fuse.search.web.media_files import MediaFiles
     from m2hf.fuse.search.web.serve import bind, is_public, serve
@@ -76,15 +79,17 @@ def app(
     with bind(host, port) as listening:
         if is_public(listening):
             typer.echo(
-                f"m2hf: --host {host}: whoever reaches this machine can search and watch these "
-                "videos; there is no password",
+                f"m2hf: --host {host}: anyone who can reach this machine can search and watch "
+                "these videos; there is no password",
                 err=True,
             )
         searcher = _searcher(manifest, store, run, config, set_, split)
         videos = int(searcher.index.known_V.sum())
         names = {host, socket.gethostname()} if is_public(listening) else {host}
         page = Site(searcher, files).app(names)
-        serve(page, listening, lambda url: typer.echo(f"{videos} videos at {url} (Ctrl-C ends it)"))
+        serve(
+            page, listening, lambda url: typer.echo(f"{videos} videos at {url} (Ctrl-C stops it)")
+        )
 
 
 def _searcher(
@@ -112,14 +117,14 @@ def _searcher(
     return Searcher(index, encode, tuple(c.text for c in captions_of(loaded.rows)))
 
 
-def _lines(answer: "Answer") -> Iterator[str]:
+def _lines(results: "SearchResults") -> Iterator[str]:
     from m2hf.printable import printable
 
-    missing = f"; not searched, for want of features: {answer.unseen}" if answer.unseen else ""
-    yield f"{answer.dataset}: {answer.videos} videos searched{missing}"
-    for role, flags in answer.flags.items():
+    missing = f"; {results.unseen} without features not searched" if results.unseen else ""
+    yield f"{results.dataset}: {results.videos} videos searched{missing}"
+    for role, flags in results.flags.items():
         yield f"{role}: {', '.join(flags)}"
-    for hit in answer.hits:
+    for hit in results.hits:
         yield from map(printable, _of_hit(hit))
 
 

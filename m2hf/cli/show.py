@@ -1,4 +1,4 @@
-"""`m2hf show`: what was extracted of one video, on its time line."""
+"""`m2hf show`: the features of one video on a timeline."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,15 +17,15 @@ def show(
     ] = None,
     media: Annotated[
         Path | None,
-        typer.Option("--media", help="Root folder of the video files, for pictures in --html."),
+        typer.Option("--media", help="Root folder of the video files, for thumbnails in --html."),
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Page to write.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Print the windows, strings and outcomes of one video in every stream.
+    """Print windows, strings and outcomes of one video in every stream.
 
-    --html writes a page; with --manifest and --media it has thumbnails and a spectrogram, and
-    the command ends with 3 where the file can't be decoded.
+    --html writes a page; with --manifest and --media it has thumbnails and a spectrogram; exit
+    code 3 where the file can't be decoded.
     """
     from m2hf.atomic import atomic_text
     from m2hf.keys import canonical_json
@@ -38,7 +38,7 @@ def show(
 
     if media is not None and (html is None or manifest is None):
         raise UsageError(
-            "--media is for the pictures of --html, and --manifest says where they lie"
+            "--media is for the thumbnails of --html and needs --manifest for the video's path"
         )
     if media is not None and not media.is_dir():
         raise UsageError(f"--media {media}: no such folder; give the root of the video files")
@@ -61,5 +61,5 @@ def show(
     else:
         typer.echo(f"wrote {html}")
     if preview is not None and preview.error:
-        typer.echo(f"m2hf: {video}: no pictures: {preview.error}", err=True)
+        typer.echo(f"m2hf: {video}: no thumbnails: {preview.error}", err=True)
         raise typer.Exit(EXIT_FAILURES)

@@ -1,4 +1,4 @@
-"""`m2hf weights list | pull | check`: the weight files of a recipe, before any work starts."""
+"""`m2hf weights list | pull | check`: the weight files that a recipe needs."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from m2hf.keys import canonical_json
 if TYPE_CHECKING:
     from m2hf.pipelines.needs import Need
 
-app = typer.Typer(help="Find, download and check the weight files.", no_args_is_help=True)
+app = typer.Typer(help="List, download and check weight files.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -23,17 +23,17 @@ def list_(
     only: options.Only = "",
     json: options.Json = False,
 ) -> None:
-    """Print each weight file of the recipe: size, sha256, where it is, or how to get it."""
+    """Print each weight file of the recipe: size, sha256, path, or how to get it."""
     from m2hf.extract.weights.folder import WeightsFolder
 
     found, folder = _needs(config, set_, only), WeightsFolder.default()
     if json:
-        said = {"folder": str(folder.root), "weights": [need.as_json() for need in found]}
-        typer.echo(canonical_json(said))
+        record = {"folder": str(folder.root), "weights": [need.as_json() for need in found]}
+        typer.echo(canonical_json(record))
         return
     for need in found:
         typer.echo(_line(need))
-    typer.echo(f"{_counts(found)}; the folder of weights is {folder.root}")
+    typer.echo(f"{_counts(found)}; weights folder: {folder.root}")
 
 
 def pull(
@@ -41,7 +41,7 @@ def pull(
     set_: options.Set = None,
     only: options.Only = "",
 ) -> None:
-    """Download what is missing into the folder of weights; run it again to go on."""
+    """Download missing files to the weights folder; run it again to resume."""
     from m2hf.cli.download_progress import download_progress
     from m2hf.extract.weights.folder import WeightsFolder
 
@@ -65,8 +65,8 @@ def check(
     only: options.Only = "",
     json: options.Json = False,
 ) -> None:
-    """Hash every weight file of the recipe and of the folder; exit code 3 where one is missing
-    or is not what it was."""
+    """Hash every weight file of the recipe and of the weights folder; exit code 3 where one is
+    missing or has changed."""
     from m2hf.extract.weights.folder import WeightsFolder
     from m2hf.pipelines.needs import others_kept
 
@@ -76,8 +76,8 @@ def check(
     wrong += [f"weights {name}: {damage}" for name, damage in others.items() if damage]
     if json:
         records = [need.as_json() for need in found]
-        said = {"folder": str(folder.root), "weights": records, "others": others, "wrong": wrong}
-        typer.echo(canonical_json(said))
+        record = {"folder": str(folder.root), "weights": records, "others": others, "wrong": wrong}
+        typer.echo(canonical_json(record))
     else:
         for message in wrong:
             typer.echo(message)
@@ -109,8 +109,8 @@ def _line(need: "Need") -> str:
         pull = "`m2hf weights pull`, or " if need.weight.source else ""
         return f"{start}: missing{digest}; {pull}{need.weight.get or 'give another path'}"
     where = ", ".join(str(path) for path in need.file.paths)
-    known = "pinned" if need.weight.pinned or need.file.place == "folder" else "found"
-    return f"{start}: {need.file.place}: {where}, sha256 {need.file.sha256} ({known})"
+    origin = "pinned" if need.weight.pinned or need.file.place == "folder" else "found"
+    return f"{start}: {need.file.place}: {where}, sha256 {need.file.sha256} ({origin})"
 
 
 def _counts(found: "Sequence[Need]") -> str:

@@ -1,14 +1,14 @@
-"""Arrays that others have computed, read by item: what `m2hf import` takes.
+"""Feature arrays computed by other tools, read by item, for `m2hf import`.
 
-A video stream is a folder or one HDF5 file, and names each video by its id or by the escaped id
+A video stream is a folder or one HDF5 file. A video is named by its id, or by the escaped id
 (`m2hf.keys.safe_name`), which an id with a slash needs:
 
     DIR/<id>.npy             values (N, D), or (D,) for one row
     DIR/<id>.npz             values; start_s and end_s (N,) seconds, both or neither
     FILE.h5  /<id>           a dataset (N, D) or (D,), or a group of values, start_s, end_s
 
-A video that has no array is missing; one whose array has no rows is EMPTY. Nothing is unpickled,
-and an HDF5 file may not point at other files.
+A video without an array is missing; one whose array has no rows is EMPTY. Nothing is unpickled,
+and links in an HDF5 file to other files are refused.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from m2hf.keys import canonical_json, safe_name
 
 VALUES, START, END = "values", "start_s", "end_s"
 
-# What numpy raises for a file that is not what its name says.
+# What numpy raises for a damaged file, or for one of another format than its extension.
 _UNREADABLE = (
     OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError,
     zipfile.BadZipFile, zlib.error,
@@ -40,8 +40,8 @@ _UNREADABLE = (
 
 @dataclass(frozen=True, eq=False)
 class ItemArrays:
-    """One item as its maker stored it: values (N, D) finite floats; start_s, end_s (N,) seconds,
-    or None; text: the caption that a caption's maker says it embeds, or None."""
+    """The arrays of one item as stored: values (N, D) finite floats; start_s, end_s (N,) seconds,
+    or None; text: of a caption, the text that was embedded, where the file has it."""
 
     values: FloatArray
     start_s: FloatArray | None = None
@@ -49,7 +49,7 @@ class ItemArrays:
     text: str | None = None
 
     def digest(self) -> str:
-        """sha256 of types, shapes and bytes, whichever kind of file they lay in."""
+        """sha256 of types, shapes and bytes, independent of the file format."""
         columns = (self.values, self.start_s, self.end_s)
         little = [None if c is None else c.astype(c.dtype.newbyteorder("<")) for c in columns]
         head = [[None if c is None else [c.dtype.str, list(c.shape)] for c in little], self.text]
@@ -61,18 +61,18 @@ class ItemArrays:
 
 
 class ArraySource(Protocol):
-    """Items by id; `names` says where each lies, for messages."""
+    """Items by id; `names` gives the location of each, for messages."""
 
     @property
     def names(self) -> Mapping[str, str]:
-        """id -> where its array lies."""
+        """id -> location of its array."""
 
     def read(self, item: str) -> ItemArrays:
         """The arrays of one item; raises UsageError where they can't be features."""
 
 
 class ArrayFolder:
-    """A folder with one .npy or .npz a video; other files, and hidden ones, are left alone."""
+    """A folder with one .npy or .npz file for each video; other and hidden files are ignored."""
 
     def __init__(self, folder: Path, ids: Collection[str]) -> None:
         """ids: what the manifest has; raises ManifestError for an array of another id."""
@@ -83,7 +83,7 @@ class ArrayFolder:
             if path.suffix in (".npy", ".npz") and not path.name.startswith(".")
         )
         if not files:
-            raise UsageError(f"{folder}: no .npy or .npz file there; name each <video id>.npy")
+            raise UsageError(f"{folder}: no .npy or .npz file in it; name each <video id>.npy")
         self._files = match_names(str(folder), ((Path(f).stem, f) for f in files), ids)
 
     @property
@@ -99,7 +99,7 @@ class ArrayFolder:
 
 
 class ArrayFile:
-    """One HDF5 file with a dataset or a group a video."""
+    """One HDF5 file with a dataset or a group for each video."""
 
     def __init__(self, path: Path, file: h5py.File, ids: Collection[str]) -> None:
         """ids: what the manifest has; raises ManifestError for an array of another id."""
@@ -120,7 +120,7 @@ class ArrayFile:
         return item_arrays(where, {k: read_dataset(f"{where}/{k}", v) for k, v in parts.items()})
 
     def names_of(self, item: str) -> str:
-        """Where one item lies, for messages."""
+        """Location of one item, for messages."""
         return f"{self._path}: {self._keys[item]!r}"
 
 
@@ -142,7 +142,7 @@ def _open_file(path: Path, ids: Collection[str]) -> Iterator[ArraySource]:
 
 @contextmanager
 def open_hdf5(path: Path, otherwise: str) -> Iterator[h5py.File]:
-    """Open `path` for reading; `otherwise` is what else it might have been."""
+    """Open `path` for reading; otherwise: the alternative that an error message names."""
     if not path.is_file():
         raise UsageError(f"{path}: no such file or folder; expected {otherwise}, or one HDF5 file")
     try:
@@ -170,18 +170,18 @@ def load_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
 
 
 def own_object(where: str, group: h5py.Group, key: str) -> Any:
-    """What lies under `key` in this very file; raises UsageError for a link to another one."""
+    """The object `key` of this file; raises UsageError for a link."""
     if not isinstance(group.get(key, getlink=True), h5py.HardLink):
         raise UsageError(f"{where}: a link; store the array itself in the file")
     return group[key]
 
 
 def read_dataset(where: str, dataset: Any, rows: slice = slice(None)) -> NDArray[Any]:
-    """Rows of a dataset whose bytes lie in this very file."""
+    """Rows of a dataset; raises UsageError where its bytes are in another file."""
     if not isinstance(dataset, h5py.Dataset):
         raise UsageError(f"{where}: a group, expected a dataset")
     if dataset.is_virtual or dataset.external:
-        raise UsageError(f"{where}: its values lie in another file; store the array itself")
+        raise UsageError(f"{where}: its values are in another file; store the array itself")
     try:
         read: NDArray[Any] = dataset[rows] if dataset.shape else np.asarray(dataset[()])
     except OSError as error:
@@ -190,7 +190,7 @@ def read_dataset(where: str, dataset: Any, rows: slice = slice(None)) -> NDArray
 
 
 def item_arrays(where: str, stored: Mapping[str, NDArray[Any]]) -> ItemArrays:
-    """Check the named arrays of one video; raises UsageError saying what is wrong in `where`."""
+    """Check the named arrays of one video; raises UsageError, with the location `where`."""
     unknown = sorted(set(stored) - {VALUES, START, END})
     if VALUES not in stored or unknown:
         have = ", ".join(sorted(stored)) or "nothing"
@@ -223,7 +223,7 @@ def rows_of(where: str, values: NDArray[Any]) -> FloatArray:
 
 
 def float_array(where: str, array: NDArray[Any]) -> FloatArray:
-    """The same array; raises UsageError for a type that shards can't hold."""
+    """The same array; raises UsageError for a type that shards can't store."""
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
         raise UsageError(f"{where}: type {array.dtype}; expected float16, float32 or float64")
     return array
@@ -232,22 +232,22 @@ def float_array(where: str, array: NDArray[Any]) -> FloatArray:
 def match_names(
     where: str, named: Iterable[tuple[str, str]], ids: Collection[str]
 ) -> dict[str, str]:
-    """id -> place, for (name, place) pairs whose name is an id or an escaped id.
+    """id -> location, for (name, location) pairs whose name is an id or an escaped id.
 
-    Raises ManifestError for a name that is neither, and for two places of one id.
+    Raises ManifestError for a name that is neither, and for two locations of one id.
     """
     found: dict[str, str] = {}
     unknown = []
-    for name, place in named:
+    for name, location in named:
         item = name if name in ids else unquote(name)
         if item not in ids or (item != name and safe_name(item) != name):
-            unknown.append(place)
+            unknown.append(location)
         elif item in found:
             raise ManifestError(
-                f"{where}: {found[item]} and {place} are both for id {item!r}; remove one"
+                f"{where}: {found[item]} and {location} are both for id {item!r}; remove one"
             )
         else:
-            found[item] = place
+            found[item] = location
     if unknown:
         more = f" (and {len(unknown) - 1} others)" if len(unknown) > 1 else ""
         raise ManifestError(

@@ -1,10 +1,10 @@
-"""Features as Arrow tables: one IPC (Feather) file a stream, one row a video, with list columns.
+"""Features as Arrow tables: an IPC (Feather) file for each stream, a row for each video.
 
 id, split, captions        of the manifest
 status, reason, digest     as in the shard; a missing video has status "missing" and null lists
 values                     list of fixed-size lists of D: (N, D)
 start_s, end_s             lists of N
-texts, confidence          lists of N for streams that have strings, else null
+texts, confidence          lists of N for streams with strings, else null
 """
 
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from m2hf.array_types import FloatArray
-from m2hf.exchange.item import Exported, ValueType
+from m2hf.exchange.item import ExportedItem, ValueType
 from m2hf.keys import safe_name
 from m2hf.manifest import Row
 
-_BATCH = 256  # videos in memory at once: a record batch
+_BATCH = 256  # videos in a record batch, which is in memory at once
 
 
 class ArrowTables:
-    """A file a stream, written a batch of videos at a time. Needs pyarrow (extra `arrow`)."""
+    """Writes a file for each stream, one record batch of videos at a time; needs pyarrow."""
 
     def __init__(self, folder: Path, kinds: Mapping[str, ValueType]) -> None:
         import pyarrow as pa
@@ -30,13 +30,13 @@ class ArrowTables:
 
         self._arrow: Any = pa
         self._schemas = {stream: self._schema(kind) for stream, kind in kinds.items()}
-        self._rows: dict[str, list[tuple[Row, Exported]]] = {stream: [] for stream in kinds}
+        self._rows: dict[str, list[tuple[Row, ExportedItem]]] = {stream: [] for stream in kinds}
         self._writers = {
             stream: ipc.new_file(str(folder / f"{safe_name(stream)}.arrow"), schema)
             for stream, schema in self._schemas.items()
         }
 
-    def add(self, row: Row, streams: Mapping[str, Exported]) -> None:
+    def add(self, row: Row, streams: Mapping[str, ExportedItem]) -> None:
         """One row in the table of each stream."""
         for stream, item in streams.items():
             self._rows[stream].append((row, item))
@@ -44,7 +44,7 @@ class ArrowTables:
                 self._flush(stream)
 
     def close(self) -> None:
-        """Write what is left, and the ends of the files."""
+        """Write the last batches and close the files."""
         for stream, writer in self._writers.items():
             self._flush(stream)
             writer.close()
@@ -55,12 +55,12 @@ class ArrowTables:
             return
         schema = self._schemas[stream]
         found = [item.features for _, item in pairs]
-        told = [item.told() for _, item in pairs]
+        records = [item.as_json() for _, item in pairs]
         columns = {
             "id": [row.id for row, _ in pairs],
             "split": [row.split for row, _ in pairs],
             "captions": [list(row.captions) for row, _ in pairs],
-            **{key: [t.get(key) for t in told] for key in ("status", "reason", "digest")},
+            **{key: [r.get(key) for r in records] for key in ("status", "reason", "digest")},
             "start_s": [None if f is None else f.start_s for f in found],
             "end_s": [None if f is None else f.end_s for f in found],
             "texts": [None if f is None else f.texts for f in found],
@@ -77,7 +77,7 @@ class ArrowTables:
         self._writers[stream].write_batch(batch)
 
     def _values(self, values: list[FloatArray | None], schema: Any) -> Any:
-        """The lists of rows, without a Python object for each number."""
+        """The column `values`, made without a Python object for each number."""
         arrow, vector = self._arrow, schema.field("values").type.value_type
         counts = [0 if v is None else len(v) for v in values]
         empty = np.zeros(0, vector.value_type.to_pandas_dtype())

@@ -1,16 +1,16 @@
-"""Caption embeddings that others have computed, from any text encoder: `m2hf import --captions`.
+"""Caption embeddings computed by other tools, for `m2hf import --captions`.
 
 One .npz or .h5 file with C captions:
 
     ids            (C,)      strings: `<video id>#<index>`, the index counting a video's captions
                              in the manifest from 0
-    sentence       (C, D)    floats, one vector a caption
+    sentence       (C, D)    floats, one vector for each caption
     texts          (C,)      strings, optional: checked against the manifest's captions
     tokens         (T, D)    floats, optional: token vectors of all captions, one after another
     token_offset   (C+1,)    integers, with tokens: caption i owns rows offset[i] .. offset[i+1]
 
-Without texts nothing shows that vector and caption belong together, and the shards say so. An
-.h5 file is read piece by piece; an .npz is read whole.
+Without texts it can't be verified that a vector belongs to its caption, and the shards are
+flagged. An .h5 file is read item by item; an .npz file is read at once.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ from m2hf.exchange.arrays import (
 
 _KNOWN = {"ids", "sentence", "texts", "tokens", "token_offset"}
 _NEEDED = {"ids", "sentence"}
-_FORM = "ids (C,), sentence (C, D), and where there are: texts, tokens with token_offset"
+_FORM = "ids (C,), sentence (C, D), and optionally texts, and tokens with token_offset"
 
 
 class CaptionArrays:
@@ -43,8 +43,8 @@ class CaptionArrays:
     def __init__(self, path: Path, stored: Mapping[str, Any], captions: Mapping[str, str]) -> None:
         """stored: arrays or datasets by name; captions: id -> text of the manifest.
 
-        Raises UsageError for a file of another form, ManifestError for an id that the manifest
-        hasn't, one that occurs twice, and a text that is not the manifest's.
+        Raises UsageError for a file of another form, ManifestError for an id that is not in the
+        manifest, one that occurs twice, and a text that differs from the manifest's.
         """
         self._path, self._stored = path, stored
         names = set(stored)
@@ -77,7 +77,7 @@ class CaptionArrays:
         if tokens.shape[1] != sentence.shape[1] or tokens.dtype != sentence.dtype:
             raise UsageError(
                 f"{where}: tokens are {tokens.dtype} of width {tokens.shape[1]} and the sentence "
-                f"{sentence.dtype} of width {sentence.shape[1]}; they must be alike"
+                f"{sentence.dtype} of width {sentence.shape[1]}; both need one type and width"
             )
         return ItemArrays(np.concatenate([sentence, tokens]), text=text)
 
@@ -116,7 +116,7 @@ class CaptionArrays:
         )
         if not sound:
             raise UsageError(
-                f"--captions {self._path}: token_offset must be {captions + 1} integers that rise "
+                f"--captions {self._path}: token_offset must be {captions + 1} integers, rising "
                 f"from 0 to {len(tokens)}, the rows of tokens"
             )
         offsets: NDArray[np.int64] = stored.astype(np.int64)

@@ -1,7 +1,7 @@
-"""Features of a store for other tools, with where they came from.
+"""Export features of a store for other tools, with their provenance.
 
-The way back of `m2hf.exchange.importing`: it needs nothing but the contract. Videos are read one
-at a time, bucket by bucket, and the digest of each is checked before it is exported.
+The reverse of `m2hf.exchange.importing`, and like it it needs only the contract. Videos are read
+one at a time, bucket by bucket, and the digest of each is verified before it is exported.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from m2hf import __version__
 from m2hf.atomic import atomic_folder, atomic_text
 from m2hf.errors import ShardError, UsageError
 from m2hf.exchange.files import check_format, open_files
-from m2hf.exchange.item import Exported, ValueType
+from m2hf.exchange.item import ExportedItem, ValueType
 from m2hf.features import Status
 from m2hf.keys import bucket_of, canonical_json, sha256_hex
 from m2hf.layout import StoreLayout
@@ -29,9 +29,10 @@ NEVER = "not extracted"
 
 @dataclass
 class ExportedStream:
-    """What became of one stream: its name in the store, what its features were made with, sha256
-    of its shards and of the items exported, width and type of the values, flags that whatever is
-    made of them must repeat, and videos by outcome: EMPTY and missing ones with the reason."""
+    """Report on one exported stream: its name in the store, what its features were made with,
+    sha256 of its shards and of the exported items, width and type of the values, flags that every
+    result made from them must repeat, and videos by outcome: EMPTY and missing ones with the
+    reason."""
 
     stream: StreamName
     fingerprint: str
@@ -54,36 +55,36 @@ def export_streams(
     manifest: Manifest, store: Path, names: Sequence[str], form: str, out: Path
 ) -> dict[str, ExportedStream]:
     """Write the streams called `names` of the manifest's videos to the new folder `out`, as `form`
-    ("npz", "wds" or "arrow"); returns what became of each, by extractor.
+    ("npz", "wds" or "arrow"); returns a report on each, by extractor.
 
-    `out` appears whole or not at all. Raises UsageError for a stream, format or folder that can't
-    be, ShardError for an item that doesn't match its digest.
+    `out` is written atomically. Raises UsageError for an unknown stream or format or an existing
+    folder, ShardError for an item that doesn't match its digest.
     """
     check_format(form)
     if not names:
         raise UsageError("nothing to export; give --stream NAME, such as --stream clip")
     layout = StoreLayout.open(store, manifest.card.name)
     ledger = LedgerView.read(layout.ledger)
-    sources: dict[str, _Source] = {}
+    readers: dict[str, _StreamReader] = {}
     for name in names:
-        source = _Source.open(layout, name, ledger)
-        if source.extractor in sources:
+        reader = _StreamReader.open(layout, name, ledger)
+        if reader.extractor in readers:
             raise UsageError(
-                f"--stream {name}: {source.extractor!r} is given twice; export them apart"
+                f"--stream {name}: {reader.extractor!r} is given twice; export them one at a time"
             )
-        sources[source.extractor] = source
+        readers[reader.extractor] = reader
     buckets = layout.buckets(0, len(manifest.rows))
     inside: dict[int, list[Row]] = {}
     for row in sorted(manifest.rows, key=lambda row: row.id):
         inside.setdefault(bucket_of(row.id, buckets), []).append(row)
     with atomic_folder(out) as folder:
-        kinds = {name: ValueType(s.told.width, s.told.dtype) for name, s in sources.items()}
+        kinds = {name: ValueType(s.report.width, s.report.dtype) for name, s in readers.items()}
         with open_files(form, folder, manifest.card.name, kinds) as files:
             for bucket, rows in sorted(inside.items()):
-                opened = {n: s.items(bucket, buckets, rows) for n, s in sources.items()}
+                opened = {n: s.items(bucket, buckets, rows) for n, s in readers.items()}
                 for row in rows:
                     files.add(row, {name: next(items) for name, items in opened.items()})
-        made = {name: source.made() for name, source in sources.items()}
+        made = {name: reader.finished() for name, reader in readers.items()}
         record = {
             "schema": SCHEMA,
             "version": VERSION,
@@ -99,21 +100,21 @@ def export_streams(
 
 
 @dataclass(frozen=True, eq=False)
-class _Source:
-    """One stream while it is read: `told` and `digests` grow with each video."""
+class _StreamReader:
+    """Reads one stream; `report` and `digests` grow with each video."""
 
     layout: StoreLayout
     ledger: LedgerView
-    told: ExportedStream
+    report: ExportedStream
     digests: list[list[str]]
 
     @classmethod
-    def open(cls, layout: StoreLayout, name: str, ledger: LedgerView) -> "_Source":
-        """Look at every shard once; raises UsageError where there is none."""
+    def open(cls, layout: StoreLayout, name: str, ledger: LedgerView) -> "_StreamReader":
+        """Read the header of every shard; raises UsageError where there is none."""
         stream = layout.find_stream(name)
         if stream.extractor == CAPTION:
             raise UsageError(
-                f"--stream {name}: a stream of captions, not of videos; only those are exported"
+                f"--stream {name}: a stream of captions; only streams of videos are exported"
             )
         headers: list[ShardHeader] = []
         width, dtype = 0, ""
@@ -121,12 +122,12 @@ class _Source:
             shard = Shard.open(path)
             headers.append(shard.header)
             if shard.header.fingerprint != headers[0].fingerprint:
-                raise ShardError(f"{path}: of another fingerprint than the stream; move it away")
+                raise ShardError(f"{path}: its fingerprint differs from the stream's; move it away")
             width, dtype = shard.values.shape[1], shard.values.dtype.name
         if not headers:
             raise UsageError(f"{layout.folder / stream}: no shards; extract this stream first")
         first = headers[0]
-        told = ExportedStream(
+        report = ExportedStream(
             stream=stream,
             fingerprint=first.fingerprint,
             revision=first.revision,
@@ -139,41 +140,41 @@ class _Source:
             dtype=dtype,
             flags=sorted({flag for header in headers for flag in header.flags}),
         )
-        return cls(layout, ledger, told, [])
+        return cls(layout, ledger, report, [])
 
     @property
     def extractor(self) -> str:
-        return self.told.stream.extractor
+        return self.report.stream.extractor
 
-    def items(self, bucket: int, buckets: int, rows: Sequence[Row]) -> Iterator[Exported]:
-        """What there is of each of `rows`, which are of this bucket."""
-        path = self.layout.shard(self.extractor, self.told.fingerprint, bucket, buckets)
+    def items(self, bucket: int, buckets: int, rows: Sequence[Row]) -> Iterator[ExportedItem]:
+        """The features of each of `rows`, which are the rows of this bucket."""
+        path = self.layout.shard(self.extractor, self.report.fingerprint, bucket, buckets)
         shard = Shard.open(path) if path.exists() else None
         where = {} if shard is None else {item: i for i, item in enumerate(shard.ids)}
         for row in rows:
             if shard is None or row.id not in where:
-                self.told.missing[row.id] = why = self._why(row.id)
-                yield Exported(None, missing=why)
+                self.report.missing[row.id] = why = self._why(row.id)
+                yield ExportedItem(None, missing=why)
             else:
                 yield self._item(shard, where[row.id])
 
-    def made(self) -> ExportedStream:
-        """What became of the stream, when all was read."""
-        self.told.items = sha256_hex(canonical_json(sorted(self.digests)).encode())
-        return self.told
+    def finished(self) -> ExportedStream:
+        """The report, complete once all items are read."""
+        self.report.items = sha256_hex(canonical_json(sorted(self.digests)).encode())
+        return self.report
 
-    def _item(self, shard: Shard, i: int) -> Exported:
+    def _item(self, shard: Shard, i: int) -> ExportedItem:
         item, digest = shard.ids[i], shard.digests[i]
         stored = shard.intact_item(i)
         self.digests.append([item, digest])
         if stored.features.status is Status.EMPTY:
-            self.told.empty[item] = stored.features.reason
+            self.report.empty[item] = stored.features.reason
         else:
-            self.told.ok += 1
-        return Exported(stored.features, digest)
+            self.report.ok += 1
+        return ExportedItem(stored.features, digest)
 
     def _why(self, item: str) -> str:
-        key = (item, self.told.stream)
+        key = (item, self.report.stream)
         if key in self.ledger.quarantined:
             return f"quarantined: {self.ledger.quarantined[key]}"
         failure = self.ledger.failures.get(key)

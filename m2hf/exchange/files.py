@@ -1,15 +1,15 @@
-"""Features as files for other tools: the arrays of each video, one video at a time.
+"""The file formats of `m2hf export`; one video is written at a time.
 
 npz    DIR/<stream>/<id>.npz            values, start_s, end_s: what `m2hf import` reads
-       DIR/<stream>/<id>.json           strings and confidences, for streams that have them
+       DIR/<stream>/<id>.json           strings and confidences, for streams with strings
 wds    DIR/<dataset>-000000.tar ...     WebDataset: for each video, under one key,
        <key>.<stream>.npy               values (N, D)
        <key>.json                       id, split, captions; by stream status, times, digest
 arrow  DIR/<stream>.arrow               a table of all videos: see `m2hf.exchange.arrow`
 
-Ids are escaped (`m2hf.keys.safe_name`); a key has no dot besides, where WebDataset would cut it. A
-video that is EMPTY in a stream has an array of no rows there, one that is missing has none. No
-clock and no owner is inside: equal features give equal bytes.
+Ids are escaped (`m2hf.keys.safe_name`); in a key dots are escaped too, since WebDataset would cut
+it there. A video that is EMPTY in a stream has an array without rows, a missing one has no array.
+The files hold no modification time and no owner: equal features give equal bytes.
 """
 
 import io
@@ -24,21 +24,21 @@ from numpy.typing import NDArray
 
 from m2hf.errors import UsageError
 from m2hf.exchange.arrow import ArrowTables
-from m2hf.exchange.item import Exported, FeatureWriter, ValueType, strings
+from m2hf.exchange.item import ExportedItem, FeatureWriter, ValueType, strings
 from m2hf.keys import canonical_json, safe_name
 from m2hf.manifest import Row
 
 SAMPLES = 1000  # videos in a tar
-_NAME_MAX = 255  # bytes of a file name, on any file system that is in use
+_NAME_MAX = 255  # bytes of a file name on common file systems
 
 
 class NpzFolders:
-    """A folder a stream, a file a video."""
+    """A folder for each stream, a file for each video."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def add(self, row: Row, streams: Mapping[str, Exported]) -> None:
+    def add(self, row: Row, streams: Mapping[str, ExportedItem]) -> None:
         """Raises UsageError for an id that is too long for a file name."""
         name = safe_name(row.id)
         if len(name) + len(".json") > _NAME_MAX:
@@ -64,7 +64,7 @@ class TarShards:
         self._count = 0
         self._tar: tarfile.TarFile | None = None
 
-    def add(self, row: Row, streams: Mapping[str, Exported]) -> None:
+    def add(self, row: Row, streams: Mapping[str, ExportedItem]) -> None:
         if self._count % self._samples == 0:
             self.close()
             path = self._stem.with_name(f"{self._stem.name}-{self._count // self._samples:06d}.tar")
@@ -75,17 +75,17 @@ class TarShards:
             if item.features is not None:
                 self._member(f"{key}.{stream}.npy", _npy(item.features.values))
         head = {"id": row.id, "split": row.split, "captions": list(row.captions)}
-        told = {stream: item.told() for stream, item in streams.items()}
-        self._member(f"{key}.json", canonical_json({**head, "streams": told}).encode())
+        records = {stream: item.as_json() for stream, item in streams.items()}
+        self._member(f"{key}.json", canonical_json({**head, "streams": records}).encode())
 
     def close(self) -> None:
-        """End the tar that is open."""
+        """Close the open tar."""
         if self._tar is not None:
             self._tar.close()
 
     def _member(self, name: str, content: bytes) -> None:
         assert self._tar is not None
-        info = tarfile.TarInfo(name)  # mtime, uid and gid are 0, and there is no owner's name
+        info = tarfile.TarInfo(name)  # mtime, uid and gid are 0, without an owner's name
         info.size = len(content)
         self._tar.addfile(info, io.BytesIO(content))
 
@@ -111,7 +111,7 @@ _FORMATS = {"npz": _npz, "wds": _wds, "arrow": _arrow}
 
 
 def check_format(name: str) -> None:
-    """Raises UsageError for a format that there isn't."""
+    """Raises UsageError for an unknown format."""
     if name not in _FORMATS:
         raise UsageError(f"--format {name}: no such format; known: {', '.join(_FORMATS)}")
 
@@ -119,8 +119,8 @@ def check_format(name: str) -> None:
 def open_files(
     name: str, folder: Path, dataset: str, kinds: Mapping[str, ValueType]
 ) -> AbstractContextManager[FeatureWriter]:
-    """The files of format `name` in `folder`, of the streams in `kinds`; whole when the context
-    ends."""
+    """The files of format `name` in `folder`, of the streams in `kinds`; complete when the
+    context ends."""
     return _FORMATS[name](folder, dataset, kinds)
 
 

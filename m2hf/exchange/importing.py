@@ -1,13 +1,12 @@
-"""Shards from arrays that others have computed, with the provenance that any shard has.
+"""Import arrays computed by other tools as shards, with the same provenance as any shard.
 
-This lies in the contract's own room, since it needs nothing but the contract: no media, no
-model, no weights. What the arrays say is all that is known of them, so the fingerprint is made
-of their content: the same arrays give the same stream and the same bytes, whichever files they
-lay in and wherever those are.
+This is part of the contract package, since it needs only the contract: no media, no model, no
+weights. How the arrays were made is not known, so the fingerprint is that of their content: equal
+arrays give the same stream and the same bytes, independent of file format and path.
 
-Times are seconds from the start of the clip, and early fusion attends by them: a stream without
-times gets its row index as seconds, which is wrong unless its rows are a second apart, and its
-shards are flagged "times: row index".
+Times are seconds from the start of the clip, and early fusion uses them as positions: a stream
+without times gets its row index as seconds, which is wrong unless its rows are a second apart, and
+its shards are flagged "times: row index".
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,14 +32,14 @@ NO_ROWS = "no rows in the imported array"
 UNTIMED = "times: row index"
 UNCHECKED = "texts: not checked against the manifest"
 
-_REVISION = 1  # raise it when the same arrays would give other features
+_REVISION = 1  # to be raised when equal arrays would give other features
 
 
 @dataclass(frozen=True)
 class ImportedStream:
-    """What became of one stream: its name in the store, items by outcome, ids that have no
-    array, width and type of the values, flags, shards written, and streams of the same name
-    that the store has beside it."""
+    """Report on one imported stream: its name in the store, items by outcome, ids without an
+    array, width and type of the values, flags, shards written, and other streams of the same
+    extractor name in the store."""
 
     stream: str
     ok: int
@@ -57,30 +56,30 @@ def import_streams(
     manifest: Manifest, store: Path, streams: Mapping[str, Path], captions: Path | None
 ) -> dict[str, ImportedStream]:
     """Write a stream for each name of `streams` (a folder or HDF5 file of video arrays), and
-    "caption" for the caption file; returns what became of each, by name.
+    "caption" for the caption file; returns a report on each, by name.
 
     Every array is checked before anything is written. Raises UsageError for arrays that can't
-    be features, ManifestError for ids and texts that aren't the manifest's.
+    be features, ManifestError for ids and texts that differ from the manifest's.
     """
     for name in streams:
         if not is_extractor_name(name) or name == CAPTION:
             raise UsageError(
-                f"--stream {name}: a name is lower-case letters, digits and _; "
-                f"{CAPTION!r} is what --captions makes"
+                f"--stream {name}: a name has lower-case letters, digits and _; "
+                f"{CAPTION!r} is reserved for --captions"
             )
     layout = StoreLayout(store, manifest.card.name)
     buckets = layout.buckets(0, len(manifest.rows))
     videos = {row.id: row.id for row in manifest.rows}
-    spoken = {caption.id: caption for caption in captions_of(manifest.rows)}
+    by_id = {caption.id: caption for caption in captions_of(manifest.rows)}
     with ExitStack() as opened:
         surveys = {}
         for name, path in streams.items():
             source = opened.enter_context(open_videos(path, videos))
             surveys[name] = _Survey.of(name, source, videos)
         if captions is not None:
-            texts = {item: caption.text for item, caption in spoken.items()}
+            texts = {item: caption.text for item, caption in by_id.items()}
             embedded = opened.enter_context(open_captions(captions, texts))
-            owners = {item: caption.video for item, caption in spoken.items()}
+            owners = {item: caption.video for item, caption in by_id.items()}
             surveys[CAPTION] = _Survey.of(CAPTION, embedded, owners)
         layout.record(buckets)
         return {name: survey.write(manifest, layout, buckets) for name, survey in surveys.items()}
@@ -88,8 +87,8 @@ def import_streams(
 
 @dataclass(frozen=True, eq=False)
 class _Survey:
-    """A source that was read once and found good. owners: item -> the video whose bucket it is
-    in; digests: item -> sha256 of its arrays, for items that there are, in id order."""
+    """A source of which every array was read and checked. owners: item -> the video whose bucket
+    it belongs to; digests: item -> sha256 of its arrays, for items with arrays, in id order."""
 
     name: str
     source: ArraySource
@@ -104,7 +103,7 @@ class _Survey:
         names = source.names
         digests: dict[str, str] = {}
         width, first = 0, ""
-        halves, timed, told = True, True, True
+        halves, timed, with_text = True, True, True
         for item in sorted(names):
             arrays = source.read(item)
             _features(names[item], name, arrays, arrays.values.shape[1])
@@ -114,21 +113,21 @@ class _Survey:
             if columns not in (0, width):
                 raise UsageError(
                     f"{names[item]}: width {columns}, but {first} has width {width}; "
-                    "one stream has one width, import them under two names"
+                    "the rows of a stream have one width; import them under two names"
                 )
             halves &= arrays.values.dtype.itemsize == 2
             timed &= arrays.start_s is not None or not len(arrays.values)
-            told &= arrays.text is not None
+            with_text &= arrays.text is not None
             digests[item] = arrays.digest()
         if not width:
             raise UsageError(f"{name}: no array has rows or columns, so there is nothing to import")
-        flag = (UNCHECKED, told) if name == CAPTION else (UNTIMED, timed)
+        flag = (UNCHECKED, with_text) if name == CAPTION else (UNTIMED, timed)
         flags = () if flag[1] else (flag[0],)
         return cls(name, source, owners, digests, width, "float16" if halves else "float32", flags)
 
     @property
     def declared(self) -> dict[str, Any]:
-        """All that decides the features."""
+        """What the fingerprint is made of."""
         return {
             "extractor": self.name,
             "imported": True,
@@ -137,7 +136,7 @@ class _Survey:
         }
 
     def write(self, manifest: Manifest, layout: StoreLayout, buckets: int) -> ImportedStream:
-        """Write the shards, a bucket at a time."""
+        """Write the shards, one bucket at a time."""
         flags = (*self.flags, *manifest.card.flags.get(self.name, ()))
         header = ShardHeader(
             dataset=manifest.card.name,
@@ -186,21 +185,21 @@ class _Survey:
 
 
 def _features(where: str, name: str, arrays: ItemArrays, width: int) -> Features:
-    """The item as the contract has it, raising UsageError where it contradicts itself."""
+    """The features of an item; raises UsageError for invalid times or shapes."""
     count = len(arrays.values)
     captions = name == CAPTION
     if not count:
         return Features.empty(NO_ROWS, width)
     seconds = np.zeros(count) if captions else np.arange(count, dtype=np.float64)
     start_s, end_s = arrays.start_s, arrays.end_s
-    told = arrays.text is not None
+    with_text = arrays.text is not None
     try:
         return Features(
             arrays.values.astype(np.float32),
             start_s=seconds if start_s is None else start_s.astype(np.float64),
             end_s=(seconds if captions else seconds + 1) if end_s is None else end_s.astype("f8"),
-            texts=(str(arrays.text), *[""] * (count - 1)) if told else None,
-            confidence=np.ones(count) if told else None,
+            texts=(str(arrays.text), *[""] * (count - 1)) if with_text else None,
+            confidence=np.ones(count) if with_text else None,
         )
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error

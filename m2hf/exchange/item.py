@@ -1,4 +1,4 @@
-"""One video as it is exported: its features in one stream, or why there are none."""
+"""The exported features of one video in one stream, or the reason why there are none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,45 +10,45 @@ from m2hf.manifest import Row
 
 @dataclass(frozen=True)
 class ValueType:
-    """What the values of a stream are: D, and their type."""
+    """Width D and type of the values of a stream."""
 
     width: int
     dtype: str
 
 
 @dataclass(frozen=True, eq=False)
-class Exported:
-    """One video in one stream: its features with the digest of the item in its shard, or why
-    there are none."""
+class ExportedItem:
+    """One video in one stream: its features with the digest of the item in its shard, or
+    `missing`, the reason why there are none."""
 
     features: Features | None
     digest: str = ""
     missing: str = ""
 
-    def told(self) -> dict[str, Any]:
-        """All but the values, for JSON."""
+    def as_json(self) -> dict[str, Any]:
+        """Everything except the values."""
         f = self.features
         if f is None:
             return {"status": "missing", "reason": self.missing}
-        told = {
+        record = {
             "status": f.status.value,
             "reason": f.reason,
             "digest": self.digest,
             "start_s": f.start_s.tolist(),
             "end_s": f.end_s.tolist(),
         }
-        return told | strings(f)
+        return record | strings(f)
 
 
 class FeatureWriter(Protocol):
-    """Takes videos one by one."""
+    """Writes videos one by one."""
 
-    def add(self, row: Row, streams: Mapping[str, Exported]) -> None:
+    def add(self, row: Row, streams: Mapping[str, ExportedItem]) -> None:
         """Write one video's features, by stream."""
 
 
 def strings(features: Features) -> dict[str, Any]:
-    """The strings of an item with their confidences, for JSON; nothing where it has none."""
+    """The strings of an item with their confidences, for JSON; {} where it has none."""
     if features.texts is None or features.confidence is None:
         return {}
     return {

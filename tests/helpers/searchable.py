@@ -1,7 +1,7 @@
-"""A small trained run with media, for tests of search and its page: captions by the tiny CLIP,
-everything else written by hand, so that it takes no extraction.
+"""A small trained run with media, for tests of search and its page: captions are encoded by the
+tiny CLIP, all other features are synthetic, so that no extraction is needed.
 
-Frames are random, so what is found means nothing; where and how it is shown does.
+Frames are random, so the ranking is meaningless; the tests look at how results are shown.
 """
 
 import io
@@ -36,7 +36,7 @@ DECLARED = CaptionEncoder(encoder=Encoder(model="m2hf-tiny", pretrained=""))
 
 
 class Searchable:
-    """paths: the options that name it; session: of the encoder."""
+    """paths: command-line options for its folders; session: of the text encoder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.media = folder, folder / "media"
@@ -62,7 +62,7 @@ class Searchable:
     def write(
         self, name: str, items: Mapping[str, Features], width: int, declared: object = None
     ) -> str:
-        """Shards of one stream; the full fingerprint."""
+        """Write the shards of one stream; returns the full fingerprint."""
         config = declared if isinstance(declared, dict) else {"extractor": name}
         header = ShardHeader(
             NAME, name, 1, digest := fingerprint(config), 0, BUCKETS, self.manifest.digest, config,
@@ -108,18 +108,18 @@ class Searchable:
             {row.id: _strings(np.ones((1, 4), np.float32), line) for row in rows} for line in lines
         )
         reads = {"ocr": self.write("ocr", read, 4), "asr": self.write("asr", heard, 4)}
-        # And of what is read and heard, by what is hostile.
+        # Video v11 has no text features.
         values = np.stack([dog, session.extract(lines[1][0]).values[0]])
         texts = {row.id: _strings(values, *lines) for row in rows if row.id != "v11"}
         self.write("text", texts, WIDTH, {"extractor": "text", "reads": reads})
-        pictures = [_picture(shade) for shade in (60, 120, 180)]
-        lines = [(picture, float(n), n + 1.0) for n, picture in enumerate(pictures)]
+        images = [_thumbnail(shade) for shade in (60, 120, 180)]
+        lines = [(image, float(n), n + 1.0) for n, image in enumerate(images)]
         posters = {row.id: _strings(np.ones((3, 3), np.float32), *lines) for row in rows[4:]}
         self.write("thumbnail", posters, 3)
 
 
-def _picture(shade: int) -> str:
-    """A thumbnail of one colour."""
+def _thumbnail(shade: int) -> str:
+    """A thumbnail of one colour, as a string of a shard."""
     stream = io.BytesIO()
     Image.new("RGB", (160, 90), (shade, shade, 255)).save(stream, "JPEG")
     return as_string(stream.getvalue())

@@ -29,7 +29,7 @@ def test_buckets_grow_with_the_set(videos: int, buckets: int) -> None:
 
 def test_a_stream_is_found_by_name_if_it_is_the_only_one(tmp_path: Path) -> None:
     layout = StoreLayout(tmp_path, "d")
-    with pytest.raises(UsageError, match=r"no features of 'clip'; the store has nothing yet"):
+    with pytest.raises(UsageError, match=r"no features of 'clip'; the store has no streams yet"):
         layout.find_stream("clip")
     layout.stream("clip", "a" * 64).mkdir(parents=True)
     assert layout.find_stream("clip") == "clip@aaaaaaaa"

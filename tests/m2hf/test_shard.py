@@ -108,7 +108,7 @@ def test_values_are_mapped_and_no_handle_stays_open(tmp_path: Path) -> None:
     shard = Shard.open(path)
     assert isinstance(shard.values, np.memmap)
     assert shard.values.dtype == np.float16
-    path.unlink()  # the map stays good; nothing else is needed of the file
+    path.unlink()  # the memory map stays valid
     shard.verify()
 
 

@@ -134,7 +134,7 @@ def test_an_interrupt_ends_orderly_and_is_no_death(corpus: Corpus, m2hf: Command
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.endswith("m2hf: interrupted; run the same command again to go on\n")
+    assert said.endswith("m2hf: interrupted; run the same command again to resume\n")
     (file,) = ledger.glob("*.jsonl")
     assert json.loads(file.read_text().splitlines()[-1])["event"] != "started"
 

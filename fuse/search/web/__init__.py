@@ -1,1 +1,1 @@
-"""The local page of `m2hf app`; the only place with starlette."""
+"""The local web page of `m2hf app`; the only package that imports starlette."""

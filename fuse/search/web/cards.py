@@ -1,25 +1,25 @@
-"""Hits as a page shows them: with a player, a poster, and the file's own times."""
+"""Hits prepared for the page: player, poster image, and times of the file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from m2hf.fuse.features.store import Stream
-from m2hf.fuse.search.answer import Answer, Hit, LevelMatch
+from m2hf.fuse.search.results import Hit, LevelMatch, SearchResults
 from m2hf.fuse.search.web.media_files import MediaFile, MediaFiles
-from m2hf.thumbnails import thumbnails
+from m2hf.thumbnails import thumbnails as stored_thumbnails
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One level: its score, and `filled`, the LevelMatch.relative of it; None: it doesn't know
-    the video."""
+class LevelBar:
+    """The bar of one level: its score, None where it doesn't cover the video, and filled, its
+    LevelMatch.relative."""
 
     name: str
     score: str | None = None
     filled: float = 0.0
 
     @classmethod
-    def of(cls, name: str, level: LevelMatch | None) -> "Bar":
+    def of(cls, name: str, level: LevelMatch | None) -> "LevelBar":
         label = name.replace("_", "-")
         if level is None:
             return cls(label)
@@ -27,8 +27,8 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A string that matched: whether it was read or heard, when, and what."""
+class MatchedString:
+    """A string that matched: whether it was read or heard, its time, and its text."""
 
     origin: str
     when: str
@@ -36,41 +36,41 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Card:
-    """place: of the video in the gallery, by which its file is asked for; start: the second of
-    the file at which the player begins; poster: a data URI, or ""."""
+class HitCard:
+    """number: of the video in the gallery, which is part of its URL; start: position in the file,
+    in seconds, at which the player starts; poster: a data URI, or ""."""
 
     hit: Hit
-    place: int
+    number: int
     file: MediaFile
     when: str
     start: str
     poster: str
-    bars: list[Bar]
-    lines: list[Line]
+    bars: list[LevelBar]
+    lines: list[MatchedString]
 
 
 @dataclass(frozen=True)
-class Cards:
-    """places: of videos by id; pictures: the stream of thumbnails, where the store has one."""
+class HitCards:
+    """numbers: of videos by id; thumbnails: the stream of them, where the store has one."""
 
-    places: dict[str, int]
+    numbers: dict[str, int]
     files: MediaFiles
-    pictures: Stream | None
+    thumbnails: Stream | None
 
-    def of(self, answer: Answer) -> Iterator[Card]:
-        for hit in answer.hits:
+    def of(self, results: SearchResults) -> Iterator[HitCard]:
+        for hit in results.hits:
             begins = hit.row.start or 0.0
-            yield Card(
+            yield HitCard(
                 hit=hit,
-                place=self.places[hit.row.id],
+                number=self.numbers[hit.row.id],
                 file=self.files.find(hit.row),
                 when=_span(begins + hit.frame.start_s, begins + hit.frame.end_s),
                 start=f"{hit.file_start_s:.2f}",
                 poster=self._poster(hit),
-                bars=[Bar.of(name, level) for name, level in hit.levels.items()],
+                bars=[LevelBar.of(name, level) for name, level in hit.levels.items()],
                 lines=[
-                    Line(
+                    MatchedString(
                         level.origin.capitalize(),
                         _span(begins + level.moment.start_s, begins + level.moment.end_s),
                         level.text,
@@ -80,12 +80,12 @@ class Cards:
             )
 
     def _poster(self, hit: Hit) -> str:
-        """The picture nearest in time to the best frame."""
-        if self.pictures is None or not self.pictures.present([hit.row.id])[0]:
+        """The thumbnail nearest in time to the best frame."""
+        if self.thumbnails is None or not self.thumbnails.present([hit.row.id])[0]:
             return ""
         middle_s = (hit.frame.start_s + hit.frame.end_s) / 2
-        pictures = thumbnails(self.pictures.features(hit.row.id))
-        return min(pictures, key=lambda p: abs((p.start_s + p.end_s) / 2 - middle_s)).uri
+        images = stored_thumbnails(self.thumbnails.features(hit.row.id))
+        return min(images, key=lambda p: abs((p.start_s + p.end_s) / 2 - middle_s)).uri
 
 
 def _span(start_s: float, end_s: float) -> str:
@@ -93,9 +93,9 @@ def _span(start_s: float, end_s: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """As players show time: 1:02:03.5, with the tenth that they leave out."""
+    """Time as players show it, plus tenths: 1:02:03.5."""
     tenths = round(seconds * 10)
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
-    ahead = f"{hours}:{minutes:02d}" if hours else str(minutes)
-    return f"{ahead}:{rest // 10:02d}.{rest % 10}"
+    leading = f"{hours}:{minutes:02d}" if hours else str(minutes)
+    return f"{leading}:{rest // 10:02d}.{rest % 10}"

@@ -1,8 +1,8 @@
-"""Who may ask the page, and what every answer of it tells the browser.
+"""Which hosts a request may name, and the security headers of every response.
 
-The page has no password: a page of another site that the same browser shows must not read it.
-Such a site can give its own name any address ("DNS rebinding"), so names that aren't ours are
-refused; an address in its place is nobody's name.
+The page has no password, so pages of other sites in the same browser must not read it. Such a site
+can point its own host name at this machine ("DNS rebinding"), so requests for unknown host names
+are refused; a plain IP address can't be rebound.
 """
 
 import ipaddress
@@ -35,10 +35,10 @@ HEADERS = {
 
 
 class Guard:
-    """Asks for the host that the browser meant, and adds HEADERS to every answer."""
+    """Checks the Host header of each request, and adds HEADERS to every response."""
 
     def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
-        """names: hosts of this page beside localhost and plain addresses."""
+        """names: accepted host names in addition to localhost and IP addresses."""
         self._app = app
         self._names = {"localhost", *(name.casefold() for name in names)}
 
@@ -51,7 +51,7 @@ class Guard:
         if self._is_ours(Headers(scope=scope).get("host", "")):
             await self._app(scope, receive, with_headers)
         else:
-            refusal = PlainTextResponse("this host name is not of m2hf app\n", 421)
+            refusal = PlainTextResponse("m2hf app does not serve this host name\n", 421)
             await refusal(scope, receive, with_headers)
 
     def _is_ours(self, host: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which file of the media root a row names, for a page that plays it."""
+"""Find the media file of a manifest row, for the player of the page."""
 
 import mimetypes
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from m2hf.manifest import Row
 
 @dataclass(frozen=True)
 class MediaFile:
-    """path: of a regular file inside the root; None where there is none to play, and `why`."""
+    """path: of a regular file inside the root, or None, with the reason."""
 
     path: Path | None
-    why: str = ""
+    reason: str = ""
 
     @property
     def type(self) -> str:
-        """What a browser is told that it is: pictures or sound, or else nothing it would run."""
+        """The media type for the response: video or audio, or else one that a browser won't run."""
         guessed = mimetypes.guess_type(self.path or "")[0] or ""
         return guessed if guessed.startswith(("video/", "audio/")) else "application/octet-stream"
 
@@ -36,14 +36,14 @@ class MediaFiles:
         return cls(root.resolve())
 
     def find(self, row: Row) -> MediaFile:
-        """A manifest's path stays inside the root by its text; here also by every link in it,
-        since what is found is given to whoever opens the page."""
+        """The file of a row. A manifest's path can't leave the root by its text; symbolic links
+        that leave it are refused here, since the page serves the file to every visitor."""
         try:
             path = (self.root / row.path).resolve(strict=True)
-        except (OSError, RuntimeError):  # not there, may not be read, links in a circle
+        except (OSError, RuntimeError):  # missing, unreadable, or a cycle of links
             return MediaFile(None, "the file is not there")
         if not path.is_relative_to(self.root):
             return MediaFile(None, "the file is a link to outside the media folder")
         if not path.is_file():
-            return MediaFile(None, "this is no regular file")
+            return MediaFile(None, "this is not a regular file")
         return MediaFile(path)

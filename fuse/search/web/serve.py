@@ -1,4 +1,4 @@
-"""A page on a port, until it is interrupted."""
+"""Serve the page on a port, until interrupted."""
 
 import errno
 import ipaddress
@@ -14,7 +14,7 @@ from m2hf.errors import UsageError
 def bind(host: str, port: int) -> socket.socket:
     """A socket that listens; raises UsageError where it can't.
 
-    Before anything is loaded: that a port is in use should not be learnt after minutes.
+    Called before the model is loaded, so that a port in use is reported at once.
     """
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -32,7 +32,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def url(listening: socket.socket) -> str:
-    """Where a browser of this machine finds it."""
+    """The URL for a browser on this machine."""
     host, port = listening.getsockname()[:2]
     if ipaddress.ip_address(host).is_unspecified:
         host = "localhost"
@@ -45,8 +45,8 @@ def is_public(listening: socket.socket) -> bool:
 
 
 def server(app: Starlette) -> uvicorn.Server:
-    """Ready to `run(sockets=[...])`. It says nothing of requests, and lets no open player keep
-    it from ending."""
+    """A server for `run(sockets=[...])`; it logs no requests, and shuts down within a second even
+    while a player is open."""
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -61,11 +61,11 @@ def server(app: Starlette) -> uvicorn.Server:
 
 
 def serve(app: Starlette, listening: socket.socket, ready: Callable[[str], None]) -> None:
-    """Until Ctrl-C or SIGTERM; `ready` is told the URL."""
+    """Serve until Ctrl-C or SIGTERM; `ready` is called with the URL."""
     ready(url(listening))
     try:
         server(app).run(sockets=[listening])
-    except KeyboardInterrupt:  # which uvicorn hands on when it is done
+    except KeyboardInterrupt:  # uvicorn raises it again after its shutdown
         return
 
 
@@ -73,5 +73,5 @@ def _why(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"--port {port}: in use on {host}; give another one, or 0 for any that is free"
     if error.errno == errno.EACCES:
-        return f"--port {port}: this user may not have it; give one from 1024 on"
+        return f"--port {port}: this user may not listen on it; give one from 1024 up"
     return f"--host {host}: can't listen there ({error.strerror}); give an address of this machine"

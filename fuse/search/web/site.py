@@ -1,7 +1,7 @@
-"""The page: a search box, results with players, and the same as JSON. It writes nothing.
+"""The web application: a search page, its results as JSON, and media files. Read-only.
 
 GET /?q=TEXT               the page
-GET /search.json?q=TEXT    Answer.as_json, or {"error": ...}
+GET /search.json?q=TEXT    SearchResults.as_json, or {"error": ...}
 GET /media/N               the file of video N of the gallery, whole or a range of it
 """
 
@@ -20,10 +20,10 @@ from starlette.routing import Route
 
 from m2hf.errors import M2hfError, UsageError
 from m2hf.fuse.features.store import Stream
-from m2hf.fuse.search.answer import Answer
-from m2hf.fuse.search.query import MOST
+from m2hf.fuse.search.query import MAX_CHARACTERS
+from m2hf.fuse.search.results import SearchResults
 from m2hf.fuse.search.searcher import Searcher
-from m2hf.fuse.search.web.cards import Card, Cards
+from m2hf.fuse.search.web.cards import HitCard, HitCards
 from m2hf.fuse.search.web.guard import Guard
 from m2hf.fuse.search.web.media_files import MediaFiles
 from m2hf.pages import templates
@@ -34,22 +34,22 @@ TOP = 12  # results of a query
 
 
 class Site:
-    """Answers requests; queries one after another, in one thread, as a model wants it."""
+    """Handles requests; queries run one at a time in one thread, since they share a model."""
 
     def __init__(self, searcher: Searcher, media: MediaFiles) -> None:
         index = searcher.index
         named = index.layout.streams(THUMBNAIL)
-        pictures = Stream.open(index.layout, named[0]) if named else None
+        thumbnails = Stream.open(index.layout, named[0]) if named else None
         self._searcher, self._media, self._rows = searcher, media, index.rows
-        self._cards = Cards({v: n for n, v in enumerate(index.ids)}, media, pictures)
-        self._one_by_one = ThreadPoolExecutor(max_workers=1)
+        self._cards = HitCards({v: n for n, v in enumerate(index.ids)}, media, thumbnails)
+        self._query_thread = ThreadPoolExecutor(max_workers=1)
         self._style = (files("m2hf.fuse.search.web") / "style.css").read_text(encoding="utf-8")
         environment = templates("m2hf.fuse.search.web")
         environment.filters["printable"] = printable
         self._template = environment.get_template("page.html")
 
     def app(self, names: Iterable[str]) -> Starlette:
-        """names: hosts that the page has beside localhost and plain addresses."""
+        """names: accepted host names in addition to localhost and IP addresses."""
         routes = [
             Route("/", self._page),
             Route("/search.json", self._json),
@@ -60,18 +60,18 @@ class Site:
 
     async def _page(self, request: Request) -> HTTPResponse:
         query = request.query_params.get("q")
-        answer, cards, error, status = None, list[Card](), "", 200
+        results, cards, error, status = None, list[HitCard](), "", 200
         if query is not None:
             try:
-                answer = await self._answer(query)
-                cards = list(self._cards.of(answer))
+                results = await self._search(query)
+                cards = list(self._cards.of(results))
             except M2hfError as raised:
                 error, status = str(raised), _status(raised)
         page = self._template.render(
             dataset=self._searcher.index.layout.dataset,
             query=query or "",
-            longest=MOST,
-            answer=answer,
+            longest=MAX_CHARACTERS,
+            results=results,
             error=error,
             cards=cards,
         )
@@ -79,27 +79,27 @@ class Site:
 
     async def _json(self, request: Request) -> HTTPResponse:
         try:
-            answer = await self._answer(request.query_params.get("q", ""))
+            results = await self._search(request.query_params.get("q", ""))
         except M2hfError as raised:
             return JSONResponse({"error": str(raised)}, _status(raised))
-        return JSONResponse(answer.as_json())
+        return JSONResponse(results.as_json())
 
     async def _file(self, request: Request) -> HTTPResponse:
-        """By number: no path comes from outside."""
+        """The file of a video by its number, so that no path comes from a request."""
         number = request.path_params["number"]
         if number >= len(self._rows):
             return PlainTextResponse("no such video\n", 404)
         found = self._media.find(self._rows[number])
         if found.path is None:
-            return PlainTextResponse(f"{found.why}\n", 404)
+            return PlainTextResponse(f"{found.reason}\n", 404)
         return FileResponse(found.path, media_type=found.type)
 
     async def _stylesheet(self, request: Request) -> HTTPResponse:
         return PlainTextResponse(self._style, media_type="text/css")
 
-    async def _answer(self, query: str) -> Answer:
+    async def _search(self, query: str) -> SearchResults:
         search = partial(self._searcher.search, query, TOP)
-        return await asyncio.get_running_loop().run_in_executor(self._one_by_one, search)
+        return await asyncio.get_running_loop().run_in_executor(self._query_thread, search)
 
 
 def _status(error: M2hfError) -> int:

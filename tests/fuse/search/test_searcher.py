@@ -1,4 +1,4 @@
-"""Search: as `m2hf eval` scores, with evidence that a plain loop finds too."""
+"""Search: scores as in `m2hf eval`, and evidence equal to that of a plain loop."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from m2hf.fuse.features.store import Stream
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.search.index import SearchIndex
 from m2hf.fuse.search.origins import Origins
-from m2hf.fuse.search.query import MOST, checked, foreign, scripts
+from m2hf.fuse.search.query import MAX_CHARACTERS, checked, script_remark, scripts
 from m2hf.fuse.search.searcher import Searcher
 from m2hf.fuse.training.run import train
 from m2hf.keys import fingerprint
@@ -29,7 +29,7 @@ CLOSE = 2e-5  # sums of another shape
 
 
 def searcher(corpus: Any, run: Path, split: Any = "test", **config: Any) -> Searcher:
-    """Its queries are ids of captions, encoded as the store has them."""
+    """A searcher whose queries are caption ids, encoded as in the store."""
     index = SearchIndex.open(
         corpus.manifest, corpus.store, run, FusionConfig(**config) if config else None, split
     )
@@ -96,8 +96,8 @@ def test_moments_are_those_that_a_loop_finds(which: str, corpus: Any, run: Any, 
     for hit in found.search("test004#0", 20).hits:
         queries, found_videos = index.query(query, device), index.encoded([hit.row.id], device)
         frames = index.store[FRAMES].features(hit.row.id)
-        for number, (asked, videos) in enumerate(zip(queries, found_videos, strict=True)):
-            sentence = asked.values[0, 0].detach().numpy()
+        for number, (query_tokens, videos) in enumerate(zip(queries, found_videos, strict=True)):
+            sentence = query_tokens.values[0, 0].detach().numpy()
 
             def nearest(tokens: Any, sentence: Any = sentence) -> tuple[int, float]:
                 cosines = [
@@ -188,14 +188,16 @@ def test_a_query_must_say_something(text: str) -> None:
 
 
 @given(st.text(max_size=50), st.sampled_from(["", "a", "\u72ac", "\U0001f436"]))
-def test_a_query_with_a_letter_or_a_sign_is_taken_as_it_is(text: str, letter: str) -> None:
+def test_a_query_with_a_letter_or_an_emoji_is_unchanged(text: str, letter: str) -> None:
     assert checked(f"{text}a{letter}") == f"{text}a{letter}".strip()
 
 
 def test_a_query_has_a_length() -> None:
-    assert checked("a" * MOST)
-    with pytest.raises(UsageError, match=f"has {MOST + 1} characters, at most {MOST}"):
-        checked("a" * (MOST + 1))
+    assert checked("a" * MAX_CHARACTERS)
+    with pytest.raises(
+        UsageError, match=f"has {MAX_CHARACTERS + 1} characters, at most {MAX_CHARACTERS}"
+    ):
+        checked("a" * (MAX_CHARACTERS + 1))
 
 
 def test_scripts() -> None:
@@ -204,9 +206,9 @@ def test_scripts() -> None:
     latin = scripts(["A dog", "le caf\u00e9, 24h \U0001f436", "\uff21"])
     assert latin == {"Latin"}
     assert scripts(["\u72ac\u304c", "12 !"]) == {"Cjk", "Hiragana"}
-    assert foreign("\u0441\u043e\u0431\u0430\u043a\u0430", latin).startswith(
+    assert script_remark("\u0441\u043e\u0431\u0430\u043a\u0430", latin).startswith(
         "the query is in Cyrillic script and the captions are in Latin"
     )
     for fine in ("\u0441\u043e\u0431\u0430\u043a\u0430 dog", "42", "\U0001f436"):
-        assert foreign(fine, latin) == ""
-    assert foreign("dog", set()) == ""
+        assert script_remark(fine, latin) == ""
+    assert script_remark("dog", set()) == ""

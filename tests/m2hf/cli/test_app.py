@@ -80,7 +80,7 @@ def test_paths_that_are_not_there(set_up: Path, m2hf: Command, tiny: tuple[str, 
     assert "no such file, and no recipe of that name; shipped: activitynet, demo" in refused(
         m2hf("extract", *paths(set_up), "--config", "demoo")
     )
-    assert "the store has nothing yet" in refused(
+    assert "the store has no streams yet" in refused(
         m2hf("train", "--manifest", set_up / "manifest", "--store", none, "--run", none)
     )
 

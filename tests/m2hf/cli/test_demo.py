@@ -31,7 +31,7 @@ def test_it_runs_again_by_the_commands_that_it_prints(demo: Path, m2hf: Command)
     assert "untrained" not in done.stdout
     assert "m2hf manifest from-folder VIDEOS" in done.stdout
     assert "nothing to do" in done.stderr
-    assert "nothing comes along for another size or seed" in done.stdout
+    assert "nothing is precomputed for this size and seed" in done.stdout
     assert "| T2V, kind motion" in done.stdout
     printed = [line for line in done.stdout.splitlines() if line.startswith("$ m2hf eval")]
     assert len(printed) == 4

@@ -1,4 +1,4 @@
-"""`m2hf search` and `m2hf app`: what they show, and one clear line for what can't be asked."""
+"""`m2hf search` and `m2hf app`: what they show, and one clear line for a bad query."""
 
 import dataclasses
 import http.client
@@ -80,7 +80,7 @@ def test_a_sentence_is_encoded_as_the_captions_were(corpus: Searchable) -> None:
 def test_as_text(corpus: Searchable) -> None:
     done = run("собака", *corpus.paths, "--top", "2")
     head, flags, *lines = done.stdout.splitlines()
-    assert head == f"{NAME}: 13 videos searched; not searched, for want of features: 1"
+    assert head == f"{NAME}: 13 videos searched; 1 without features not searched"
     assert flags == "captions: untrained"
     assert [line[:5] for line in lines if not line.startswith("    ")] == ["  1  ", "  2  "]
     assert done.stderr.startswith("m2hf: the query is in Cyrillic script")
@@ -96,7 +96,7 @@ def test_as_text(corpus: Searchable) -> None:
     ],
 )
 def test_a_query_that_says_nothing(query: str, message: str, tmp_path: Path) -> None:
-    """Refused before anything is looked for."""
+    """Refused before anything is loaded."""
     with pytest.raises(M2hfError, match=message) as error:
         run(query, "--manifest", tmp_path, "--store", tmp_path, "--run", tmp_path)
     assert error.value.exit_code == 2
@@ -126,7 +126,7 @@ def test_captions_of_no_encoder_here(corpus: Searchable, tmp_path: Path) -> None
     path = tmp_path / "tiny.safetensors"
 
     def from_file() -> tuple[Any, dict[str, Any]]:
-        """The header of captions that this file made, and where it is, as a user says it."""
+        """The header of captions made with this checkpoint file, and the section with its path."""
         save_file(state, path)
         encoder = Encoder(model="m2hf-tiny", pretrained=str(path))
         declared = DECLARED.model_copy(update={"encoder": encoder}).declared({})
@@ -134,7 +134,7 @@ def test_captions_of_no_encoder_here(corpus: Searchable, tmp_path: Path) -> None
         return made, {"encoder": {"pretrained": str(path)}}
 
     file, given = from_file()
-    with pytest.raises(M2hfError, match=r"sha256 [0-9a-f]{64}; say where it is: --set"):
+    with pytest.raises(M2hfError, match=r"sha256 [0-9a-f]{64}; give its path: --set"):
         query_encoder(file, {}, "cpu")
     mine = query_encoder(file, given, "cpu")("a dog").values
     assert (mine == query_encoder(header, {}, "cpu")("a dog").values).all()
@@ -157,22 +157,22 @@ def test_captions_of_no_encoder_here(corpus: Searchable, tmp_path: Path) -> None
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """A page that is served, by a thread of this process."""
+    """A page served by a thread of this process."""
 
     port: int
     url: str
 
     def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Any, bytes]:
-        """Status, headers and body; the path goes out as it is."""
-        asked = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        """Status, headers and body; the path is sent unescaped."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            asked.request(
+            connection.request(
                 method, path, headers={k.replace("_", "-"): v for k, v in headers.items()}
             )
-            answer = asked.getresponse()
-            return answer.status, answer.headers, answer.read()
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
         finally:
-            asked.close()
+            connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def test_a_page_says_what_is_wrong(page: Page) -> None:
         assert (status, b"the query is empty" in body) == (400, True)
     assert page.get("/")[0] == 200
     assert b"Cyrillic" in page.get("/?q=%D1%81%D0%BE%D0%B1")[2]
-    assert page.get("/?q=%FF%FE")[0] == 200  # not UTF-8: signs that stand for it
+    assert page.get("/?q=%FF%FE")[0] == 200  # not UTF-8: replacement characters
     assert b"&lt;b&gt;" in page.get("/?q=%3Cb%3E%22")[2]
 
 
@@ -260,7 +260,7 @@ def test_links_do_not_lead_out_of_the_media(tmp_path: Path) -> None:
         "page.html": "page.html", "pipe.mp4": None,
     }  # fmt: skip
     assert found["page.html"].type == "application/octet-stream"
-    assert "outside" in found["out.mp4"].why
+    assert "outside" in found["out.mp4"].reason
     with pytest.raises(M2hfError, match="no such folder"):
         MediaFiles.open(tmp_path / "none")
 
@@ -308,7 +308,7 @@ def test_the_command_serves_until_it_is_interrupted(corpus: Searchable) -> None:
         serving.send_signal(signal.SIGINT)
         assert serving.wait(60) == 0
         (warning,) = serving.stderr.read().splitlines()
-    assert warning.startswith("m2hf: --host 0.0.0.0: whoever reaches this machine")
+    assert warning.startswith("m2hf: --host 0.0.0.0: anyone who can reach this machine")
 
 
 _SEEN = """() => new Promise(done => {
@@ -345,4 +345,4 @@ def test_in_a_browser(size: tuple[int, int], dark: bool, browser: "Browser", pag
         assert opened.overflow() == 0
         refused = [said for said in opened.complaints if "status of 400" not in said]
         assert not refused
-        assert all(asked.startswith(page.url) for asked in opened.requests)
+        assert all(address.startswith(page.url) for address in opened.requests)

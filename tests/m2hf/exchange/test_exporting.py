@@ -106,8 +106,8 @@ def test_out_and_in_again_gives_equal_features(
     again = import_streams(
         manifest, tmp_path / "again", {name: tmp_path / "out" / name for name in made}, None
     )
-    for name, told in made.items():
-        before, after = stored(store, told.stream), stored(tmp_path / "again", again[name].stream)
+    for name, report in made.items():
+        before, after = stored(store, report.stream), stored(tmp_path / "again", again[name].stream)
         assert (again[name].dtype, again[name].width) == WIDTHS[name]
         assert again[name].missing == ("failed", "never")
         assert again[name].flags == ()
@@ -130,10 +130,10 @@ def test_provenance_names_every_video(
     manifest: Manifest, store: Path, tmp_path: Path, form: str
 ) -> None:
     made = give(manifest, store, tmp_path / "out", form)
-    told = json.loads((tmp_path / "out" / PROVENANCE).read_text(encoding="utf-8"))
-    assert told["manifest"] == manifest.digest
-    assert (told["format"], told["videos"]) == (form, len(IDS))
-    clip, ocr = told["streams"]["clip"], told["streams"]["ocr"]
+    record = json.loads((tmp_path / "out" / PROVENANCE).read_text(encoding="utf-8"))
+    assert record["manifest"] == manifest.digest
+    assert (record["format"], record["videos"]) == (form, len(IDS))
+    clip, ocr = record["streams"]["clip"], record["streams"]["ocr"]
     assert clip["ok"] + len(clip["empty"]) + len(clip["missing"]) == len(IDS)
     assert clip["empty"] == {"silent": "nothing there"}
     assert clip["missing"] == {"failed": "MediaError: broken file", "never": NEVER}
@@ -168,15 +168,15 @@ def test_the_tars_hold_every_video(
     heads = {json.loads(parts["json"])["id"]: parts for _, parts in samples}
     assert sorted(heads) == sorted(IDS)
     assert len(samples) == len(IDS)
-    for name, told in made.items():
-        features = stored(store, told.stream)
+    for name, report in made.items():
+        features = stored(store, report.stream)
         for item, parts in heads.items():
             head = json.loads(parts["json"])
             assert head["captions"] == [f"the {item}"]
             stream = head["streams"][name]
             if item not in features:
                 assert f"{name}.npy" not in parts
-                assert (stream["status"], stream["reason"]) == ("missing", told.missing[item])
+                assert (stream["status"], stream["reason"]) == ("missing", report.missing[item])
                 continue
             values = np.load(io.BytesIO(parts[f"{name}.npy"]), allow_pickle=False)
             assert values.dtype.name == WIDTHS[name][0]
@@ -191,8 +191,8 @@ def test_the_tables_have_a_row_for_every_video(
 ) -> None:
     monkeypatch.setattr(arrow, "_BATCH", 4)
     made = give(manifest, store, tmp_path / "out", "arrow")
-    for name, told in made.items():
-        features = stored(store, told.stream)
+    for name, report in made.items():
+        features = stored(store, report.stream)
         table = pyarrow.ipc.open_file(tmp_path / "out" / f"{name}.arrow").read_all()
         assert (
             str(table.schema.field("values").type.value_type.value_type)
@@ -207,12 +207,12 @@ def test_the_tables_have_a_row_for_every_video(
         for item, row in rows.items():
             assert (row["split"], row["captions"]) == ("train", [f"the {item}"])
             if item not in features:
-                assert (row["status"], row["reason"]) == ("missing", told.missing[item])
+                assert (row["status"], row["reason"]) == ("missing", report.missing[item])
                 assert (row["values"], row["start_s"], row["texts"]) == (None, None, None)
                 continue
             expected = features[item]
             assert (row["status"], row["reason"]) == (expected.status.value, expected.reason)
-            values = np.array(row["values"], expected.values.dtype).reshape(-1, told.width)
+            values = np.array(row["values"], expected.values.dtype).reshape(-1, report.width)
             np.testing.assert_array_equal(values, expected.values)
             assert row["start_s"] == expected.start_s.tolist()
             assert row["end_s"] == expected.end_s.tolist()
@@ -255,7 +255,7 @@ def test_damage_leaves_nothing_behind(manifest: Manifest, store: Path, tmp_path:
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    (tmp_path / ".out.tmp-1").mkdir()  # of a writer that was killed
+    (tmp_path / ".out.tmp-1").mkdir()  # left by a writer that was killed
 
     def fill() -> None:
         with atomic_folder(tmp_path / "out") as folder:
@@ -278,7 +278,7 @@ def test_an_id_that_no_file_can_have(manifest: Manifest, store: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("names", "form", "says"),
+    ("names", "form", "message"),
     [
         ([], "npz", "nothing to export"),
         (["clip"], "zip", "no such format; known: npz, wds, arrow"),
@@ -287,9 +287,9 @@ def test_an_id_that_no_file_can_have(manifest: Manifest, store: Path, tmp_path: 
     ],
 )
 def test_what_cannot_be_is_said(
-    manifest: Manifest, store: Path, tmp_path: Path, names: list[str], form: str, says: str
+    manifest: Manifest, store: Path, tmp_path: Path, names: list[str], form: str, message: str
 ) -> None:
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=message):
         export_streams(manifest, store, names, form, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -305,4 +305,4 @@ def test_the_command(manifest: Manifest, store: Path, tmp_path: Path, m2hf: Comm
     assert "missing: failed, never" in done.stdout
     done = m2hf("export", *options, "--stream", "clip", "--format", "wds", "--json")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "is there already" in done.stderr
+    assert "already exists" in done.stderr

@@ -1,4 +1,4 @@
-"""Bring your own features: arrays of others become shards, with provenance and clear errors."""
+"""Import: arrays of other tools become shards, with provenance and clear errors."""
 
 import json
 import os
@@ -226,7 +226,7 @@ def test_an_hdf5_file_may_not_point_elsewhere(manifest: Manifest, tmp_path: Path
     layout[:] = h5py.VirtualSource(other, "secret", shape=(1, 2))
     with h5py.File(tmp_path / "v.h5", "w") as file:
         file.create_virtual_dataset("one", layout)
-    with pytest.raises(UsageError, match="lie in another file"):
+    with pytest.raises(UsageError, match="are in another file"):
         take(manifest, tmp_path / "store", tmp_path / "v.h5")
 
 
@@ -287,9 +287,9 @@ def test_captions_must_be_the_manifests(manifest: Manifest, tmp_path: Path) -> N
         ({"ids": np.where(ids == "two#1", "two#0", ids), "texts": None}, "'two#0' occurs twice"),
         ({"sentence": np.zeros((9, WIDTH))}, r"10 ids, but sentence has shape \(9, 6\)"),
         ({"sentence": nan}, "'two#1': sentence: row 0 holds NaN"),
-        ({"tokens": np.zeros((9, 2))}, "they must be alike"),
+        ({"tokens": np.zeros((9, 2))}, "both need one type and width"),
         ({"token_offset": None}, "tokens and token_offset belong together"),
-        ({"token_offset": np.arange(11)}, "rise from 0 to 9"),
+        ({"token_offset": np.arange(11)}, "rising from 0 to 9"),
         ({"sentence": None}, "expected ids"),
         ({"ids": np.arange(10)}, "ids must be a list of strings"),
     ):
@@ -301,7 +301,7 @@ def test_captions_must_be_the_manifests(manifest: Manifest, tmp_path: Path) -> N
 
 def test_names_of_streams(manifest: Manifest, tmp_path: Path) -> None:
     for name in ("caption", "Depth", "a@b", ""):
-        with pytest.raises(UsageError, match="a name is lower-case"):
+        with pytest.raises(UsageError, match="a name has lower-case"):
             import_streams(manifest, tmp_path / "store", {name: tmp_path}, None)
 
 
@@ -309,7 +309,7 @@ SEEN, SAID, DEPTH, LATENT = 20, 12, 9, 6
 
 
 def foreign(root: Path) -> Path:
-    """What a user brings: a manifest, frames of width 20, captions with tokens of width 12,
+    """Features of another tool: a manifest, frames of width 20, captions with tokens of width 12,
     audio and depth of width 9."""
     rng = np.random.default_rng(3)
     splits: dict[Split, int] = {"train": 40, "val": 10, "test": 12}

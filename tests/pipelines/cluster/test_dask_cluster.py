@@ -264,7 +264,7 @@ def test_an_interrupted_driver_leaves_no_tasks_behind(
         driver.send_signal(signal.SIGTERM)
         code, said = ends(driver)
         assert (code, said.splitlines()[-1]) == (
-            130, "m2hf: interrupted; run the same command again to go on",
+            130, "m2hf: interrupted; run the same command again to resume",
         )  # fmt: skip
         assert [*cluster.client.processing().values()] == [()]
         (tmp_path / "gate").touch()
@@ -290,7 +290,7 @@ def test_a_scheduler_that_is_gone_ends_the_run_with_a_line(
     assert code == 1
     assert "Traceback" not in said
     assert "the Dask scheduler " in said.splitlines()[-1]
-    assert said.splitlines()[-1].endswith("run the same command again to go on")
+    assert said.splitlines()[-1].endswith("run the same command again to resume")
 
 
 def test_two_hosts_give_the_same_bytes(

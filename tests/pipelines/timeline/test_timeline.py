@@ -284,7 +284,7 @@ def test_what_is_not_there_is_one_line(shelf: Shelf, m2hf: Command, tmp_path: Pa
     done = m2hf("show", shelf.folder / "store", "clip21", "--manifest", shelf.folder / "manifest")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "no video 'clip21'; near it: clip12" in done.stderr
-    with pytest.raises(UsageError, match="nothing of dataset 'yours'; the store has mine"):
+    with pytest.raises(UsageError, match="no dataset 'yours'; the store has mine"):
         StoreLayout.open(shelf.layout.root, "yours")
     with pytest.raises(UsageError, match="no store"):
         StoreLayout.open(tmp_path / "none")

@@ -1,4 +1,4 @@
-"""What a search says: videos in order, and in each of them the moment that matched."""
+"""Search results: ranked videos, and in each of them the moment that matched."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from m2hf.manifest import Row
 
 @dataclass(frozen=True)
 class Moment:
-    """Seconds from the start of the clip, as in shards; cosine: of the adapted query with the
-    row that lies there."""
+    """A row of a stream: its time in seconds from the start of the clip, as in shards; cosine:
+    similarity of the row and the adapted query."""
 
     start_s: float
     end_s: float
@@ -26,9 +26,9 @@ class Moment:
 
 @dataclass(frozen=True)
 class LevelMatch:
-    """One level of one video: its score; `relative`, 0 for the lowest and 1 for the highest of
-    the gallery for this query; and where it matched best. text: the string that lies there, and
-    origin, whether it was "read" or "heard", or "text" where that can't be told."""
+    """One level of one video: its score; `relative`, 0 for the lowest score of the gallery for
+    this query and 1 for the highest; and the best moment. text: the string of that moment's row;
+    origin: "read" or "heard", or "text" where its source stream is unknown."""
 
     name: str
     score: float
@@ -38,15 +38,15 @@ class LevelMatch:
     origin: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        said = {"text": self.text, "origin": self.origin} if self.text else {}
+        matched = {"text": self.text, "origin": self.origin} if self.text else {}
         scores = {"score": round(self.score, 6), "relative": round(self.relative, 6)}
-        return {**scores, **self.moment.as_json(), **said}
+        return {**scores, **self.moment.as_json(), **matched}
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One video: rank from 1, fused score, the frame that matches best, and by name the levels
-    that know it, None for those that don't."""
+    """One video: rank from 1, fused score, the best-matching frame, and the levels by name,
+    None for those that don't cover the video."""
 
     rank: int
     row: Row
@@ -56,12 +56,13 @@ class Hit:
 
     @property
     def strings(self) -> list[LevelMatch]:
-        """Levels that matched a string."""
+        """Levels whose best moment has a string."""
         return [level for level in self.levels.values() if level is not None and level.text]
 
     @property
     def file_start_s(self) -> float:
-        """The second of the file at which the best frame begins: a clip may be a part of it."""
+        """Start of the best frame in seconds from the start of the file; a clip may be a part of a
+        file."""
         return (self.row.start or 0.0) + self.frame.start_s
 
     def as_json(self) -> dict[str, Any]:
@@ -78,9 +79,9 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """videos: how many were searched; unseen: how many more have no features, so that nothing
-    can find them; rule: of late fusion; remarks: of the query; flags: by role, of the features."""
+class SearchResults:
+    """videos: number of videos searched; unseen: number of videos without features, which can't
+    be found; rule: of late fusion; remarks: on the query; flags: by role, of the features."""
 
     query: str
     dataset: str
@@ -92,7 +93,7 @@ class Answer:
     hits: Sequence[Hit]
 
     def as_json(self) -> dict[str, Any]:
-        """What `search --json` and the app's /search.json give."""
+        """The JSON of `search --json` and of the app's /search.json."""
         return {
             "query": self.query,
             "dataset": self.dataset,
