@@ -9,12 +9,12 @@ from m2hf.extract.inference.windows import Windows
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.networks import ast_network, audio_networks
 from m2hf.extract.networks.audio_networks import AudioNetwork
-from m2hf.extract.networks.learned import Learned, Network
+from m2hf.extract.networks.learned import LearnedExtractor, WindowNetwork
 from m2hf.extract.weights.weight import Weight
 from m2hf.features import Features
 
 
-class Audio(Learned):
+class Audio(LearnedExtractor):
     """Values (K, D): of each window, what the classifier of AST (D 768) or of PANNs' Cnn14
     (D 2048) reads. A window is as long as the network was trained on (AST 10.24 s, Cnn14 10 s);
     of a shorter clip, the rest is silent.
@@ -54,8 +54,8 @@ class AudioSession(MediaSession):
     def __init__(self, declared: Audio, device: str) -> None:
         self._width, (self._rate,) = declared.width, declared.sample_rates()
         loaded = audio_networks.load(declared.model, declared.files(), declared.seed, device)
-        self._hop, self._picture = loaded.hop, loaded.picture
-        self._network = Network(loaded.forward, declared, device)
+        self._hop, self._picture = loaded.hop, loaded.spectrogram
+        self._network = WindowNetwork(loaded.forward, declared, device)
         self._windows = Windows(loaded.rows, declared.overlap)
 
     def extract(self, clip: DecodedClip) -> Features:

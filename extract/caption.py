@@ -5,11 +5,11 @@ from typing import ClassVar
 import numpy as np
 
 from m2hf.extract.base import CaptionExtractor, CaptionSession
-from m2hf.extract.networks.encoder import InJointSpace
+from m2hf.extract.networks.encoder import JointSpaceExtractor
 from m2hf.features import Features
 
 
-class Caption(InJointSpace, CaptionExtractor):
+class Caption(JointSpaceExtractor, CaptionExtractor):
     """Values (1 + W, D): row 0 is the sentence, with its text; rows 1.. are its W tokens.
 
     Captions have no times: they are 0. A caption longer than the text tower reads is cut at the
@@ -38,12 +38,12 @@ class CaptionEncoderSession(CaptionSession):
             return Features.empty("the caption has no words", self._model.width, texts=True)
         values = self._model.encode_tokens(caption)
         zeros = np.zeros(len(values))
-        cut = tokens > self._model.room
+        cut = tokens > self._model.max_tokens
         return Features(
             values,
             start_s=zeros,
             end_s=zeros,
             texts=(caption, *[""] * (len(values) - 1)),
             confidence=np.ones(len(values)),
-            reason=f"cut to {self._model.room} of {tokens} tokens" if cut else "",
+            reason=f"cut to {self._model.max_tokens} of {tokens} tokens" if cut else "",
         )

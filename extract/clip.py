@@ -8,13 +8,13 @@ from m2hf.extract.base import NO_VIDEO, BatchedSession, MediaExtractor, Prepared
 from m2hf.extract.inference.batching import DeviceBatches, RowQueue
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.views import ColourView, FrameView
-from m2hf.extract.networks.encoder import InJointSpace, unit
+from m2hf.extract.networks.encoder import JointSpaceExtractor, unit
 from m2hf.extract.networks.learned import Precision
-from m2hf.extract.networks.preprocessing import PictureTower, Resize
+from m2hf.extract.networks.preprocessing import ImageTower, Resize
 from m2hf.features import Features
 
 
-class Clip(InJointSpace, MediaExtractor):
+class Clip(JointSpaceExtractor, MediaExtractor):
     """Up to `max_frames` frames, evenly over the clip, from one each 1/fps seconds (CLIP4Clip's
     sampling). Values (F, D): L2-normalised image embeddings.
 
@@ -43,7 +43,7 @@ class Clip(InJointSpace, MediaExtractor):
 class ClipSession(BatchedSession):
     def __init__(self, declared: Clip, device: str) -> None:
         self._declared = declared
-        self._tower = PictureTower(declared.encoder, device, declared.precision, declared.resize)
+        self._tower = ImageTower(declared.encoder, device, declared.precision, declared.resize)
         network = DeviceBatches(self._tower.forward, declared.batch, device, "extract.clip")
         super().__init__(RowQueue(network, declared.batch, device))
 

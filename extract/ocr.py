@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from m2hf.errors import ResourceError, first_line
 from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
 from m2hf.extract.inference.clock import CLOCK
 from m2hf.extract.media.changes import changed
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.views import ColourView, FrameView
 from m2hf.extract.networks.compat import import_torchvision
-from m2hf.extract.weights.sources import Zipped
-from m2hf.extract.weights.weight import Packaged, Weight, WeightFile
+from m2hf.extract.networks.learned import read_tensors
+from m2hf.extract.weights.checked import load_tensors, loading
+from m2hf.extract.weights.sources import ZipSource
+from m2hf.extract.weights.weight import PackagedFile, Weight, WeightFile
 from m2hf.features import Features
 
 NO_TEXT = "no text found"
@@ -118,10 +119,10 @@ def _weights(folder: str) -> tuple[Weight, Weight]:
             size_mb,
             sha256,
             explicit=str(Path(folder) / name) if folder else "",
-            packaged=Packaged(((_PACKAGE, f"easyocr_en_models/models/{name}"),)),
+            packaged=PackagedFile(((_PACKAGE, f"easyocr_en_models/models/{name}"),)),
             cached=Path("~/.EasyOCR/model").expanduser() / name,
             cached_sha256=sha256,
-            source=None if folder else Zipped(f"{_RELEASES}/{zipped}", name, sha256),
+            source=None if folder else ZipSource(f"{_RELEASES}/{zipped}", name, sha256),
             get=_GET,
         )
 
@@ -143,13 +144,12 @@ def _weights(folder: str) -> tuple[Weight, Weight]:
 
 @cache
 def _reader(files: tuple[WeightFile, ...], device: str) -> Any:
-    """An EasyOCR reader whose two networks we load ourselves.
+    """An EasyOCR reader whose two networks are loaded here, as tensors only.
 
-    EasyOCR's own loading unpickles the files without limits (`weights_only=False`).
+    EasyOCR's own loader unpickles the files without restriction (`weights_only=False`).
     """
     import_torchvision()
     import easyocr
-    import torch
     from easyocr.craft import CRAFT
     from easyocr.detection import get_textbox
     from easyocr.model.vgg_model import Model
@@ -157,16 +157,10 @@ def _reader(files: tuple[WeightFile, ...], device: str) -> Any:
 
     detector_file, recognizer_file = files
 
-    def load(network: Any, file: WeightFile) -> Any:
-        try:
-            state = torch.load(file.paths[0], map_location="cpu", weights_only=True)
-            network.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
-        except Exception as error:  # torch.load raises what it likes for what is no checkpoint
-            raise ResourceError(
-                f"weights {file.paths[0]} are damaged, or don't fit EasyOCR's network: "
-                f"{first_line(error)}"
-            ) from error
-        file.confirm()
+    def load(network: Any, file: WeightFile, kind: str) -> Any:
+        with loading(file, f"a checkpoint of EasyOCR's {kind}") as path:
+            tensors = read_tensors(path)
+            load_tensors(network, {n.removeprefix("module."): t for n, t in tensors.items()})
         return CLOCK.watch(network.eval().to(device), device)
 
     folder_there = str(detector_file.paths[0].parent)  # else it makes one in the home folder
@@ -181,7 +175,7 @@ def _reader(files: tuple[WeightFile, ...], device: str) -> Any:
         verbose=False,
     )
     sys.path.remove(folder_there)  # where EasyOCR would import a user's networks from
-    reader.detector = load(CRAFT(pretrained=False), detector_file)
+    reader.detector = load(CRAFT(pretrained=False), detector_file, "detector")
     reader.get_textbox = get_textbox
     dictionary = {"en": str(Path(easyocr.__file__).parent / "dict" / "en.txt")}
     reader.converter = CTCLabelConverter(reader.character, {}, dictionary)
@@ -193,5 +187,6 @@ def _reader(files: tuple[WeightFile, ...], device: str) -> Any:
             hidden_size=256,
         ),
         recognizer_file,
+        "recognizer",
     )
     return reader

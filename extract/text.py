@@ -10,13 +10,13 @@ from pydantic import Field
 
 from m2hf.extract.asr import is_invented
 from m2hf.extract.base import DerivedExtractor, DerivedSession
-from m2hf.extract.networks.encoder import InJointSpace, OpenClip
+from m2hf.extract.networks.encoder import JointSpaceExtractor, OpenClip
 from m2hf.features import Features
 
 NO_TEXT = "no text read or heard"
 
 
-class Text(InJointSpace, DerivedExtractor):
+class Text(JointSpaceExtractor, DerivedExtractor):
     """Values (N, D): a row for each line of text, embedded like a query, with its text and times.
 
     What is read at one time is one line, and each segment of speech is one; a line that is read
@@ -113,14 +113,16 @@ def _chunks(text: str, model: OpenClip) -> Iterator[str]:
     part = ""
     for word in text.split():
         longer = f"{part} {word}".strip()
-        if model.token_count(longer) <= model.room:
+        if model.token_count(longer) <= model.max_tokens:
             part = longer
             continue
         if part:
             yield part
-        while model.token_count(word) > model.room:
+        while model.token_count(word) > model.max_tokens:
             fits = next(
-                n for n in range(len(word), 0, -1) if model.token_count(word[:n]) <= model.room
+                n
+                for n in range(len(word), 0, -1)
+                if model.token_count(word[:n]) <= model.max_tokens
             )
             yield word[:fits]
             word = word[fits:]

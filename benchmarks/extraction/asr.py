@@ -128,7 +128,7 @@ def plain(model: str) -> Callable[[DecodedClip], tuple[Line, ...]]:
         for s in told["segments"]:
             if s["text"].strip():
                 segment = Segment(s["start"], s["end"], s["text"].strip(), *(s[c] for c in _OF))
-                share = vad.share(utterances, segment.start_s, segment.end_s)
+                share = vad.speech_share(utterances, segment.start_s, segment.end_s)
                 doubted = declared.doubts.about(segment, share)
                 lines.append(Line(*segment[:3], (*segment[3:], share), doubted))
         return tuple(lines)
