@@ -13,7 +13,7 @@ from m2hf.config import Section
 from m2hf.extract.base import NO_AUDIO, MediaExtractor, MediaSession
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.speech import checkpoints, vad
-from m2hf.extract.speech.engines import Decoding, Segment, beside, open_engine
+from m2hf.extract.speech.engines import Decoding, Segment, companion_files, open_engine
 from m2hf.extract.speech.vad import RATE, Detector, Samples, Span, Window
 from m2hf.extract.weights.weight import Weight
 from m2hf.features import Features
@@ -120,7 +120,7 @@ class Asr(MediaExtractor):
         found = dict(super().weights())
         if self.engine == "faster-whisper":
             whisper = self.needs()[0].locate()
-            for name, data in beside(whisper).items():
+            for name, data in companion_files(whisper).items():
                 found[f"{whisper.name}/{name}"] = hashlib.sha256(data).hexdigest()
         return found
 
@@ -146,13 +146,13 @@ class AsrSession(MediaSession):
         utterances = declared.detector.utterances(sound.samples)
         windows = [Window((Span(0, len(sound.samples)),))]
         if declared.vad:
-            heard = declared.detector.heard(utterances, len(sound.samples))
+            heard = declared.detector.padded(utterances, len(sound.samples))
             windows = list(vad.windows(heard))
         segments = list(self._segments(sound.samples, windows))
         if not segments:
             return Features.empty(NO_SPEECH, declared.width, texts=True)
         segments.sort(key=lambda s: s.start_s)
-        shares = [vad.share(utterances, s.start_s, s.end_s) for s in segments]
+        shares = [vad.speech_share(utterances, s.start_s, s.end_s) for s in segments]
         return Features(
             np.array([self._values(*s) for s in zip(segments, shares, strict=True)], np.float32),
             np.array([s.start_s for s in segments]),
@@ -185,7 +185,7 @@ class AsrSession(MediaSession):
         """
         placed = []
         for segment in self._engine.transcribe(window.joined(samples), language, self._decoding):
-            times = window.place(segment.start_s, segment.end_s, self._declared.detector.pad_s)
+            times = window.clip_times(segment.start_s, segment.end_s, self._declared.detector.pad_s)
             if times is None:
                 sides = window.split(segment.start_s)
                 return [s for side in sides for s in self._placed(samples, side, language)]

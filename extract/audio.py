@@ -9,12 +9,12 @@ from m2hf.extract.inference.windows import Windows
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.networks import ast_network, audio_networks
 from m2hf.extract.networks.audio_networks import AudioNetwork
-from m2hf.extract.networks.learned import Learned, Network
+from m2hf.extract.networks.learned import LearnedExtractor, WindowNetwork
 from m2hf.extract.weights.weight import Weight
 from m2hf.features import Features
 
 
-class Audio(Learned):
+class Audio(LearnedExtractor):
     """Values (K, D): for each window, the input of the classifier of AST (D 768) or of PANNs'
     Cnn14 (D 2048). A window is as long as those that the network was trained on (AST 10.24 s,
     Cnn14 10 s); a shorter clip is padded with silence.
@@ -54,8 +54,8 @@ class AudioSession(MediaSession):
     def __init__(self, declared: Audio, device: str) -> None:
         self._width, (self._rate,) = declared.width, declared.sample_rates()
         loaded = audio_networks.load(declared.model, declared.files(), declared.seed, device)
-        self._hop, self._picture = loaded.hop, loaded.picture
-        self._network = Network(loaded.forward, declared, device)
+        self._hop, self._spectrogram = loaded.hop, loaded.spectrogram
+        self._network = WindowNetwork(loaded.forward, declared, device)
         self._windows = Windows(loaded.rows, declared.overlap)
 
     def extract(self, clip: DecodedClip) -> Features:
@@ -66,7 +66,7 @@ class AudioSession(MediaSession):
         steps = -(-len(sound.samples) // self._hop)
         starts = [self._hop * n for n in self._windows.starts(steps)]
         values = self._network.encode(
-            self._picture(sound.samples[start : start + length]) for start in starts
+            self._spectrogram(sound.samples[start : start + length]) for start in starts
         )
         start_s, window_s = np.array(starts) / self._rate, length / self._rate
         short = sound.duration_s < window_s

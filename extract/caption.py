@@ -5,12 +5,12 @@ from typing import ClassVar
 import numpy as np
 
 from m2hf.extract.base import CaptionExtractor, CaptionSession
-from m2hf.extract.networks.encoder import InJointSpace
+from m2hf.extract.networks.encoder import JointSpaceExtractor
 from m2hf.features import Features
 from m2hf.streams import CAPTION
 
 
-class CaptionEncoder(InJointSpace, CaptionExtractor):
+class CaptionEncoder(JointSpaceExtractor, CaptionExtractor):
     """Values (1 + W, D): row 0 is the sentence, with its text; rows 1.. are its W tokens.
 
     Captions have no times: start_s and end_s are 0. A caption longer than the text tower's input
@@ -39,12 +39,12 @@ class CaptionEncoderSession(CaptionSession):
             return Features.empty("the caption has no words", self._model.width, texts=True)
         values = self._model.encode_tokens(caption)
         zeros = np.zeros(len(values))
-        cut = tokens > self._model.room
+        cut = tokens > self._model.max_tokens
         return Features(
             values,
             start_s=zeros,
             end_s=zeros,
             texts=(caption, *[""] * (len(values) - 1)),
             confidence=np.ones(len(values)),
-            reason=f"cut to {self._model.room} of {tokens} tokens" if cut else "",
+            reason=f"cut to {self._model.max_tokens} of {tokens} tokens" if cut else "",
         )

@@ -8,14 +8,14 @@ from m2hf.extract.base import NO_VIDEO, BatchedSession, MediaExtractor, Prepared
 from m2hf.extract.inference.batching import DeviceBatches, RowQueue
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.views import ColourView, FrameView
-from m2hf.extract.networks.encoder import InJointSpace, unit
+from m2hf.extract.networks.encoder import JointSpaceExtractor, unit
 from m2hf.extract.networks.learned import Precision
-from m2hf.extract.networks.preprocessing import PictureTower, Resize
+from m2hf.extract.networks.preprocessing import ImageTower, Resize
 from m2hf.features import Features
 from m2hf.streams import CLIP
 
 
-class FrameEncoder(InJointSpace, MediaExtractor):
+class FrameEncoder(JointSpaceExtractor, MediaExtractor):
     """Values (F, D): L2-normalised CLIP image embeddings of F frames, evenly over the clip.
 
     Frames are sampled as in CLIP4Clip.
@@ -52,7 +52,7 @@ class FrameEncoder(InJointSpace, MediaExtractor):
 class FrameEncoderSession(BatchedSession):
     def __init__(self, declared: FrameEncoder, device: str) -> None:
         self._declared = declared
-        self._tower = PictureTower(declared.encoder, device, declared.precision, declared.resize)
+        self._tower = ImageTower(declared.encoder, device, declared.precision, declared.resize)
         network = DeviceBatches(self._tower.forward, declared.batch, device, "extract.clip")
         super().__init__(RowQueue(network, declared.batch, device))
 

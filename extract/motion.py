@@ -11,13 +11,13 @@ from m2hf.extract.inference.windows import Windows
 from m2hf.extract.media.decode import DecodedClip, Frames
 from m2hf.extract.media.views import FrameView
 from m2hf.extract.networks import video_networks
-from m2hf.extract.networks.learned import Learned, Network
+from m2hf.extract.networks.learned import LearnedExtractor, WindowNetwork
 from m2hf.extract.networks.video_networks import MEAN, NETWORKS, STD
 from m2hf.extract.weights.weight import Weight
 from m2hf.features import Features
 
 
-class Motion(Learned):
+class Motion(LearnedExtractor):
     """Values (L, D): for each window, the input of the classifier of R(2+1)D-18 (D 512) or S3D
     (D 1024). A clip shorter than a window is padded with its last frame."""
 
@@ -64,7 +64,7 @@ class MotionSession(MediaSession):
         self._declared = declared
         file = next(iter(declared.files()), None)
         network = video_networks.load(declared.model, file, declared.seed, device)
-        self._network = Network(network, declared, device)
+        self._network = WindowNetwork(network, declared, device)
         self._windows = Windows(declared.frames, declared.overlap)
 
     def extract(self, clip: DecodedClip) -> Features:

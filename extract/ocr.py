@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from m2hf.errors import ResourceError, first_line
 from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
 from m2hf.extract.inference.clock import CLOCK
 from m2hf.extract.media.changes import changed
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.views import ColourView, FrameView
 from m2hf.extract.networks.compat import import_torchvision
-from m2hf.extract.weights.sources import Zipped
-from m2hf.extract.weights.weight import Packaged, Weight, WeightFile
+from m2hf.extract.networks.learned import read_tensors
+from m2hf.extract.weights.checked import load_tensors, loading
+from m2hf.extract.weights.sources import ZipSource
+from m2hf.extract.weights.weight import PackagedFile, Weight, WeightFile
 from m2hf.features import Features
 from m2hf.streams import OCR
 
@@ -123,10 +124,10 @@ def _weights(folder: str) -> tuple[Weight, Weight]:
             size_mb,
             sha256,
             explicit=str(Path(folder) / name) if folder else "",
-            packaged=Packaged(((_PACKAGE, f"easyocr_en_models/models/{name}"),)),
+            packaged=PackagedFile(((_PACKAGE, f"easyocr_en_models/models/{name}"),)),
             cached=Path("~/.EasyOCR/model").expanduser() / name,
             cached_sha256=sha256,
-            source=None if folder else Zipped(f"{_RELEASES}/{zipped}", name, sha256),
+            source=None if folder else ZipSource(f"{_RELEASES}/{zipped}", name, sha256),
             get=_GET,
         )
 
@@ -154,7 +155,6 @@ def _reader(files: tuple[WeightFile, ...], device: str) -> Any:
     """
     import_torchvision()
     import easyocr
-    import torch
     from easyocr.craft import CRAFT
     from easyocr.detection import get_textbox
     from easyocr.model.vgg_model import Model
@@ -162,16 +162,10 @@ def _reader(files: tuple[WeightFile, ...], device: str) -> Any:
 
     detector_file, recognizer_file = files
 
-    def load(network: Any, file: WeightFile) -> Any:
-        try:
-            state = torch.load(file.paths[0], map_location="cpu", weights_only=True)
-            network.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
-        except Exception as error:  # torch.load raises many types for a file that is no checkpoint
-            raise ResourceError(
-                f"weights {file.paths[0]} are damaged, or don't fit EasyOCR's network: "
-                f"{first_line(error)}"
-            ) from error
-        file.confirm()
+    def load(network: Any, file: WeightFile, kind: str) -> Any:
+        with loading(file, f"a checkpoint of EasyOCR's {kind}") as path:
+            tensors = read_tensors(path)
+            load_tensors(network, {n.removeprefix("module."): t for n, t in tensors.items()})
         return CLOCK.watch(network.eval().to(device), device)
 
     folder = str(detector_file.paths[0].parent)  # without one, EasyOCR creates ~/.EasyOCR
@@ -186,7 +180,7 @@ def _reader(files: tuple[WeightFile, ...], device: str) -> Any:
         verbose=False,
     )
     sys.path.remove(folder)  # EasyOCR adds it, to import user-defined networks from
-    reader.detector = load(CRAFT(pretrained=False), detector_file)
+    reader.detector = load(CRAFT(pretrained=False), detector_file, "detector")
     reader.get_textbox = get_textbox
     dictionary = {"en": str(Path(easyocr.__file__).parent / "dict" / "en.txt")}
     reader.converter = CTCLabelConverter(reader.character, {}, dictionary)
@@ -198,5 +192,6 @@ def _reader(files: tuple[WeightFile, ...], device: str) -> Any:
             hidden_size=256,
         ),
         recognizer_file,
+        "recognizer",
     )
     return reader

@@ -10,14 +10,14 @@ from pydantic import Field
 
 from m2hf.extract.asr import is_hallucinated
 from m2hf.extract.base import DerivedExtractor, DerivedSession
-from m2hf.extract.networks.encoder import InJointSpace, OpenClip
+from m2hf.extract.networks.encoder import JointSpaceExtractor, OpenClip
 from m2hf.features import Features
 from m2hf.streams import ASR, OCR, TEXT
 
 NO_TEXT = "no text read or heard"
 
 
-class Text(InJointSpace, DerivedExtractor):
+class Text(JointSpaceExtractor, DerivedExtractor):
     """Values (N, D): a row per line of text, embedded as a caption is, with its text and times.
 
     The OCR strings of one frame are one line, and each segment of speech is one. A line that OCR
@@ -119,14 +119,16 @@ def _chunks(text: str, model: OpenClip) -> Iterator[str]:
     part = ""
     for word in text.split():
         longer = f"{part} {word}".strip()
-        if model.token_count(longer) <= model.room:
+        if model.token_count(longer) <= model.max_tokens:
             part = longer
             continue
         if part:
             yield part
-        while model.token_count(word) > model.room:
+        while model.token_count(word) > model.max_tokens:
             fits = next(
-                n for n in range(len(word), 0, -1) if model.token_count(word[:n]) <= model.room
+                n
+                for n in range(len(word), 0, -1)
+                if model.token_count(word[:n]) <= model.max_tokens
             )
             yield word[:fits]
             word = word[fits:]

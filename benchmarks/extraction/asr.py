@@ -131,7 +131,7 @@ def plain(model: str) -> Callable[[DecodedClip], tuple[TranscribedSegment, ...]]
         for s in result["segments"]:
             if s["text"].strip():
                 segment = Segment(s["start"], s["end"], s["text"].strip(), *(s[c] for c in _OF))
-                share = vad.share(utterances, segment.start_s, segment.end_s)
+                share = vad.speech_share(utterances, segment.start_s, segment.end_s)
                 doubted = declared.doubts.exceeded_by(segment, share)
                 lines.append(TranscribedSegment(*segment[:3], (*segment[3:], share), doubted))
         return tuple(lines)

@@ -1,4 +1,4 @@
-"""The networks that `audio` can run: AST, of which the hub has several, and Cnn14 of PANNs."""
+"""The networks that `audio` can run: any AST of the Hugging Face hub, and Cnn14 of PANNs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,31 +18,30 @@ Files = tuple[WeightFile, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Listener:
-    """A loaded network, which hears `rows` steps of `hop` samples at once.
-
-    picture: of the samples of a window, which may be fewer at the end of a clip; forward:
-    pictures (B, ...) on the device -> (B, D).
-    """
+class LoadedAudioNetwork:
+    """A loaded network whose window is `rows` steps of `hop` samples."""
 
     hop: int
     rows: int
-    picture: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    spectrogram: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    """Of the samples of a window, of which there may be fewer at the end of a clip."""
     forward: Callable[[Any], Any]
+    """Spectrograms (B, ...) on the device -> (B, D)."""
 
 
 class AudioNetwork(Protocol):
-    """rate: samples a second of what it hears."""
+    """An architecture that `audio` can load."""
 
     rate: ClassVar[int]
+    """Sample rate of its input in Hz."""
 
     def needs(self, path: Path | None) -> tuple[Weight, ...]:
-        """Its files at `path`, or where they are published."""
+        """Its weight files at `path`, or as published."""
 
     def width(self, files: Files) -> int:
-        """D, of the weights in `files` or of random ones."""
+        """D, for the weights in `files`, or for random weights where there are none."""
 
-    def load(self, files: Files, seed: int, device: str) -> Listener:
+    def load(self, files: Files, seed: int, device: str) -> LoadedAudioNetwork:
         """The network on `device`; random weights where there are no files.
 
         Raises ResourceError where the files are damaged or of another network.
@@ -65,22 +64,22 @@ class Ast:
         return ast_network.needs(self.model, path)
 
     def width(self, files: Files) -> int:
-        return int(ast_network.described(self.model, files).hidden_size)
+        return int(ast_network.load_config(self.model, files).hidden_size)
 
-    def load(self, files: Files, seed: int, device: str) -> Listener:
-        config = ast_network.described(self.model, files)
+    def load(self, files: Files, seed: int, device: str) -> LoadedAudioNetwork:
+        config = ast_network.load_config(self.model, files)
         model = ast_network.load(config, files, seed, device)
-        heard = ast_network.fbank(config, files)
+        bank = ast_network.fbank(config, files)
 
-        def pooled(pictures: Any) -> Any:
-            return model(pictures).pooler_output
+        def pooled(spectrograms: Any) -> Any:
+            return model(spectrograms).pooler_output
 
-        return Listener(fbank.HOP, heard.rows, heard.picture, pooled)
+        return LoadedAudioNetwork(fbank.HOP, bank.rows, bank.spectrogram, pooled)
 
 
 @dataclass(frozen=True)
 class Cnn14:
-    """D: what the classifier of Cnn14 reads."""
+    """D: the input of Cnn14's classifier."""
 
     rate: ClassVar[int] = cnn14.RATE
 
@@ -90,9 +89,9 @@ class Cnn14:
     def width(self, files: Files) -> int:
         return cnn14.WIDTH
 
-    def load(self, files: Files, seed: int, device: str) -> Listener:
+    def load(self, files: Files, seed: int, device: str) -> LoadedAudioNetwork:
         forward = cnn14.load(next(iter(files), None), seed, device)
-        return Listener(cnn14.HOP, cnn14.WINDOW // cnn14.HOP, cnn14.picture, forward)
+        return LoadedAudioNetwork(cnn14.HOP, cnn14.WINDOW // cnn14.HOP, cnn14.spectrogram, forward)
 
 
 def named(model: str) -> AudioNetwork:
@@ -101,6 +100,6 @@ def named(model: str) -> AudioNetwork:
 
 
 @cache
-def load(model: str, files: Files, seed: int, device: str) -> Listener:
-    """As AudioNetwork.load, once per process."""
+def load(model: str, files: Files, seed: int, device: str) -> LoadedAudioNetwork:
+    """AudioNetwork.load, cached in the process."""
     return named(model).load(files, seed, device)

@@ -1,8 +1,8 @@
-"""Cnn14 of PANNs (Kong et al. 2020, arXiv 1912.10211): its file, what it hears, the network.
+"""Cnn14 of PANNs (Kong et al. 2020, arXiv 1912.10211): checkpoint, spectrogram and network.
 
-Written from the paper, with the names of the published tensors: `panns-inference` fetches a file
-through a shell when it is imported, and unpickles its checkpoint without limits. PANNs' code is
-MIT, the weights are CC BY 4.0.
+Implemented from the paper, with the names of the published tensors: `panns-inference` downloads a
+file through a shell when it is imported, and unpickles its checkpoint without restriction. PANNs'
+code is MIT, the weights are CC BY 4.0.
 
 B windows, T frames of a window, M mel bands, C channels, D the width.
 """
@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2hf.errors import ResourceError, first_line
 from m2hf.extract.networks.learned import read_tensors
-from m2hf.extract.weights.sources import Address
+from m2hf.extract.networks.untrained import seeded
+from m2hf.extract.weights.checked import load_tensors, loading
+from m2hf.extract.weights.sources import UrlSource
 from m2hf.extract.weights.weight import Weight, WeightFile
 
 NAME = "cnn14"
-RATE = 32000  # samples a second
+RATE = 32000  # Hz
 HOP = 320  # samples from one frame to the next
-WINDOW = 10 * RATE  # samples: AudioSet's clips, which it was trained on, last 10 s
+WINDOW = 10 * RATE  # samples: it was trained on AudioSet's clips, which last 10 s
 WIDTH = 2048
 _FFT = 1024
 _MELS = 64
@@ -32,11 +33,11 @@ _CHANNELS = (1, 64, 128, 256, 512, 1024, WIDTH)
 
 _FILE = "Cnn14_mAP=0.431.pth"
 _SIZE_MB = 327
-# Zenodo says the md5 only, 541141fa2ee191a88f24a3219fff024e. This is of the same file.
+# Zenodo publishes only the md5, 541141fa2ee191a88f24a3219fff024e. This is of the same file.
 _SHA256 = "0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31"
 _FILTERS = "logmel_extractor.melW"
-# In a checkpoint, and not in our network: the classifier, and what makes spectrograms.
-_NOT_OURS = ("fc_audioset.", "spectrogram_extractor.", "logmel_extractor.")
+# Tensors of a checkpoint that are not used here: the classifier, and the spectrogram transform.
+_UNUSED = ("fc_audioset.", "spectrogram_extractor.", "logmel_extractor.")
 
 
 def weight(path: Path | None, tag: str) -> Weight:
@@ -48,19 +49,19 @@ def weight(path: Path | None, tag: str) -> Weight:
         _SIZE_MB,
         cached_sha256=_SHA256,
         cached=Path.home() / "panns_data" / _FILE,
-        source=Address(f"https://zenodo.org/records/3987831/files/{_FILE}", _SHA256),
+        source=UrlSource(f"https://zenodo.org/records/3987831/files/{_FILE}", _SHA256),
         get=(
-            "set extract.audio.pretrained to its path; without weights, logmel takes the place of "
-            "audio: see --config offline"
+            "set extract.audio.pretrained to its path; without weights, use logmel in place of "
+            "audio (see --config offline)"
         ),
     )
 
 
-def picture(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def spectrogram(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """(T, M), T = WINDOW / HOP + 1: log-mel levels in dB of up to WINDOW samples.
 
-    What the sound doesn't reach is silent, as in training. Frame t is around sample t * HOP; at
-    both ends of the window the sound is mirrored, as the published network's transform does.
+    A shorter sound is padded with silence, as in training. Frame t is centred on sample t * HOP;
+    both ends of the window are padded by reflection, as in the published network's transform.
     """
     import librosa
 
@@ -81,31 +82,25 @@ def picture(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def load(file: WeightFile | None, seed: int, device: str) -> Callable[[Any], Any]:
-    """Pictures (B, T, M) on `device` -> (B, D); random weights where there is no file.
+    """Spectrograms (B, T, M) on `device` -> (B, D); random weights where there is no file.
 
     Raises ResourceError where the file is damaged or of another network.
     """
     import torch
 
-    with torch.device("cpu" if file is None else "meta"):  # where numbers come, none are drawn
+    with torch.device("cpu" if file is None else "meta"):  # nothing is drawn for a file
         network = _modules(seed)
     if file is not None:
-        try:
+        with loading(file, f"a checkpoint of {NAME}") as path:
             network.to_empty(device="cpu")
-            network.load_state_dict(_fitting(file.paths[0], network.state_dict()))
-        except Exception as error:  # torch raises what it likes for what is no checkpoint
-            raise ResourceError(
-                f"weights {file.paths[0]}: damaged, or not a checkpoint of {NAME}: "
-                f"{first_line(error)}"
-            ) from error
-        file.confirm()
+            load_tensors(network, _used_tensors(path))
     network.eval().to(device)
-    return lambda pictures: _embedding(network, pictures)
+    return lambda spectrograms: _embedding(network, spectrograms)
 
 
 def _modules(seed: int) -> Any:
-    """The layers by their published names; drawn for ReLU (He et al. 2015), because torch's own
-    choice loses the sound on its way through twelve layers."""
+    """The layers by their published names. Convolutions are initialised for ReLU (He et al. 2015):
+    with torch's default, the signal vanishes in twelve layers."""
     import torch
     from torch.nn import BatchNorm2d, Conv2d, Linear, ModuleDict
 
@@ -116,19 +111,18 @@ def _modules(seed: int) -> Any:
             torch.nn.init.kaiming_uniform_(layers[name].weight, nonlinearity="relu")
         return ModuleDict(layers)
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layers = {"bn0": BatchNorm2d(_MELS), "fc1": Linear(WIDTH, WIDTH)}
         for n, channels in enumerate(pairwise(_CHANNELS), start=1):
             layers[f"conv_block{n}"] = block(*channels)
         return ModuleDict(layers)
 
 
-def _embedding(network: Any, pictures_BTM: Any) -> Any:
-    """(B, D): what the classifier reads."""
+def _embedding(network: Any, spectrograms_BTM: Any) -> Any:
+    """(B, D): the input of the classifier."""
     from torch.nn.functional import avg_pool2d, relu
 
-    normed_BMT1 = network["bn0"](pictures_BTM.transpose(1, 2)[..., None])
+    normed_BMT1 = network["bn0"](spectrograms_BTM.transpose(1, 2)[..., None])
     x_BCTM = normed_BMT1.permute(0, 3, 2, 1)
     last = len(_CHANNELS) - 1
     for n in range(1, last + 1):
@@ -141,10 +135,10 @@ def _embedding(network: Any, pictures_BTM: Any) -> Any:
     return relu(network["fc1"](x_BCT.amax(dim=2) + x_BCT.mean(dim=2)))
 
 
-def _fitting(path: Path, network: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint's tensors, which are those of `network`, by name.
+def _used_tensors(path: Path) -> Mapping[str, Any]:
+    """The tensors of a checkpoint without those that are not used here.
 
-    Raises ValueError where they are not, or were trained on pictures other than ours.
+    Raises ValueError where it has no state dict, or was trained on other spectrograms.
     """
     from librosa.filters import mel
 
@@ -160,10 +154,4 @@ def _fitting(path: Path, network: Mapping[str, Any]) -> dict[str, Any]:
             f"{_FILTERS} is not that of {RATE} Hz, {_FFT} samples a frame and {_MELS} bands from "
             f"{_LOWEST_HZ:.0f} to {_HIGHEST_HZ:.0f} Hz"
         )
-    fitting = {name: of for name, of in state.items() if not name.startswith(_NOT_OURS)}
-    if odd := sorted({*fitting} ^ {*network}):
-        raise ValueError(f"it {'lacks' if odd[0] in network else 'has more,'} {odd[0]}")
-    for name, of in network.items():
-        if fitting[name].shape != of.shape:
-            raise ValueError(f"{name} is {[*fitting[name].shape]}, expected {[*of.shape]}")
-    return fitting
+    return {name: tensor for name, tensor in state.items() if not name.startswith(_UNUSED)}

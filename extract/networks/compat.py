@@ -1,18 +1,18 @@
-"""Make `import torchvision` work beside a CPU build of torch that its wheel was not built for."""
+"""Make `import torchvision` work with a CPU build of torch that its wheel was not built for."""
 
 from functools import cache
 from typing import Any
 
-_kept: list[Any] = []  # a torch Library un-registers its operators when it is collected
+_libraries: list[Any] = []  # a torch Library un-registers its operators when it is collected
 
 
 @cache
 def import_torchvision() -> Any:
     """Import torchvision and return it; call this before open_clip, easyocr or video models.
 
-    torchvision's wheel on the public index is built for CUDA. Beside a CPU torch its extension
-    doesn't load, and the import fails because two operators have no schema. Where that is so,
-    the two schemas are defined; the operators themselves are not used by anything here.
+    torchvision's wheel on the public index is built for CUDA. With a CPU torch its extension
+    doesn't load, and the import fails because two operators have no schema. In that case the two
+    schemas are defined here; m2hf doesn't use the operators themselves.
     """
     import torch
 
@@ -25,6 +25,6 @@ def import_torchvision() -> Any:
         schemas = library("torchvision", "DEF")
         schemas.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         schemas.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _kept.append(schemas)
+        _libraries.append(schemas)
         import torchvision
     return torchvision

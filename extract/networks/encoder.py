@@ -1,12 +1,12 @@
-"""The CLIP model that frames, captions and the text in a video share (open_clip)."""
+"""The CLIP model (open_clip) that encodes frames, captions and the text in a video."""
 
 import difflib
 import logging
 import posixpath
 import string
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cache
-from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,66 +16,69 @@ from numpy.typing import NDArray
 from pydantic import field_serializer
 
 from m2hf.config import Section
-from m2hf.errors import ConfigError, ResourceError, first_line
+from m2hf.errors import ConfigError
 from m2hf.extract.base import Extractor
 from m2hf.extract.inference.clock import CLOCK
 from m2hf.extract.networks.compat import import_torchvision
-from m2hf.extract.weights.sources import Hub
-from m2hf.extract.weights.weight import Shipped, Weight, WeightFile
+from m2hf.extract.networks.untrained import UNTRAINED, origin, seeded
+from m2hf.extract.weights.checked import loading
+from m2hf.extract.weights.sources import HubSource
+from m2hf.extract.weights.weight import ShippedFile, Weight, WeightFile
 
-UNTRAINED = "untrained"
-TINY = "m2hf-tiny"  # our own config of open_clip, small enough for demo and tests
-TOYBOX = "toybox"  # the tag of its weights, which come with m2hf (docs/m2hf-tiny.md)
+TINY = "m2hf-tiny"  # a model config that ships with m2hf, small enough for demo and tests
+TOYBOX = "toybox"  # the tag of its weights, which ship with m2hf (docs/m2hf-tiny.md)
 _TOYBOX_FILE = Path(__file__).with_name("m2hf-tiny.safetensors")
 _TOYBOX_SHA256 = "cfb39770a3cbec3f1ad530be86261e8e3c8e362c74806ae5b7862340556bd6ef"
-_TINY_PICTURE = {"image_resize_mode": "squash"}  # nothing is cut off at the sides
+_TINY_PREPROCESSING = {"image_resize_mode": "squash"}  # no crop
 
 
 class Encoder(Section):
-    """Which CLIP: an open_clip model name, and a tag, a checkpoint file, or "" for random weights.
-
-    model: any name that open_clip knows, or `m2hf-tiny`; pretrained: an open_clip tag such as
-    `openai` (`toybox` for m2hf-tiny), a path to a checkpoint (.safetensors, .pt), or "" for weights
-    drawn from `seed`, whose every output is flagged "untrained". quick_gelu: for a checkpoint
-    *file* of OpenAI's models, which were trained with that activation; a tag brings its own.
-    """
+    """Which CLIP model and weights to use."""
 
     model: str = "ViT-B-32"
+    """A model name of open_clip, or `m2hf-tiny`."""
     pretrained: str = "openai"
+    """A tag of open_clip such as `openai` (`toybox` for m2hf-tiny), the path of a checkpoint
+    (.safetensors, .pt), or "" for random weights, whose features are flagged "untrained"."""
     seed: int = 0
+    """Of random weights; unused with a checkpoint."""
     quick_gelu: bool = False
+    """Use the QuickGELU activation, for a checkpoint *file* of OpenAI's models, which were trained
+    with it; a tag sets the activation itself."""
 
     @property
     def width(self) -> int:
-        """D of the joint space; raises ConfigError for a model that open_clip doesn't know."""
+        """D of the joint space; raises ConfigError for a model that open_clip doesn't have."""
         return int(_model_config(self.model)["embed_dim"])
 
     def needs(self) -> tuple[Weight, ...]:
-        """The checkpoint, whether or not it is there; none for random weights."""
+        """The checkpoint, whether or not it exists; none for random weights."""
         if not self.pretrained:
             return ()
         if self._is_path:
             return (Weight(f"{self.model}/file", size_mb=0, explicit=self.pretrained),)
         if self._is_shipped:
-            return (Weight(f"{TINY}/{TOYBOX}", 0, _TOYBOX_SHA256, packaged=Shipped(_TOYBOX_FILE)),)
+            return (
+                Weight(f"{TINY}/{TOYBOX}", 0, _TOYBOX_SHA256, packaged=ShippedFile(_TOYBOX_FILE)),
+            )
         return (_tagged_weight(self.model, self.pretrained),)
 
     def weights(self) -> dict[str, str]:
-        """Name -> sha256 of the checkpoint; for random weights, how they were drawn."""
+        """Name -> sha256 of the checkpoint; for random weights, their seed and torch version."""
         if not self.pretrained:
-            return {self.model: f"{UNTRAINED}: seed {self.seed}, torch {version('torch')}"}
+            return {self.model: origin(self.seed)}
         return {weight.name: weight.locate().sha256 for weight in self.needs()}
 
     def flags(self) -> tuple[str, ...]:
         return () if self.pretrained else (UNTRAINED,)
 
     def open(self, device: str) -> "OpenClip":
-        """Load the model on `device`, once per process, declaration and checkpoint."""
+        """Load the model on `device`, cached in the process."""
         return _open(self, next((weight.locate() for weight in self.needs()), None), device)
 
     @field_serializer("pretrained")
     def _label(self, pretrained: str) -> str:
-        """Where a checkpoint file lies is no part of what it is: its digest is."""
+        """A path is left out of the fingerprint, which has the digest of the file."""
         return "file" if self._is_path else pretrained
 
     @property
@@ -87,14 +90,14 @@ class Encoder(Section):
         return (self.model, self.pretrained) == (TINY, TOYBOX)
 
     def tag_options(self) -> dict[str, Any]:
-        """What a tag says of its weights beside the file: activation and preprocessing.
+        """The activation and preprocessing that belong to the weights.
 
-        open_clip only warns where a file is loaded with another activation than it was trained
-        with, and the features are then wrong.
+        open_clip takes them from a tag but not from a file, and only warns where a file is loaded
+        with another activation than it was trained with; the features are then wrong.
         """
         if not self.pretrained or self._is_path or self._is_shipped:
-            picture = _TINY_PICTURE if self.model == TINY else {}
-            return {"force_quick_gelu": self.quick_gelu, **picture}
+            preprocessing = _TINY_PREPROCESSING if self.model == TINY else {}
+            return {"force_quick_gelu": self.quick_gelu, **preprocessing}
         entry = _library().get_pretrained_cfg(self.model, self.pretrained)
         keys = ("mean", "std", "interpolation", "resize_mode")
         return {
@@ -103,12 +106,13 @@ class Encoder(Section):
         }
 
 
-class InJointSpace(Extractor):
-    """An extractor whose values lie in the joint space of its encoder."""
+class JointSpaceExtractor(Extractor):
+    """An extractor whose values are vectors of the joint space of its encoder."""
 
     network: ClassVar[bool] = True
 
     encoder: Encoder = Encoder()
+    """The CLIP that encodes; by default, that of `extract.encoder`."""
 
     @property
     def width(self) -> int:
@@ -125,27 +129,18 @@ class InJointSpace(Extractor):
 
 
 class OpenClip:
-    """A loaded CLIP: sentences to unit vectors of the joint space (frames: see `pictures`)."""
+    """A loaded CLIP: sentences to unit vectors of the joint space (frames: see `preprocessing`)."""
 
     def __init__(self, encoder: Encoder, file: WeightFile | None, device: str) -> None:
         import torch
 
         open_clip = _library()
         config = _model_config(encoder.model)
-        checkpoint = str(file.paths[0]) if file else None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(encoder.seed)
-            try:
-                model, _, preprocess = open_clip.create_model_and_transforms(
-                    encoder.model, pretrained=checkpoint, **encoder.tag_options()
-                )
-            except Exception as error:  # torch and safetensors raise what they like
-                raise ResourceError(
-                    f"weights {checkpoint} are damaged, or don't fit the model {encoder.model}: "
-                    f"{first_line(error)}"
-                ) from error
-        if file:
-            file.confirm()
+        checkpoint = loading(file, f"a checkpoint of {encoder.model}") if file else nullcontext()
+        with seeded(encoder.seed), checkpoint as path:
+            model, _, preprocess = open_clip.create_model_and_transforms(
+                encoder.model, pretrained=path and str(path), **encoder.tag_options()
+            )
         self._torch = torch
         self.model = model.eval().to(device)
         self.preprocess = preprocess
@@ -162,24 +157,24 @@ class OpenClip:
         self._tower: Any = tower
 
     def token_count(self, text: str) -> int:
-        """Tokens of `text` without the two that mark its ends."""
+        """Tokens of `text` without the start and end tokens."""
         return len(self.tokenizer.encode(text))
 
     def known_words(self, text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Words of `text` that training may have met, and those with a token that it never met:
-        its embedding is all zeros, as none is that was drawn or learned."""
-        met = self._tower.token_embedding.weight.detach().ne(0).any(dim=1).cpu()
+        """Words of `text` whose tokens all occurred in training, and the other words: an embedding
+        of all zeros marks a token that never occurred."""
+        seen = self._tower.token_embedding.weight.detach().ne(0).any(dim=1).cpu()
         bare = (word.strip(string.punctuation) for word in text.split())
-        words = {w: bool(met[self.tokenizer.encode(w)].all()) for w in bare if w}
+        words = {w: bool(seen[self.tokenizer.encode(w)].all()) for w in bare if w}
         return tuple(w for w in words if words[w]), tuple(w for w in words if not words[w])
 
     @property
-    def room(self) -> int:
-        """The most tokens that one sentence may have."""
+    def max_tokens(self) -> int:
+        """The most tokens of one sentence, without the start and end tokens."""
         return self.context - 2
 
     def encode_sentences(self, texts: list[str]) -> NDArray[np.float32]:
-        """(N, D) unit vectors; what is beyond `room` tokens is cut, so split before."""
+        """(N, D) unit vectors; what is longer than `max_tokens` is truncated, so split it first."""
         ids = self.tokenizer(texts).to(self._device)
         with self._torch.inference_mode(), CLOCK.running(self._device):
             encoded = self.model.encode_text(ids)
@@ -188,17 +183,17 @@ class OpenClip:
     def encode_tokens(self, text: str) -> NDArray[np.float32]:
         """(1 + W, D) unit vectors: the sentence, then each of its W tokens in order.
 
-        Tokens are the text tower's last states through its projection, as CLIP does for the
-        sentence, which is the state at the end mark.
+        A token's vector is the projection of the text tower's last state at the token; the
+        sentence's is that at the end token, as in CLIP.
         """
         torch = self._torch
-        caught: list[Any] = []
-        hook = self._tower.ln_final.register_forward_hook(lambda *args: caught.append(args[2]))
+        outputs: list[Any] = []
+        hook = self._tower.ln_final.register_forward_hook(lambda *args: outputs.append(args[2]))
         ids = self.tokenizer([text]).to(self._device)
         try:
             with torch.inference_mode(), CLOCK.running(self._device):
                 sentence = self.model.encode_text(ids)
-                states = caught[0][0]
+                states = outputs[0][0]
                 projection = self._tower.text_projection
                 if projection is not None:
                     projected = (
@@ -225,7 +220,7 @@ def _library() -> Any:
     import_torchvision()
     import open_clip
 
-    # open_clip logs a warning for each random model; our flag says it where it is read.
+    # open_clip logs a warning for each random model; m2hf flags the features instead.
     logging.getLogger("root").addFilter(
         lambda record: "Model initialized randomly" not in record.getMessage()
     )
@@ -235,9 +230,9 @@ def _library() -> Any:
 
 
 def _model_config(name: str) -> Mapping[str, Any]:
-    known = _library().list_models()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+    models = _library().list_models()
+    if name not in models:
+        near = difflib.get_close_matches(name, models, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "see open_clip.list_models()"
         raise ConfigError(f"encoder.model = {name!r}: open_clip has no such model; {hint}")
     config: Mapping[str, Any] = _library().get_model_config(name)
@@ -245,12 +240,12 @@ def _model_config(name: str) -> Mapping[str, Any]:
 
 
 def _tagged_weight(model: str, tag: str) -> Weight:
-    """An open_clip tag, looked for where open_clip and huggingface_hub keep what they loaded."""
-    known = _library().list_pretrained_tags_by_model(model)
-    if tag not in known:
+    """The checkpoint of an open_clip tag, also in the caches of open_clip and huggingface_hub."""
+    tags = _library().list_pretrained_tags_by_model(model)
+    if tag not in tags:
         raise ConfigError(
             f"encoder.pretrained = {tag!r}: open_clip has no such weights for {model}; "
-            f"known: {', '.join(known) or 'none'}; or give a path, or '' for random weights"
+            f"known: {', '.join(tags) or 'none'}; or give a path, or '' for random weights"
         )
     entry = _library().get_pretrained_cfg(model, tag)
     source = found = sha256 = None
@@ -259,7 +254,7 @@ def _tagged_weight(model: str, tag: str) -> Weight:
         names = (
             [inside] if inside else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
         )
-        source = Hub(repository, tuple(names))
+        source = HubSource(repository, tuple(names))
         found, sha256 = source.cached()
     if found is None and (url := entry.get("url")):
         found = Path("~/.cache/clip").expanduser() / Path(url).name
@@ -277,7 +272,7 @@ def _tagged_weight(model: str, tag: str) -> Weight:
 
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, D) rows of length 1; a row of zeros stays one."""
+    """(N, D) rows scaled to length 1; a row of zeros stays zero."""
     norm = np.linalg.norm(rows, axis=1, keepdims=True)
     scaled: NDArray[np.float32] = rows / np.maximum(norm, 1e-12)
     return scaled

@@ -1,8 +1,8 @@
-"""The picture of a sound that AST reads: log-mel filter bank energies, as Kaldi computes them.
+"""The spectrogram that AST reads: log-mel filter bank energies, as Kaldi computes them.
 
-The same numbers as transformers' ASTFeatureExtractor (a test compares them), which uses
-torchaudio where that is installed and loops over frames where it isn't: features must not depend
-on what else is installed.
+The same values as transformers' ASTFeatureExtractor (a test compares them). That class uses
+torchaudio if it is installed and another implementation if not, but features must not depend on
+what else is installed.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-RATE = 16000  # samples a second
+RATE = 16000  # Hz
 HOP = 160  # samples from one row to the next
 _FRAME = 400
 _FFT = 512
@@ -21,17 +21,17 @@ _FLOOR = 2.0**-23  # float32's epsilon, as in Kaldi
 
 @dataclass(frozen=True)
 class Fbank:
-    """rows x mels is the picture's size; mean, std: of the data that the network was trained on."""
+    """A filter bank. mean, std: of the spectrograms that the network was trained on."""
 
     rows: int
     mels: int
     mean: float
     std: float
 
-    def picture(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def spectrogram(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """(rows, mels) of up to rows * HOP samples.
 
-        Rows that the sound doesn't reach are energy 0 before (x - mean) / (2 std), as in training.
+        Rows after the end of the sound are 0 before (x - mean) / (2 std), as in training.
         """
         short = max(0, _FRAME - len(samples))
         padded = np.pad(samples.astype(np.float64), (0, short))
@@ -45,7 +45,7 @@ class Fbank:
         return ((energies - self.mean) / (2 * self.std)).astype(np.float32)
 
     def _filters(self) -> NDArray[np.float64]:
-        """(_FFT / 2 + 1, mels): triangles that are even in mel, not in Hz."""
+        """(_FFT / 2 + 1, mels): triangles, evenly spaced and symmetric in mel."""
         bins = _mel(np.arange(_FFT // 2 + 1) * RATE / _FFT)
         edges = np.linspace(_mel(_LOWEST_HZ), _mel(RATE / 2), self.mels + 2)
         rising = (bins[:, None] - edges[:-2]) / np.diff(edges)[:-1]

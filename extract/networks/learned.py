@@ -1,7 +1,6 @@
-"""What extractors with a network of their own share: whose weights, how many windows at once."""
+"""The base of extractors that run a network of their own over windows of a clip."""
 
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,38 +12,40 @@ from pydantic import Field, field_serializer
 from m2hf.errors import ResourceError
 from m2hf.extract.base import MediaExtractor
 from m2hf.extract.inference.batching import DeviceBatches
-from m2hf.extract.networks.encoder import UNTRAINED
+from m2hf.extract.networks.untrained import UNTRAINED, origin
 from m2hf.extract.weights.weight import WeightFile
 
 Precision = Literal["float32", "bfloat16"]
 
 
-class Learned(MediaExtractor):
-    """A network over windows of a clip.
-
-    pretrained: the tag that a subclass names, for the weights that the network's library keeps
-    in its cache; a path; or "" for weights drawn from `seed`, whose every output is flagged
-    "untrained". overlap: of a window with the next, as a share of its length; batch: windows at
-    once; precision: "bfloat16" runs on CUDA devices that have it, and nowhere else.
-    """
+class LearnedExtractor(MediaExtractor):
+    """A network over windows of a clip."""
 
     network: ClassVar[bool] = True
     tag: ClassVar[str]
+    """The value of `pretrained` that names the published weights."""
 
     model: str
+    """Name of the architecture."""
     pretrained: str
+    """The extractor's tag for the published weights; a path; or "" for random weights drawn from
+    `seed`, whose features are flagged "untrained"."""
     seed: int = 0
+    """Of random weights; unused with a checkpoint."""
     overlap: float = Field(default=0.5, ge=0.0, lt=1.0)
+    """Overlap of neighbouring windows as a fraction of the window's length, in [0, 1)."""
     batch: int = Field(default=8, ge=1)
+    """Windows that the network runs on at once, at least 1."""
     precision: Precision = "float32"
+    """Of the network: "float32", or "bfloat16" on CUDA devices that support it."""
 
     def files(self) -> tuple[WeightFile, ...]:
-        """The files of the weights, found and hashed; raises ResourceError where one is missing."""
+        """The weight files, located and hashed; raises ResourceError where one is missing."""
         return tuple(weight.locate() for weight in self.needs())
 
     def weights(self) -> Mapping[str, str]:
         if not self.pretrained:
-            return {self.model: f"{UNTRAINED}: seed {self.seed}, torch {version('torch')}"}
+            return {self.model: origin(self.seed)}
         return super().weights()
 
     def flags(self) -> tuple[str, ...]:
@@ -52,19 +53,20 @@ class Learned(MediaExtractor):
 
     @property
     def path(self) -> Path | None:
-        """Where the weights lie, if that was given."""
+        """`pretrained` where it is a path, else None."""
         return None if self.pretrained in ("", self.tag) else Path(self.pretrained).expanduser()
 
     @field_serializer("pretrained")
     def _label(self, pretrained: str) -> str:
-        """Where a file lies is no part of what it is: its digest is."""
+        """A path is left out of the fingerprint, which has the digest of the file."""
         return "file" if self.path else pretrained
 
 
 def read_tensors(path: Path) -> Any:
-    """What a .safetensors file, or a .pth of tensors and plain tables alone, holds.
+    """The content of a .safetensors file, or of a .pth of tensors and plain containers only.
 
-    Raises what the libraries raise for a file that is neither.
+    Raises errors of torch's and safetensors' choice for any other file: read within
+    `checked.loading`.
     """
     import safetensors.torch
     import torch
@@ -74,17 +76,19 @@ def read_tensors(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-class Network:
-    """A loaded network that turns a batch (B, ...) of windows into (B, D)."""
+class WindowNetwork:
+    """A loaded network that maps a batch (B, ...) of windows to (B, D)."""
 
-    def __init__(self, forward: Callable[[Any], Any], declared: Learned, device: str) -> None:
+    def __init__(
+        self, forward: Callable[[Any], Any], declared: LearnedExtractor, device: str
+    ) -> None:
         import torch
 
         half = declared.precision == "bfloat16"
         if half and not (device.startswith("cuda") and torch.cuda.is_bf16_supported()):
             raise ResourceError(
-                f"extract.{declared.name}.precision = 'bfloat16': {device} doesn't run it; set "
-                "it to 'float32', or use a CUDA device that does"
+                f"extract.{declared.name}.precision = 'bfloat16': not supported on {device}; "
+                "set it to 'float32', or use a CUDA device that supports it"
             )
 
         def cast(windows: Any) -> Any:
@@ -95,7 +99,7 @@ class Network:
         self._batches = DeviceBatches(cast, declared.batch, device, f"extract.{declared.name}")
 
     def encode(self, windows: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """(K, D) of K windows of one shape; on a device, only the last batch is waited for."""
+        """(K, D) of K windows of one shape; batches are queued on a GPU without waiting between."""
         import torch
 
         left, done = iter(windows), []

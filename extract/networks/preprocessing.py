@@ -1,7 +1,7 @@
-"""Pictures to vectors of the CLIP joint space, as the model's own preprocessing would have them.
+"""Frames to vectors of the CLIP joint space, with the preprocessing of the model's own.
 
-The picture is shrunk and cut as 8-bit colours, by Pillow or by torch, and travels to the device
-like that; there it becomes what the network reads. F frames of (H, W), S the network's side.
+Frames are resized and cropped as 8-bit images, by Pillow or by torch, and copied to the device as
+such; normalisation runs there. F frames of (H, W), S the side of the network's input.
 """
 
 import copy
@@ -15,30 +15,33 @@ from m2hf.extract.networks.encoder import Encoder
 from m2hf.extract.networks.learned import Precision
 
 Resize = Literal["torch", "pillow"]
-_LEAST_COSINE = 0.999
+_MIN_COSINE = 0.999
 _PROBES = 4
 
 
-class PictureTower:
-    """A CLIP's picture side on a device, in a precision.
+class ImageTower:
+    """The image tower of a CLIP on a device, in a precision.
 
     Raises ResourceError where bfloat16 gives vectors whose cosine to float32's is at most 0.999,
-    ConfigError for a resize that the model's preprocessing doesn't allow.
+    ConfigError for a resize that can't reproduce the model's preprocessing.
     """
 
     def __init__(self, encoder: Encoder, device: str, precision: Precision, resize: Resize) -> None:
-        opened = encoder.open(device)  # which makes torchvision fit to be imported
-        from torchvision.transforms import CenterCrop, Normalize
-        from torchvision.transforms import Resize as Shrink
+        opened = encoder.open(device)  # also makes `import torchvision` work: see compat
+        from torchvision import transforms
 
-        known = {"MaybeConvertMode", "MaybeToTensor"}  # ours are RGB, and become tensors later
-        steps = [s for s in opened.preprocess.transforms if type(s).__name__ not in known]
-        if not (steps and isinstance(steps[-1], Normalize)):
-            raise ConfigError(f"encoder.model = {encoder.model!r}: preprocessing we don't know")
-        self._shape, self._normalise = steps[:-1], steps[-1]
-        if resize == "torch" and not all(isinstance(s, Shrink | CenterCrop) for s in self._shape):
+        skipped = {"MaybeConvertMode", "MaybeToTensor"}  # frames are RGB; see forward for tensors
+        steps = [s for s in opened.preprocess.transforms if type(s).__name__ not in skipped]
+        if not (steps and isinstance(steps[-1], transforms.Normalize)):
             raise ConfigError(
-                f"extract.clip.resize = 'torch': the preprocessing of {encoder.model} isn't "
+                f"encoder.model = {encoder.model!r}: its preprocessing is not supported, expected "
+                "one that ends with Normalize"
+            )
+        self._geometry, self._normalise = steps[:-1], steps[-1]
+        by_torch = transforms.Resize | transforms.CenterCrop
+        if resize == "torch" and not all(isinstance(s, by_torch) for s in self._geometry):
+            raise ConfigError(
+                f"extract.clip.resize = 'torch': the preprocessing of {encoder.model} isn't only "
                 "resize and crop; set it to 'pillow'"
             )
         self._resize = resize
@@ -46,7 +49,7 @@ class PictureTower:
         self._dtype: Any = next(opened.model.parameters()).dtype
         self.width = opened.width
         if precision == "bfloat16":
-            self._lower(encoder.model, device)
+            self._to_bfloat16(encoder.model, device)
 
     def prepare(self, pixels_FHW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(F, 3, S, S) uint8."""
@@ -54,27 +57,27 @@ class PictureTower:
         from PIL import Image
 
         if self._resize == "torch":
-            # A copy, since torch warns of frames that can't be written to, such as mapped ones.
+            # A copy, since torch warns of read-only arrays, such as memory-mapped frames.
             tensor: Any = torch.from_numpy(np.array(pixels_FHW3)).permute(0, 3, 1, 2)
-            for step in self._shape:
-                tensor = _shrunk(tensor, step) if hasattr(step, "interpolation") else step(tensor)
+            for step in self._geometry:
+                tensor = _resized(tensor, step) if hasattr(step, "interpolation") else step(tensor)
             prepared: NDArray[np.uint8] = tensor.contiguous().numpy()
             return prepared
         done = []
         for frame in pixels_FHW3:
-            picture: Any = Image.fromarray(frame)
-            for step in self._shape:
-                picture = step(picture)
-            done.append(np.asarray(picture).transpose(2, 0, 1))
+            image: Any = Image.fromarray(frame)
+            for step in self._geometry:
+                image = step(image)
+            done.append(np.asarray(image).transpose(2, 0, 1))
         return np.stack(done)
 
-    def forward(self, pictures_B3SS: Any) -> Any:
-        """(B, D) of uint8 pictures on the device, not yet of unit length."""
-        scaled = self._normalise(pictures_B3SS.float().div(255))
+    def forward(self, images_B3SS: Any) -> Any:
+        """(B, D) of uint8 images on the device, not L2-normalised."""
+        scaled = self._normalise(images_B3SS.float().div(255))
         return self._model.encode_image(scaled.to(self._dtype))
 
-    def _lower(self, name: str, device: str) -> None:
-        """Go to bfloat16, with a copy, once it has shown that it gives the same vectors."""
+    def _to_bfloat16(self, name: str, device: str) -> None:
+        """Use a bfloat16 copy of the model, after a check that it gives the same vectors."""
         import torch
 
         noise = np.random.default_rng(0).integers(0, 256, (_PROBES, 256, 256, 3), np.uint8)
@@ -85,16 +88,16 @@ class PictureTower:
             self._dtype = torch.bfloat16
             half = self.forward(probe).float()
         cosine = float(torch.nn.functional.cosine_similarity(whole, half).min())
-        if not cosine > _LEAST_COSINE:
+        if not cosine > _MIN_COSINE:
             raise ResourceError(
                 f"extract.clip.precision = 'bfloat16': on {device} the cosine of {name}'s vectors "
-                f"to float32 is {cosine:.5f}, expected above {_LEAST_COSINE}; set 'float32'"
+                f"to float32 is {cosine:.5f}, expected above {_MIN_COSINE}; set 'float32'"
             )
 
 
-def _shrunk(pictures: Any, step: Any) -> Any:
-    """As torchvision's Resize has it, but on 8-bit colours, which is what Pillow does."""
+def _resized(images: Any, step: Any) -> Any:
+    """torchvision's Resize `step` on 8-bit images, as Pillow does, instead of on floats."""
     from torchvision.transforms.v2 import functional
 
     size = [step.size] if isinstance(step.size, int) else list(step.size)
-    return functional.resize(pictures, size, step.interpolation, step.max_size, antialias=True)
+    return functional.resize(images, size, step.interpolation, step.max_size, antialias=True)

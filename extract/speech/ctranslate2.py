@@ -1,4 +1,4 @@
-"""Read a CTranslate2 model file as plain arrays; no CTranslate2 needed.
+"""Read a CTranslate2 model file as plain arrays, without CTranslate2.
 
 Layout (binary version 6, little-endian): version u32, specification name, revision u32, then
 variables (name, rank u8, dimensions u32, type u8, bytes u32, data), then aliases (name, target).
@@ -12,28 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2hf.errors import ResourceError
-
 _VERSION = 6
 _TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 
 
 @dataclass(frozen=True)
 class Ctranslate2Model:
-    """The specification's name, and its variables by name (aliases resolved)."""
+    """The name of the model's specification, and its variables by name (aliases resolved)."""
 
     specification: str
     variables: dict[str, NDArray[Any]]
 
 
 def read_model(data: bytes) -> Ctranslate2Model:
-    """Parse a model file; raises ResourceError where it is not one or breaks off."""
+    """Parse a model file; raises ValueError where it is not one or is cut short."""
     try:
         return _parse(_Cursor(data))
-    except (struct.error, UnicodeDecodeError, KeyError, ValueError, IndexError) as error:
-        raise ResourceError(
-            f"not a CTranslate2 model file of version {_VERSION}: {error}"
-        ) from error
+    except (struct.error, KeyError, ValueError, IndexError) as error:
+        raise ValueError(f"not a CTranslate2 model file of version {_VERSION}: {error}") from error
 
 
 class _Cursor:
@@ -53,7 +49,7 @@ class _Cursor:
     def take(self, count: int) -> bytes:
         part = self._data[self._at : self._at + count]
         if len(part) != count:
-            raise ValueError("the file breaks off")
+            raise ValueError("the file is cut short")
         self._at += count
         return part
 

@@ -1,7 +1,7 @@
-"""Two ways to run Whisper: openai-whisper (torch), and faster-whisper (CTranslate2, C++).
+"""Two engines that run Whisper: openai-whisper (torch), and faster-whisper (CTranslate2, C++).
 
-Both read the same weights, decode greedily, and try the same temperatures under openai's rules.
-They round differently, so a window that is hard to hear may give other words.
+Both read the same weights, decode greedily, and apply openai's rules for retrying at the same
+temperatures. They round differently, so unclear speech may be transcribed differently.
 """
 
 import warnings
@@ -17,15 +17,15 @@ from m2hf.errors import ConfigError, ResourceError
 from m2hf.extract.inference.clock import CLOCK, Clocked
 from m2hf.extract.networks.compat import import_torchvision
 from m2hf.extract.speech import checkpoints
+from m2hf.extract.speech.vad import Samples
 from m2hf.extract.weights.weight import WeightFile
 
-Samples = NDArray[np.float32]
 _TOKENIZER = "tokenizer.json"
-_BESIDE = ("config.json", _TOKENIZER, "vocabulary.txt", "vocabulary.json")
+_COMPANIONS = ("config.json", _TOKENIZER, "vocabulary.txt", "vocabulary.json")
 
 
 class Segment(NamedTuple):
-    """What Whisper says of a part of a sound; times in seconds of that sound."""
+    """A transcribed segment of a sound; times in seconds from its start."""
 
     start_s: float
     end_s: float
@@ -37,11 +37,12 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoding:
-    """How to decode. temperatures: tried in order until a window decodes well, with sampling
-    from `seed` above 0."""
+    """How to decode."""
 
     temperatures: tuple[float, ...]
+    """Tried in order until a window passes openai's checks; above 0, tokens are sampled."""
     seed: int
+    """Of the sampling."""
 
 
 class Engine(ABC):
@@ -49,7 +50,7 @@ class Engine(ABC):
 
     @abstractmethod
     def begin(self, decoding: Decoding) -> None:
-        """Begin a clip: what is drawn for it must not depend on the clips before."""
+        """Seed the sampling for a new clip, so that it doesn't depend on earlier clips."""
 
     @abstractmethod
     def language(self, samples: Samples) -> str:
@@ -67,7 +68,7 @@ class OpenaiWhisper(Engine):
         self._half = device.startswith("cuda")
         CLOCK.watch(self._model.encoder, device)
         CLOCK.watch(self._model.decoder, device)
-        _encode_once(self._model.encoder)
+        _cache_last_output(self._model.encoder)
 
     def begin(self, decoding: Decoding) -> None:
         import torch
@@ -75,8 +76,8 @@ class OpenaiWhisper(Engine):
         torch.manual_seed(decoding.seed)
 
     def language(self, samples: Samples) -> str:
-        """Unlike openai's transcribe, from the very picture of the sound that is decoded: theirs
-        is padded otherwise, which costs a second pass through the encoder."""
+        """Computed from the log-mel that is decoded afterwards, so that the encoder runs once:
+        openai's transcribe pads a second one differently."""
         import torch
         from whisper.audio import HOP_LENGTH, N_FRAMES, N_SAMPLES, log_mel_spectrogram, pad_or_trim
 
@@ -92,7 +93,7 @@ class OpenaiWhisper(Engine):
     def transcribe(self, samples: Samples, language: str, decoding: Decoding) -> list[Segment]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # whisper's vocabulary file
-            heard = self._model.transcribe(
+            result = self._model.transcribe(
                 samples,
                 temperature=decoding.temperatures,
                 language=language,
@@ -101,29 +102,29 @@ class OpenaiWhisper(Engine):
             )
         return [
             Segment(s["start"], s["end"], s["text"].strip(), *(s[c] for c in Segment._fields[3:]))
-            for s in heard["segments"]
+            for s in result["segments"]
             if s["text"].strip()
         ]
 
 
-def _encode_once(encoder: Any) -> None:
-    """Let an encoder remember its last input: finding the language, and each temperature, encode
-    the same window again."""
+def _cache_last_output(encoder: Any) -> None:
+    """Cache an encoder's last output: language detection and each temperature encode the same
+    window again."""
     import torch
 
     forward = encoder.forward
     last: list[Any] = []
 
-    def remembered(mel: Any) -> Any:
+    def cached(mel: Any) -> Any:
         if not (last and last[0].shape == mel.shape and torch.equal(last[0], mel)):
             last[:] = [mel, forward(mel)]
         return last[1]
 
-    encoder.forward = remembered
+    encoder.forward = cached
 
 
 class FasterWhisper(Engine):
-    """compute_type: CTranslate2's; weights are converted to it when they are loaded."""
+    """compute_type: CTranslate2's precision, to which the weights are converted on loading."""
 
     def __init__(self, file: WeightFile, device: str, compute_type: str) -> None:
         import ctranslate2
@@ -136,11 +137,11 @@ class FasterWhisper(Engine):
         supported = ctranslate2.get_supported_compute_types(self._kind, self._index)
         if compute_type not in supported:
             raise ConfigError(
-                f"extract.asr.compute_type = {compute_type!r}: not on {device}; "
+                f"extract.asr.compute_type = {compute_type!r}: not supported on {device}; "
                 f"expected one of {', '.join(sorted({'float32', 'int8', 'float16'} & supported))}"
             )
-        self._files = {"model.bin": file.read(), **beside(file)}
-        self._threads = torch.get_num_threads()  # the job's
+        self._files = {"model.bin": file.read(), **companion_files(file)}
+        self._threads = torch.get_num_threads()  # set by the job
         self._model = WhisperModel(
             file.name,
             device=self._kind,
@@ -149,16 +150,16 @@ class FasterWhisper(Engine):
             cpu_threads=self._threads,
             files=dict(self._files),
         )
-        self._keep(self._model.model)
+        self._install(self._model.model)
 
     def begin(self, decoding: Decoding) -> None:
-        """CTranslate2 seeds a thread's dice once, when they are first thrown; so a model that has
-        thrown any is made anew."""
+        """CTranslate2 seeds each thread's RNG once, at its first use; so a model that sampled is
+        replaced by a new one."""
         import ctranslate2
 
         ctranslate2.set_random_seed(decoding.seed)
         if self._last.sampled:
-            self._keep(
+            self._install(
                 ctranslate2.models.Whisper(
                     "",
                     device=self._kind,
@@ -169,8 +170,8 @@ class FasterWhisper(Engine):
                 )
             )
 
-    def _keep(self, model: Any) -> None:
-        self._last = _Remembering(model)
+    def _install(self, model: Any) -> None:
+        self._last = _CachingModel(model)
         self._model.model = self._last
 
     def language(self, samples: Samples) -> str:
@@ -178,14 +179,14 @@ class FasterWhisper(Engine):
 
         extractor = self._model.feature_extractor
         frames = min(extractor.nb_max_frames, len(samples) // extractor.hop_length)
-        mel = pad_or_trim(extractor(samples)[:, :frames])  # just as transcribe has it
+        mel = pad_or_trim(extractor(samples)[:, :frames])  # as in transcribe
         language: str = "en"
         if self._model.model.is_multilingual:
             language = self._model.detect_language(features=mel)[0]
         return language
 
     def transcribe(self, samples: Samples, language: str, decoding: Decoding) -> list[Segment]:
-        heard, _ = self._model.transcribe(
+        segments, _ = self._model.transcribe(
             samples,
             language=language,
             temperature=list(decoding.temperatures),
@@ -196,14 +197,14 @@ class FasterWhisper(Engine):
         )
         return [
             Segment(s.start, s.end, s.text.strip(), *(getattr(s, c) for c in Segment._fields[3:]))
-            for s in heard
+            for s in segments
             if s.text.strip()
         ]
 
 
-class _Remembering:
-    """A CTranslate2 model on the CLOCK, which remembers the last window that it encoded, and
-    whether it has sampled."""
+class _CachingModel:
+    """A CTranslate2 model timed by CLOCK that caches the last encoded window, and records whether
+    it has sampled."""
 
     def __init__(self, model: Any) -> None:
         self._model = Clocked(model, "encode", "generate", "detect_language")
@@ -226,17 +227,19 @@ class _Remembering:
         return self._model.generate(*arguments, **options)
 
 
-def beside(file: WeightFile) -> dict[str, bytes]:
-    """What CTranslate2 and the tokenizer read beside a model.bin, by name.
+def companion_files(file: WeightFile) -> dict[str, bytes]:
+    """Name -> content of the files that CTranslate2 and the tokenizer read next to a model.bin.
 
-    Raises ResourceError where it is no CTranslate2 file, or lacks its configuration or words.
+    Raises ResourceError where the configuration, the tokenizer or the vocabulary is missing.
     """
     folder = file.paths[0].parent
-    found = {name: (folder / name).read_bytes() for name in _BESIDE if (folder / name).is_file()}
+    found = {
+        name: (folder / name).read_bytes() for name in _COMPANIONS if (folder / name).is_file()
+    }
     if not {"config.json", _TOKENIZER} <= found.keys() or len(found) < 3:
         raise ResourceError(
             f"weights {file.name}: faster-whisper reads a CTranslate2 model.bin with config.json, "
-            f"tokenizer.json and vocabulary.txt or .json in its folder, and {folder} has "
+            f"tokenizer.json and vocabulary.txt or .json in its folder, but {folder} contains "
             f"{', '.join(found) or 'none of these'}; set extract.asr.checkpoint to such a "
             "model.bin, or extract.asr.engine to openai-whisper"
         )
@@ -245,7 +248,8 @@ def beside(file: WeightFile) -> dict[str, bytes]:
 
 @cache
 def open_engine(engine: str, file: WeightFile, device: str, compute_type: str) -> Engine:
-    """Loaded once per process. Raises ResourceError for weights, ConfigError for compute_type."""
+    """An engine, cached in the process. Raises ResourceError for weights that can't be loaded,
+    ConfigError for a compute_type that the device doesn't support."""
     if engine == "openai-whisper":
         return OpenaiWhisper(file, device)
     return FasterWhisper(file, device, compute_type)

@@ -1,9 +1,9 @@
-"""Where speech is, and the sounds that Whisper hears instead of the whole clip.
+"""Voice-activity detection, and the windows of speech that Whisper transcribes.
 
-A voice-activity detector (Silero's, inside the faster-whisper wheel) finds utterances. Whisper
-reads 30 s at a time, whatever is in them, so utterances are joined into windows of at most 30 s;
-pauses longer than `pause_s` are left out, and the times that Whisper tells in a window are mapped
-back. Places are samples at RATE, times are seconds. N samples, U utterances.
+A voice-activity detector (Silero's, from the faster-whisper wheel) finds utterances. Whisper
+always processes 30 s at once, so utterances are joined into windows of at most 30 s; pauses longer
+than `pause_s` are left out, and the times of segments in a window are mapped back to the clip's.
+Positions are samples at RATE, times are seconds. N samples, U utterances.
 """
 
 from bisect import bisect_right
@@ -18,20 +18,20 @@ from pydantic import Field
 
 from m2hf.config import Section
 from m2hf.extract.inference.clock import Clocked
-from m2hf.extract.weights.weight import Packaged, Weight
+from m2hf.extract.weights.weight import PackagedFile, Weight
 
-RATE = 16000  # what Whisper and the detector were trained on
+RATE = 16000  # Hz; Whisper and the detector were trained on it
 WINDOW_S = 30.0
-_SHORTEST_PAUSE_S = 0.1  # where a talk without long pauses may be cut
-_PIECE = 600 * RATE  # so that the detector's memory does not grow with the clip
-_FRAME_S = 512 / RATE  # the detector says a probability for so long
+_SHORTEST_PAUSE_S = 0.1  # between two utterances
+_PIECE = 600 * RATE  # detected at once, so that memory does not grow with the clip
+_FRAME_S = 512 / RATE  # the detector gives one probability per frame
 
 Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Span:
-    """Samples `first` up to `last`, not included."""
+    """The samples from `first` to `last`, exclusive."""
 
     first: int
     last: int
@@ -41,18 +41,18 @@ class Span:
 
 
 class Detector(Section):
-    """threshold: a probability that is speech; pause_s: a longer pause is left out; pad_s: what
-    is kept of such a pause at each end. Our reading: threshold, pause and padding are those of
-    faster-whisper's own filter.
-    """
+    """The voice-activity detector; the defaults are those of faster-whisper's own filter."""
 
     threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
+    """Least probability that counts as speech, in (0, 1)."""
     pause_s: float = Field(default=2.0, ge=0.1, le=10.0)
+    """Pauses longer than this many seconds are not transcribed."""
     pad_s: float = Field(default=0.4, ge=0.0, le=2.0)
+    """Seconds of such a pause that are kept next to the speech on each side."""
 
     def utterances(self, samples: Samples) -> list[Span]:
-        """U spans of speech without a pause of 0.1 s, in time order; each fits into a window with
-        the pauses around it. samples: (N,) at RATE."""
+        """U spans of speech without a pause of 0.1 s, in time order. With the padding around it,
+        each fits into a window. samples: (N,) at RATE."""
         from faster_whisper.vad import VadOptions, get_speech_timestamps, get_vad_model
 
         options = VadOptions(
@@ -67,16 +67,16 @@ class Detector(Section):
         found = []
         for first in range(0, len(samples), _PIECE):
             piece = samples[first : first + _PIECE]
-            for told in get_speech_timestamps(piece, options):
-                last = min(told["end"], len(piece))
-                if told["start"] < last:
-                    found.append(Span(first + told["start"], first + last))
+            for speech in get_speech_timestamps(piece, options):
+                last = min(speech["end"], len(piece))
+                if speech["start"] < last:
+                    found.append(Span(first + speech["start"], first + last))
         return found
 
-    def heard(self, utterances: Sequence[Span], count: int) -> list[Span]:
-        """Utterances with the pauses that Whisper is to hear, of a sound of `count` samples.
+    def padded(self, utterances: Sequence[Span], count: int) -> list[Span]:
+        """Utterances with the pauses to transcribe around them, in a sound of `count` samples.
 
-        Spans across a pause of at most `pause_s` meet in its middle, so that a window may end
+        Two spans around a pause of at most `pause_s` meet in its middle, so that a window can end
         there.
         """
         if not utterances:
@@ -93,19 +93,19 @@ class Detector(Section):
 
 
 def weight() -> Weight:
-    """The detector's network."""
+    """The weights of the detector."""
     name = "silero_vad_v6.onnx"
     return Weight(
         name,
         size_mb=1,
         sha256="4cbf549b8326f60f80f2536d9eefeb450a9abe83365a098031c89719f1be17d2",
-        packaged=Packaged((("faster-whisper", f"faster_whisper/assets/{name}"),)),
-        get="install faster-whisper as constraints.txt has it",
+        packaged=PackagedFile((("faster-whisper", f"faster_whisper/assets/{name}"),)),
+        get="install the version of faster-whisper in constraints.txt",
     )
 
 
-def share(utterances: Sequence[Span], start_s: float, end_s: float) -> float:
-    """Part of the time from start_s to end_s that the detector calls speech, in 0..1."""
+def speech_share(utterances: Sequence[Span], start_s: float, end_s: float) -> float:
+    """Fraction of the time from start_s to end_s that is detected as speech, in 0..1."""
     first, last = start_s * RATE, max(end_s, start_s + _FRAME_S) * RATE
     inside = sum(max(0.0, min(u.last, last) - max(u.first, first)) for u in utterances)
     return min(1.0, inside / (last - first))
@@ -113,8 +113,8 @@ def share(utterances: Sequence[Span], start_s: float, end_s: float) -> float:
 
 @dataclass(frozen=True)
 class Window:
-    """Spans that Whisper hears as one sound. Neighbours that touch make one run: nothing is
-    missing between them."""
+    """Spans that are transcribed as one sound. Neighbours that touch form one run: nothing is left
+    out between them."""
 
     spans: tuple[Span, ...]
 
@@ -141,11 +141,13 @@ class Window:
         """The sound, one run after another."""
         return np.concatenate([samples[run.first : run.last] for run in self.runs])
 
-    def place(self, start_s: float, end_s: float, slack_s: float) -> tuple[float, float] | None:
-        """Where in the clip a part of the joined sound is; None where it is in several runs.
+    def clip_times(
+        self, start_s: float, end_s: float, slack_s: float
+    ) -> tuple[float, float] | None:
+        """Times in the clip of a part of the joined sound; None where it spans several runs.
 
-        What reaches no further than slack_s into a neighbouring run is trimmed: there is only
-        padding. Times beyond the sound are at its end.
+        A part that reaches at most slack_s into a neighbouring run is trimmed, since there is only
+        padding. Times after the end of the sound are set to its end.
         """
         first, last = sorted(min(max(round(t * RATE), 0), len(self)) for t in (start_s, end_s))
         slack = round(slack_s * RATE)
@@ -160,13 +162,13 @@ class Window:
         return (start + shift) / RATE, (max(start, end) + shift) / RATE
 
     def split(self, time_s: float) -> tuple["Window", "Window"]:
-        """Two windows, cut between the run that time_s of the joined sound is in and the next."""
+        """Two windows, split after the run that contains time_s of the joined sound."""
         at = min(bisect_right(self._starts, round(time_s * RATE)), len(self.runs) - 1)
         return Window(tuple(self.runs[:at])), Window(tuple(self.runs[at:]))
 
 
 def windows(spans: Sequence[Span]) -> Iterator[Window]:
-    """As few windows of at most WINDOW_S as hold the spans in order; longer spans are cut."""
+    """Fill windows of at most WINDOW_S with the spans in order; a longer span is split."""
     most = round(WINDOW_S * RATE)
     taken: list[Span] = []
     for span in spans:

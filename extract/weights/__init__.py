@@ -1,1 +1,1 @@
-"""Where weight files are, where they are published, and how they get here."""
+"""Where weight files are, where they are published, and how they are downloaded and checked."""

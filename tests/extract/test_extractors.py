@@ -318,7 +318,7 @@ def test_text_skips_hallucinated_segments_unless_configured_otherwise() -> None:
 def test_missing_weights_name_file_size_digest_and_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("m2hf.extract.weights.weight.Packaged.find", lambda self: None)
+    monkeypatch.setattr("m2hf.extract.weights.weight.PackagedFile.find", lambda self: None)
     monkeypatch.setattr("pathlib.Path.home", lambda: Path("/nowhere"))
     monkeypatch.setenv("HOME", "/nowhere")
     expected = (
@@ -338,8 +338,8 @@ def test_a_weight_file_that_is_not_the_pinned_one_is_refused(
 ) -> None:
     wrong = tmp_path / "craft_mlt_25k.pth"
     wrong.write_bytes(b"something else")
-    monkeypatch.setattr("m2hf.extract.weights.weight.Packaged.find", lambda self: (wrong,))
-    with pytest.raises(ResourceError, match=re.escape("the file is not the one we know")):
+    monkeypatch.setattr("m2hf.extract.weights.weight.PackagedFile.find", lambda self: (wrong,))
+    with pytest.raises(ResourceError, match=re.escape("it is damaged or a different file")):
         CONFIG.extractor("ocr").weights()
 
 

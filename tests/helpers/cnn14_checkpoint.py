@@ -1,8 +1,8 @@
-"""A checkpoint of the form of PANNs' `Cnn14_mAP=0.431.pth`, whose numbers are nobody's.
+"""A checkpoint in the format of PANNs' `Cnn14_mAP=0.431.pth`, with random weights.
 
-Made of numpy's RandomState, whose numbers never change, so that tests/data/cnn14.json could be
-made of the same tensors by panns-inference 0.1.1 (torchlibrosa 0.1.0): in its own environment,
-where no file of it is fetched or unpickled.
+Drawn from numpy's RandomState, which gives the same numbers in every version. tests/data/cnn14.json
+was computed from the same tensors by panns-inference 0.1.1 (torchlibrosa 0.1.0) in an environment
+of its own, where it downloaded and unpickled nothing.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def checkpoint() -> dict[str, Array]:
 
 
 def sounds() -> dict[str, Array]:
-    """A tone that rises, over noise, for 12 s; and 1.5 s of hum that begins late."""
+    """A rising tone in noise, 12 s; and 1.5 s that begin with silence, then a hum."""
     random = np.random.RandomState(21)
     t = np.arange(12 * RATE) / RATE
     rising = 0.3 * np.sin(2 * np.pi * (200 + 250 * t) * t) * (0.2 + np.abs(np.sin(2 * t)))
@@ -46,7 +46,7 @@ def _tensors(random: np.random.RandomState) -> Iterator[tuple[str, Array]]:
 
 
 def constants() -> Iterator[tuple[str, Array]]:
-    """The transform's: a Fourier matrix under a Hann window, and Slaney's mel bands."""
+    """Of the spectrogram transform: a Hann-windowed Fourier matrix, and Slaney's mel bands."""
     import librosa
 
     angle = 2 * np.pi * np.outer(np.arange(FRAME // 2 + 1), np.arange(FRAME)) / FRAME
@@ -71,6 +71,6 @@ def _norm(
 
 
 def _drawn(shape: tuple[int, ...], random: np.random.RandomState) -> Array:
-    """Uniform, so that ReLU keeps what comes in (He et al. 2015)."""
+    """Uniform, with the variance that ReLU layers preserve (He et al. 2015)."""
     inputs = int(np.prod(shape[1:]))
     return random.uniform(-1, 1, shape).astype(np.float32) * np.float32((6 / inputs) ** 0.5)

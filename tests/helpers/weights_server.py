@@ -1,4 +1,4 @@
-"""A server of weight files that does what servers do: Range, no Range, breaking off, lying."""
+"""A server of weight files with the faults of real ones: no Range, dropped connections, errors."""
 
 import hashlib
 import threading
@@ -14,24 +14,27 @@ COMMIT = "c" * 40
 
 @dataclass
 class Served:
-    """files: path -> content; how: path -> behaviour, "range" unless said; asked: (verb, path,
-    Range header) of each request, in order.
+    """What a running server serves, and the requests that it got.
 
-    Behaviours: range, plain (200 to all), breaks (half of what is left), hangs-up (after the
-    headers), busy-once (503), elsewhere (another part than was asked for), slow.
+    Behaviours: range, plain (200 to every request), breaks (sends half of the rest), hangs-up
+    (after the headers), busy-once (503), elsewhere (a different range than requested), slow.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
-    how: dict[str, str] = field(default_factory=dict)
-    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    """Path -> content."""
+    behaviour: dict[str, str] = field(default_factory=dict)
+    """Path -> behaviour; "range" for a path that is not listed."""
+    requests: list[tuple[str, str, str]] = field(default_factory=list)
+    """(method, path, Range header) of each request, in order."""
     root: str = ""
 
     def ranges(self) -> list[str]:
-        """The Range headers of the GETs of our files; the hub's client has requests of its own."""
-        return [span for verb, path, span in self.asked if verb == "GET" and path in self.files]
+        """The Range headers of the GETs of `files`; the hub's client also sends other requests."""
+        gets = (request for request in self.requests if request[0] == "GET")
+        return [span for _, path, span in gets if path in self.files]
 
     def on_hub(self, repository: str, file: str, data: bytes, large: bool = True) -> str:
-        """Serve a file as the hub does; the path of its bytes."""
+        """Serve a file as the hub does; returns the path of its content."""
         path = f"/{repository}/resolve/{COMMIT}/{file}"
         self.files[path] = data
         sha256 = hashlib.sha256(data).hexdigest()
@@ -44,10 +47,10 @@ class _Handler(BaseHTTPRequestHandler):
     served: Served
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log no requests."""
 
     def do_HEAD(self) -> None:
-        self.served.asked.append(("HEAD", self.path, ""))
+        self.served.requests.append(("HEAD", self.path, ""))
         etag = self.served.files.get(self.path)
         bytes_at = self.path.replace("/main/", f"/{COMMIT}/")
         self.send_response(404 if etag is None else 200)
@@ -61,10 +64,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         span = self.headers.get("Range", "")
-        self.served.asked.append(("GET", self.path, span))
-        data, how = self.served.files.get(self.path), self.served.how.get(self.path, "range")
+        self.served.requests.append(("GET", self.path, span))
+        data = self.served.files.get(self.path)
+        how = self.served.behaviour.get(self.path, "range")
         if data is None or how == "busy-once":
-            self.served.how.pop(self.path, None)
+            self.served.behaviour.pop(self.path, None)
             self.send_error(404 if data is None else 503)
             return
         start = int(span.removeprefix("bytes=").rstrip("-")) if span and how != "plain" else 0
@@ -93,12 +97,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving() -> Iterator[Served]:
-    """A server on a free port of this machine."""
+    """A running server on a free port of localhost."""
     served = Served()
     handler = type("Handler", (_Handler,), {"served": served})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    server.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that was killed
+    server.handle_error = lambda *_: None  # type: ignore[method-assign] # killed clients
     served.root = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

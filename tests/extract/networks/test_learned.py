@@ -24,7 +24,7 @@ from m2hf.extract.motion import Motion, at_even_times
 from m2hf.extract.networks import ast_network, video_networks
 from m2hf.extract.networks.compat import import_torchvision
 from m2hf.extract.networks.fbank import RATE, Fbank
-from m2hf.extract.networks.learned import Learned
+from m2hf.extract.networks.learned import LearnedExtractor
 from m2hf.features import Features, Status
 from m2hf.pipelines.config import ExtractConfig, select
 
@@ -32,8 +32,8 @@ REPOSITORY = "someone/an-ast"
 REAL_KEY = "audio_spectrogram_transformer.encoder.layer.1.attention.attention.query.weight"
 
 
-def heard(seconds: float, seed: int = 0) -> DecodedClip:
-    """A clip of noise without pictures."""
+def noise_clip(seconds: float, seed: int = 0) -> DecodedClip:
+    """A clip of noise without a video stream."""
     count = round(seconds * RATE)
     samples = np.random.default_rng(seed).normal(0, 0.1, count).astype(np.float32)
     return DecodedClip(count / RATE, "0" * 64, None, {RATE: Sound(samples, RATE)})
@@ -48,7 +48,7 @@ def seen(declared: Motion, start_s: NDArray[np.float64], end_s: float) -> Decode
     return DecodedClip(end_s, "0" * 64, {declared.view: frames}, None)
 
 
-def features(declared: Learned, clip: DecodedClip) -> Features:
+def features(declared: LearnedExtractor, clip: DecodedClip) -> Features:
     return declared.open("cpu").extract(clip)
 
 
@@ -80,11 +80,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     torch.manual_seed(3)
     model = ASTForAudioClassification(ASTConfig(**sizes, intermediate_size=48, num_labels=5)).eval()
     model.save_pretrained(folder)
-    picture_extractor().save_pretrained(folder)
+    feature_extractor().save_pretrained(folder)
     return folder, model
 
 
-def picture_extractor() -> Any:
+def feature_extractor() -> Any:
     import warnings
 
     from transformers import ASTFeatureExtractor
@@ -95,11 +95,11 @@ def picture_extractor() -> Any:
 
 
 @pytest.mark.parametrize("count", [163840, 163839, 20000, 400])
-def test_pictures_of_sound_are_those_of_transformers(count: int) -> None:
-    samples = heard(count / RATE).sound(RATE)
+def test_spectrograms_are_those_of_transformers(count: int) -> None:
+    samples = noise_clip(count / RATE).sound(RATE)
     assert samples is not None
-    expected = picture_extractor()(samples.samples, sampling_rate=RATE, return_tensors="np")
-    made = Fbank(1024, 128, -4.2677393, 4.5689974).picture(samples.samples)
+    expected = feature_extractor()(samples.samples, sampling_rate=RATE, return_tensors="np")
+    made = Fbank(1024, 128, -4.2677393, 4.5689974).spectrogram(samples.samples)
     np.testing.assert_allclose(made, expected["input_values"][0], atol=1e-4)
 
 
@@ -109,12 +109,12 @@ def test_a_saved_folder_gives_what_transformers_gives(saved: tuple[Path, Any]) -
 
     folder, model = saved
     assert REAL_KEY in safetensors.torch.load_file(folder / "model.safetensors")
-    made = features(Audio(pretrained=str(folder)), heard(4.0))
-    sound = heard(4.0).sound(RATE)
+    made = features(Audio(pretrained=str(folder)), noise_clip(4.0))
+    sound = noise_clip(4.0).sound(RATE)
     assert sound is not None
-    picture = picture_extractor()(sound.samples, sampling_rate=RATE, return_tensors="pt")
+    spectrogram = feature_extractor()(sound.samples, sampling_rate=RATE, return_tensors="pt")
     with torch.inference_mode():
-        expected = model.audio_spectrogram_transformer(**picture).pooler_output
+        expected = model.audio_spectrogram_transformer(**spectrogram).pooler_output
     np.testing.assert_allclose(made.values, expected.numpy(), atol=1e-4)
     assert made.end_s.tolist() == [4.0]
     assert made.reason == "padded from 4.00 to 10.24 s"
@@ -139,8 +139,8 @@ def test_the_hubs_cache_is_read_as_a_folder_is(
     assert cached.declared({})["weights"][f"{REPOSITORY}/model.safetensors"] == digest
     assert cached.flags() == ()
     assert cached.width == 24
-    made = features(cached, heard(3.0))
-    np.testing.assert_array_equal(made.values, features(folder, heard(3.0)).values)
+    made = features(cached, noise_clip(3.0))
+    np.testing.assert_array_equal(made.values, features(folder, noise_clip(3.0)).values)
 
 
 def test_the_fingerprint_is_of_the_files_and_not_of_their_place(
@@ -158,8 +158,8 @@ def test_the_fingerprint_is_of_the_files_and_not_of_their_place(
 
 def altered(name: str, **more: Any) -> Callable[[Path], None]:
     def alter(folder: Path) -> None:
-        said = json.loads((folder / name).read_text(encoding="utf-8"))
-        (folder / name).write_text(json.dumps({**said, **more}), encoding="utf-8")
+        values = json.loads((folder / name).read_text(encoding="utf-8"))
+        (folder / name).write_text(json.dumps({**values, **more}), encoding="utf-8")
 
     return alter
 
@@ -180,9 +180,12 @@ def without_a_tensor(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (halved, "model.safetensors: damaged, or not of the network that config.json describes"),
-        (without_a_tensor, r"model.safetensors: not an AST checkpoint: it lacks layers.1"),
-        (altered("config.json", hidden_size=48), "not of the network that config.json"),
+        (
+            halved,
+            "model.safetensors: damaged, or not an AST checkpoint that fits its config.json: .",
+        ),
+        (without_a_tensor, r"model.safetensors: damaged, or not an AST .*: it lacks layers.1"),
+        (altered("config.json", hidden_size=48), "that fits its config.json: ."),
         (altered("config.json", model_type="bert"), "config.json: of a model of type 'bert'"),
         (altered("config.json", hidden_size="wide"), "config.json: .*hidden_size"),
         (altered("preprocessor_config.json", sampling_rate=8000), "sampling_rate is 8000, expec"),
@@ -209,18 +212,22 @@ def test_missing_weights_say_what_to_do(tmp_path: Path, monkeypatch: pytest.Monk
         match=r"MIT/ast\S+ \(346 MB\) are not on this machine; run `m2hf weights pull`.*logm",
     ):
         Audio().weights()
-    with pytest.raises(ResourceError, match=r"\(126 MB, sha256 91a641e6\) are not .* flow takes"):
+    with pytest.raises(
+        ResourceError, match=r"\(126 MB, sha256 91a641e6\) are not .* use flow in place of"
+    ):
         Motion().weights()
-    with pytest.raises(ConfigError, match="no name of a model on the hub, such as MIT/ast"):
+    with pytest.raises(
+        ConfigError, match="not a model name of the Hugging Face hub, such as MIT/ast"
+    ):
         Audio(model="a/b/c").weights()
-    with pytest.raises(ConfigError, match="of ASTs with random weights there are MIT/ast"):
+    with pytest.raises(ConfigError, match="with random weights, expected one of MIT/ast"):
         Audio(model=REPOSITORY, pretrained="").open("cpu")
 
 
 @pytest.mark.parametrize("seconds", [0.01, 10.24, 10.25, 26.0])
 def test_audio_windows_cover_the_sound(seconds: float) -> None:
     declared = Audio(model=ast_network.TINY, pretrained="", batch=2)
-    clip = heard(seconds)
+    clip = noise_clip(seconds)
     made = features(declared, clip)
     assert made.start_s[0] == 0.0
     assert made.end_s[-1] == clip.duration_s
@@ -238,7 +245,7 @@ NAMES = tuple(video_networks.NETWORKS)
 
 @pytest.fixture(scope="module")
 def networks() -> dict[str, Any]:
-    """torchvision's networks with their classifiers, and weights that are nobody's."""
+    """torchvision's networks with their classifiers and random weights."""
     import torch
 
     import_torchvision()
@@ -249,7 +256,7 @@ def networks() -> dict[str, Any]:
 
 
 def theirs(name: str) -> Any:
-    """torchvision's own entry: the address of the weights, and how frames are prepared."""
+    """torchvision's own entry: the URL of the weights, and the preprocessing of frames."""
     from torchvision.models import get_model_weights
 
     return get_model_weights(name).KINETICS400_V1
@@ -269,7 +276,7 @@ def test_the_table_of_networks_is_torchvisions(networks: dict[str, Any], name: s
 def test_a_state_dict_gives_what_torchvision_gives(
     networks: dict[str, Any], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where torch keeps it: the classifier on our features says what the whole network says."""
+    """From torch's cache: the classifier on the features gives the whole network's scores."""
     import torch
 
     place = tmp_path / "hub" / "checkpoints" / "made.pth"
@@ -290,16 +297,16 @@ def test_a_state_dict_gives_what_torchvision_gives(
     assert made.values.shape == (1, declared.width)
     frames = clip.frames(declared.view)
     assert frames is not None
-    pictures = torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)
+    images = torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)
     network = networks[name]
     with torch.inference_mode():
-        expected = network(theirs(name).transforms()(pictures)[None])
+        expected = network(theirs(name).transforms()(images)[None])
         rows = torch.from_numpy(made.values)
         if name == "s3d":
-            said = network.classifier(rows[:, :, None, None, None]).flatten(1)
+            scores = network.classifier(rows[:, :, None, None, None]).flatten(1)
         else:
-            said = network.fc(rows)
-    torch.testing.assert_close(said, expected, atol=1e-3, rtol=1e-3)
+            scores = network.fc(rows)
+    torch.testing.assert_close(scores, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_a_file_gives_the_same_wherever_it_lies_and_in_either_format(
@@ -350,7 +357,7 @@ def test_other_files_of_weights_are_one_clear_line(
     cached.parent.mkdir(parents=True)
     cached.write_bytes(data)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(ResourceError, match="expected d76dad2f; the file is not the one we know"):
+    with pytest.raises(ResourceError, match="expected d76dad2f; it is damaged or a different file"):
         Motion(model="s3d").weights()
 
 
@@ -391,12 +398,12 @@ def test_motion_windows_cover_a_late_and_uneven_stream() -> None:
     assert (one.status, one.reason) == (Status.EMPTY, "fewer than two frames")
 
 
-# What the declarations say
+# Declarations
 
 
 def test_other_batches_of_sound_agree() -> None:
     rows = [
-        features(Audio(model=ast_network.TINY, pretrained="", batch=batch), heard(26.0)).values
+        features(Audio(model=ast_network.TINY, pretrained="", batch=batch), noise_clip(26.0)).values
         for batch in (1, 2, 5)
     ]
     for other in rows[1:]:
@@ -405,11 +412,11 @@ def test_other_batches_of_sound_agree() -> None:
 
 def test_bfloat16_runs_only_where_the_device_has_it() -> None:
     declared = Audio(model=ast_network.TINY, pretrained="", precision="bfloat16")
-    with pytest.raises(ResourceError, match=r"audio\.precision = 'bfloat16': cpu doesn't run it"):
+    with pytest.raises(ResourceError, match=r"audio\.precision = 'bfloat16': not supported on cpu"):
         declared.open("cpu")
 
 
-def test_the_config_says_which_extractors_run() -> None:
+def test_the_config_selects_the_extractors() -> None:
     usual = ExtractConfig().extractors
     assert select("", default=usual) == usual
     assert select("flow,clip", default=usual) == ("clip", "flow")

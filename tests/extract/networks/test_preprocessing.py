@@ -1,4 +1,4 @@
-"""Pictures reach the network as open_clip's own preprocessing would have them."""
+"""Frames are preprocessed as by open_clip's own preprocessing."""
 
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from m2hf.extract.clip import FrameEncoder, FrameEncoderSession
 from m2hf.extract.media.decode import decode
 from m2hf.extract.media.views import FrameView
 from m2hf.extract.networks.encoder import Encoder
-from m2hf.extract.networks.preprocessing import PictureTower
+from m2hf.extract.networks.preprocessing import ImageTower
 
 TINY = Encoder(model="m2hf-tiny", pretrained="")
 LEVELS = 2  # of 255: how far 8-bit resizing by torch may be from Pillow's
 
 
 def tower(resize: Any = "torch", precision: Any = "float32", encoder: Encoder = TINY) -> Any:
-    return PictureTower(encoder, "cpu", precision, resize)
+    return ImageTower(encoder, "cpu", precision, resize)
 
 
 def noise(*shape: int) -> Any:
@@ -67,7 +67,7 @@ def test_bfloat16_must_give_the_same_vectors(monkeypatch: pytest.MonkeyPatch) ->
     assert half.dtype == torch.bfloat16
     cosine = torch.nn.functional.cosine_similarity(whole, half.float())
     assert 0.999 < cosine.min() < 1.0
-    monkeypatch.setattr("m2hf.extract.networks.preprocessing._LEAST_COSINE", 0.9999999)
+    monkeypatch.setattr("m2hf.extract.networks.preprocessing._MIN_COSINE", 0.9999999)
     with pytest.raises(ResourceError, match=r"bfloat16.*cosine of m2hf-tiny's vectors"):
         tower(precision="bfloat16")
 

@@ -1,4 +1,4 @@
-"""What is joined for Whisper is within its window, and its times lead back to what was heard."""
+"""Windows of speech are at most 30 s, and their times are mapped back to the clip's."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from m2hf.extract.media.decode import decode
 from m2hf.extract.speech import vad
-from m2hf.extract.speech.vad import RATE, WINDOW_S, Detector, Span, Window, share, windows
+from m2hf.extract.speech.vad import RATE, WINDOW_S, Detector, Span, Window, speech_share, windows
 
 DETECTORS = st.builds(
     Detector,
@@ -38,14 +38,16 @@ def test_windows_hold_each_utterance_and_no_long_pause(
     talk: tuple[Detector, list[Span], int],
 ) -> None:
     detector, utterances, count = talk
-    spans = detector.heard(utterances, count)
+    spans = detector.padded(utterances, count)
     assert len(spans) == len(utterances)
     for span, utterance in zip(spans, utterances, strict=True):
         assert 0 <= span.first <= utterance.first
         assert utterance.last <= span.last <= count
     longest = max(round(detector.pause_s * RATE), 2 * round(detector.pad_s * RATE))
-    for (one, two), (said, next_said) in zip(pairwise(spans), pairwise(utterances), strict=True):
-        assert (one.last < two.first) == (next_said.first - said.last > longest)
+    for (one, two), (speech, next_speech) in zip(
+        pairwise(spans), pairwise(utterances), strict=True
+    ):
+        assert (one.last < two.first) == (next_speech.first - speech.last > longest)
         assert one.last <= two.first
     made = list(windows(spans))
     assert [s for window in made for s in window.spans] == spans
@@ -56,19 +58,19 @@ def test_windows_hold_each_utterance_and_no_long_pause(
 
 @given(talks(), st.floats(0, 31), st.floats(0, 31), st.floats(0.0, 0.5))
 @settings(deadline=None, max_examples=100)
-def test_times_lead_back_to_what_was_heard(
+def test_times_are_mapped_back_to_the_clip(
     talk: tuple[Detector, list[Span], int], a: float, b: float, slack_s: float
 ) -> None:
     detector, utterances, count = talk
-    sound = np.arange(count, dtype=np.int32)  # a sample tells its place
-    for window in windows(detector.heard(utterances, count)):
+    sound = np.arange(count, dtype=np.int32)  # a sample's value is its position
+    for window in windows(detector.padded(utterances, count)):
         joined = window.joined(sound)  # type: ignore[arg-type]
         assert len(joined) == len(window)
         first, last = sorted(min(round(t * RATE), len(joined)) for t in (a, b))
-        heard = joined[first:last]
-        runs = np.split(heard, np.flatnonzero(np.diff(heard) != 1) + 1)
+        part = joined[first:last]
+        runs = np.split(part, np.flatnonzero(np.diff(part) != 1) + 1)
         long = [run for run in runs if len(run) > round(slack_s * RATE)]
-        placed = window.place(*sorted((a, b)), slack_s)
+        placed = window.clip_times(*sorted((a, b)), slack_s)
         if len(long) > 1:
             assert placed is None
             sides = window.split(min(a, b))
@@ -78,7 +80,7 @@ def test_times_lead_back_to_what_was_heard(
             continue
         assert placed is not None
         start, end = (round(t * RATE) for t in placed)
-        if len(heard):
+        if len(part):
             longest = max(runs, key=len)
             assert end - start == len(longest)
             np.testing.assert_array_equal(np.arange(start, end), longest)
@@ -95,9 +97,9 @@ def test_a_span_longer_than_a_window_is_cut() -> None:
 
 def test_the_share_is_that_of_the_time() -> None:
     utterances = [Span(0, RATE), Span(2 * RATE, 3 * RATE)]
-    assert share(utterances, 0.5, 2.5) == pytest.approx(0.5)
-    assert share(utterances, 1.0, 2.0) == 0.0
-    assert share(utterances, 0.5, 0.5) == 1.0
+    assert speech_share(utterances, 0.5, 2.5) == pytest.approx(0.5)
+    assert speech_share(utterances, 1.0, 2.0) == 0.0
+    assert speech_share(utterances, 0.5, 0.5) == 1.0
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.3, 12.0])
@@ -107,7 +109,7 @@ def test_silence_noise_and_a_tone_are_no_speech(seconds: float) -> None:
     tone = 0.5 * np.sin(np.arange(count, dtype=np.float32) * (2 * np.pi * 440 / RATE))
     for sound in (np.zeros(count, np.float32), noise, tone):
         assert Detector().utterances(sound) == []
-    assert Detector().heard([], count) == []
+    assert Detector().padded([], count) == []
 
 
 def test_a_long_sound_is_searched_in_pieces(
@@ -131,4 +133,4 @@ def test_a_window_with_one_run_gives_the_same_sound_back() -> None:
     sound = np.arange(100, dtype=np.float32)
     window = Window((Span(10, 40), Span(40, 90)))
     np.testing.assert_array_equal(window.joined(sound), sound[10:90])
-    assert window.place(1.0, 2.0, 0.0) == (90 / RATE, 90 / RATE)
+    assert window.clip_times(1.0, 2.0, 0.0) == (90 / RATE, 90 / RATE)

@@ -1,4 +1,4 @@
-"""Files of the real format are loaded from where each library keeps them; others are one line."""
+"""Files of the real formats load from each library's cache; other files are one line."""
 
 import hashlib
 import shutil
@@ -16,7 +16,7 @@ from m2hf.extract.networks.compat import import_torchvision
 from m2hf.extract.networks.encoder import Encoder
 from m2hf.extract.ocr import Ocr
 from m2hf.extract.weights.folder import VARIABLE, WeightsFolder
-from m2hf.extract.weights.weight import Packaged
+from m2hf.extract.weights.weight import PackagedFile
 
 REPOSITORY, TAG = "someone/a-tiny-clip", "mine"
 
@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import safetensors.torch
     import torch
 
-    Encoder(model="m2hf-tiny", pretrained="").open("cpu")  # makes the model known
+    Encoder(model="m2hf-tiny", pretrained="").open("cpu")  # registers the model
     import open_clip
 
     folder = tmp_path_factory.mktemp("clip")
@@ -40,7 +40,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tagged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Encoder:
-    """The tiny CLIP by a tag whose weights lie on the hub, which is empty here."""
+    """The tiny CLIP by a tag whose weights are on the hub; its cache is empty."""
     from open_clip import pretrained
 
     entry = {"hf_hub": f"{REPOSITORY}/", "mean": (0.5, 0.5, 0.5), "quick_gelu": True}
@@ -51,7 +51,7 @@ def tagged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Encoder:
 
 
 def into_hub_cache(path: Path, hub: Path) -> Path:
-    """As huggingface_hub keeps it; the blob."""
+    """Copy a file into the cache of huggingface_hub; returns the blob."""
     kept = hub / f"models--{REPOSITORY.replace('/', '--')}"
     snapshot = kept / "snapshots" / ("0" * 40)
     for folder in (kept / "refs", kept / "blobs", snapshot):
@@ -63,7 +63,7 @@ def into_hub_cache(path: Path, hub: Path) -> Path:
     return blob
 
 
-def said(encoder: Encoder) -> Any:
+def encoded(encoder: Encoder) -> Any:
     return encoder.open("cpu").encode_sentences(["a red square"])
 
 
@@ -78,19 +78,19 @@ def test_a_tag_is_read_from_the_hubs_cache_and_from_the_folder(
     by_path = Encoder(model="m2hf-tiny", pretrained=str(path), quick_gelu=True)
     blob = into_hub_cache(path, tmp_path / "hub")
     assert tagged.weights() == {"m2hf-tiny/mine": digest}
-    np.testing.assert_array_equal(said(tagged), said(by_path))
+    np.testing.assert_array_equal(encoded(tagged), encoded(by_path))
     assert tagged.open("cpu").preprocess.transforms[-1].mean == (0.5, 0.5, 0.5)  # the tag's own
     blob.write_bytes(blob.read_bytes()[:-1])
     with pytest.raises(ResourceError, match=f"expected {digest}"):
         tagged.open("cpu")
 
     folder = WeightsFolder.default()
-    place = folder.place("m2hf-tiny/mine", name)
+    place = folder.target("m2hf-tiny/mine", name)
     place.parent.mkdir(parents=True)
     shutil.copy(path, place)
     folder.record("m2hf-tiny/mine", place, digest, "")
     assert tagged.weights() == {"m2hf-tiny/mine": digest}
-    np.testing.assert_array_equal(said(tagged), said(by_path))
+    np.testing.assert_array_equal(encoded(tagged), encoded(by_path))
 
 
 def test_a_checkpoint_that_is_replaced_is_loaded_again(checkpoint: Path, tmp_path: Path) -> None:
@@ -99,12 +99,12 @@ def test_a_checkpoint_that_is_replaced_is_loaded_again(checkpoint: Path, tmp_pat
     path = tmp_path / "a.safetensors"
     shutil.copy(checkpoint / "open_clip_model.safetensors", path)
     encoder = Encoder(model="m2hf-tiny", pretrained=str(path))
-    first, digest = said(encoder), encoder.weights()
+    first, digest = encoded(encoder), encoder.weights()
     state = safetensors.torch.load_file(path)
     state["text_projection"] = -state["text_projection"]
     safetensors.torch.save_file(state, path)
     assert encoder.weights() != digest
-    np.testing.assert_allclose(said(encoder), -first, atol=1e-6)
+    np.testing.assert_allclose(encoded(encoder), -first, atol=1e-6)
 
 
 def test_a_checkpoint_that_changes_while_it_is_loaded_is_an_error(
@@ -147,14 +147,16 @@ def test_half_a_clip_and_another_clip_are_one_clear_line(checkpoint: Path, tmp_p
     for path in paths:
         with pytest.raises(ResourceError) as raised:
             Encoder(model="m2hf-tiny", pretrained=str(path)).open("cpu")
-        assert str(raised.value).startswith(f"weights {path} are damaged, or don't fit the model")
+        assert str(raised.value).startswith(
+            f"weights {path}: damaged, or not a checkpoint of m2hf-tiny: "
+        )
         assert "\n" not in str(raised.value)
 
 
 def test_whisper_is_read_from_its_own_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file in openai's form: half precision, the dimensions beside the state, a zip."""
+    """A file in openai's format: half precision, dimensions and state dict, a zip."""
     import_torchvision()
     import torch
     import whisper
@@ -172,9 +174,9 @@ def test_whisper_is_read_from_its_own_cache(
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv(VARIABLE, raising=False)
-    find = Packaged.find
-    monkeypatch.setattr(  # but for the detector of speech, which is installed with us
-        Packaged, "find", lambda self: find(self) if "faster-whisper" in str(self) else None
+    find = PackagedFile.find
+    monkeypatch.setattr(  # except the speech detector, which is always installed
+        PackagedFile, "find", lambda self: find(self) if "faster-whisper" in str(self) else None
     )
     with pytest.raises(ResourceError, match=f"has sha256 {digest}, expected d3dd57d3"):
         Asr(model="tiny.en").weights()  # openai's own digest is known
@@ -210,6 +212,8 @@ def test_half_and_other_networks_of_easyocr_are_one_clear_line(
     shutil.copy(english, tmp_path / english.name)
     for damage in damages:
         damage()
-        with pytest.raises(ResourceError, match=f"{craft.name} are damaged, or don't") as raised:
+        with pytest.raises(
+            ResourceError, match=f"{craft.name}: damaged, or not a checkpoint of"
+        ) as raised:
             Ocr(folder=str(tmp_path)).open("cpu")
         assert "\n" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""Weights are found in one order, downloaded whole or not at all, and are what was hashed."""
+"""Weights are located in a fixed order, downloaded whole or not at all, and match their digest."""
 
 import fcntl
 import hashlib
@@ -20,8 +20,8 @@ from m2hf.errors import ResourceError, SchemaError
 from m2hf.extract.weights import download
 from m2hf.extract.weights.download import Download
 from m2hf.extract.weights.folder import VARIABLE, WeightsFolder
-from m2hf.extract.weights.sources import Address, Hub, Remote, Zipped
-from m2hf.extract.weights.weight import Packaged, Weight
+from m2hf.extract.weights.sources import HubSource, RemoteFile, UrlSource, ZipSource
+from m2hf.extract.weights.weight import PackagedFile, Weight
 
 DATA = bytes(range(256)) * 1200  # 300 kB
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -56,11 +56,11 @@ def hub(served: Served, monkeypatch: pytest.MonkeyPatch) -> Served:
 
 def fetch(served: Served, target: Path, how: str, sha256: str = SHA256) -> list[tuple[int, int]]:
     """Download DATA from a server that behaves like `how`; the progress that was reported."""
-    served.files["/w.bin"], served.how["/w.bin"] = DATA, how
-    told: list[tuple[int, int]] = []
-    remote = Address(f"{served.root}/w.bin", sha256).resolve()
-    Download(remote, target).run(lambda have, total: told.append((have, total or 0)))
-    return told
+    served.files["/w.bin"], served.behaviour["/w.bin"] = DATA, how
+    progress: list[tuple[int, int]] = []
+    remote = UrlSource(f"{served.root}/w.bin", sha256).resolve()
+    Download(remote, target).run(lambda have, total: progress.append((have, total or 0)))
+    return progress
 
 
 # One download
@@ -74,10 +74,10 @@ def test_what_comes_is_whole_whatever_was_there(
     target = tmp_path / "w.bin"
     if have:
         Path(f"{target}.part").write_bytes(DATA[:have])
-    told = fetch(served, target, how)
+    progress = fetch(served, target, how)
     assert target.read_bytes() == DATA
     assert [path.name for path in tmp_path.iterdir()] == ["w.bin"]
-    assert told[-1] == (len(DATA), len(DATA))
+    assert progress[-1] == (len(DATA), len(DATA))
     assert served.ranges()[0] == (f"bytes={have}-" if have else "")
     if how == "breaks":
         assert len(served.ranges()) > 2
@@ -85,8 +85,8 @@ def test_what_comes_is_whole_whatever_was_there(
 
 def test_a_server_without_range_starts_anew(served: Served, tmp_path: Path) -> None:
     (tmp_path / "w.bin.part").write_bytes(b"x" * 299_999)  # of another file, and nearly as long
-    told = fetch(served, tmp_path / "w.bin", "plain")
-    assert told[0][0] < 299_999
+    progress = fetch(served, tmp_path / "w.bin", "plain")
+    assert progress[0][0] < 299_999
     assert (tmp_path / "w.bin").read_bytes() == DATA
 
 
@@ -100,12 +100,14 @@ def test_a_part_that_is_all_of_it_counts_and_a_longer_one_is_begun_again(
     assert served.ranges() == ["bytes=307200-", "bytes=307204-", ""]
 
 
-def test_wrong_bytes_are_deleted_and_the_line_says_so(served: Served, tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match=r"sha256 is \w+, expected 0+; what came was deleted"):
+def test_wrong_bytes_are_deleted(served: Served, tmp_path: Path) -> None:
+    with pytest.raises(
+        ResourceError, match=r"sha256 is \w+, expected 0+; the download was deleted"
+    ):
         fetch(served, tmp_path / "w.bin", "range", sha256="0" * 64)
     assert not list(tmp_path.iterdir())
-    other = Download(Remote(f"{served.root}/w.bin", "w.bin", size=5), tmp_path / "w.bin")
-    with pytest.raises(ResourceError, match="it is not the same file"):
+    other = Download(RemoteFile(f"{served.root}/w.bin", "w.bin", size=5), tmp_path / "w.bin")
+    with pytest.raises(ResourceError, match="307200 bytes, expected 5; it is a different file"):
         other.run(lambda *_: None)
 
 
@@ -123,11 +125,11 @@ def test_a_server_that_never_finishes_is_given_up_and_the_part_kept(
 def test_a_refusal_and_no_network_are_one_line(served: Served, tmp_path: Path) -> None:
     def refused(url: str) -> str:
         with pytest.raises(ResourceError) as raised:
-            Download(Remote(url, "w.bin"), tmp_path / "w.bin").run(lambda *_: None)
+            Download(RemoteFile(url, "w.bin"), tmp_path / "w.bin").run(lambda *_: None)
         assert "\n" not in str(raised.value)
         return str(raised.value)
 
-    assert "the server says 404 Not Found" in refused(f"{served.root}/none")
+    assert "the server answered 404 Not Found" in refused(f"{served.root}/none")
     assert "no network, or no server of that name" in refused("http://nowhere.invalid/w.bin")
     assert "the connection broke: " in refused("http://127.0.0.1:1/w.bin")
     assert "expected an http or https address" in refused((tmp_path / "w.bin").as_uri())
@@ -143,11 +145,13 @@ def test_a_weight_is_looked_for_in_one_order(
     for name, path in places.items():
         path.write_bytes(name.encode())
     monkeypatch.setattr(
-        Packaged, "find", lambda self: (places["package"],) if places["package"].exists() else None
+        PackagedFile,
+        "find",
+        lambda self: (places["package"],) if places["package"].exists() else None,
     )
     served.files["/w.bin"] = DATA
-    source = Address(f"{served.root}/w.bin", SHA256[:8])
-    weight = Weight("a/b", 1, packaged=Packaged(()), cached=places["cache"], source=source)
+    source = UrlSource(f"{served.root}/w.bin", SHA256[:8])
+    weight = Weight("a/b", 1, packaged=PackagedFile(()), cached=places["cache"], source=source)
     explicit = Weight("a/b", 1, explicit=str(places["explicit"]), source=source)
     weight.pull(lambda *_: None)
     assert explicit.locate().place == "explicit"
@@ -167,7 +171,7 @@ def test_a_folder_that_was_copied_is_checked_by_its_index(
     folder: WeightsFolder, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served.files["/w.bin"] = DATA
-    weight = Weight("a/b", 1, source=Address(f"{served.root}/w.bin", ""))
+    weight = Weight("a/b", 1, source=UrlSource(f"{served.root}/w.bin", ""))
     weight.pull(lambda *_: None)
     elsewhere = folder.root.rename(tmp_path / "copied")
     monkeypatch.setenv(VARIABLE, str(elsewhere))
@@ -178,13 +182,13 @@ def test_a_folder_that_was_copied_is_checked_by_its_index(
     for data in (DATA[:-1], DATA[:-1] + b"x"):
         copied.path(kept).write_bytes(data)
         assert copied.damage(kept)
-        with pytest.raises(ResourceError, match="the file is not the one we know"):
+        with pytest.raises(ResourceError, match="it is damaged or a different file"):
             weight.locate()
     assert weight.pull(lambda *_: None).sha256 == SHA256  # again, in place of the damaged one
 
 
 @pytest.mark.parametrize(
-    "said",
+    "index",
     [
         "{",
         "[]",
@@ -197,9 +201,9 @@ def test_a_folder_that_was_copied_is_checked_by_its_index(
         ),
     ],
 )
-def test_an_index_that_is_not_ours_is_refused(folder: WeightsFolder, said: str) -> None:
+def test_an_index_of_another_kind_is_refused(folder: WeightsFolder, index: str) -> None:
     folder.root.mkdir()
-    (folder.root / "index.json").write_text(said, encoding="utf-8")
+    (folder.root / "index.json").write_text(index, encoding="utf-8")
     with pytest.raises(SchemaError, match="not an index of m2hf's weights"):
         folder.find("a")
 
@@ -214,8 +218,8 @@ def test_one_writer_at_a_time(folder: WeightsFolder) -> None:
 
 def test_a_name_is_never_a_path_of_its_own_choosing(folder: WeightsFolder) -> None:
     for name in ("../../x", "/etc/x", "a/../x", "a\\b", ""):
-        assert folder.root in folder.place(name, "..").parents
-        assert ".." not in folder.place(name, "..").parts
+        assert folder.root in folder.target(name, "..").parents
+        assert ".." not in folder.target(name, "..").parts
 
 
 def test_a_worker_takes_the_drivers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +228,7 @@ def test_a_worker_takes_the_drivers_folder(tmp_path: Path, monkeypatch: pytest.M
     home = WeightsFolder(tmp_path / ".cache" / "m2hf" / "weights")
     drivers, own = WeightsFolder(tmp_path / "drivers"), WeightsFolder(tmp_path / "own")
     drivers.adopt()
-    assert WeightsFolder.default() == home  # it can't be seen from here
+    assert WeightsFolder.default() == home  # the driver's doesn't exist here
     drivers.root.mkdir()
     drivers.adopt()
     assert WeightsFolder.default() == drivers
@@ -235,24 +239,26 @@ def test_a_worker_takes_the_drivers_folder(tmp_path: Path, monkeypatch: pytest.M
     assert WeightsFolder.default() == home
 
 
-# What servers say
+# Sources
 
 
 def test_the_hub_names_digest_size_and_commit(hub: Served, folder: WeightsFolder) -> None:
     hub.on_hub(REPOSITORY, "second.bin", DATA)
-    weight = Weight("clip/tag", 1, source=Hub(REPOSITORY, ("first.safetensors", "second.bin")))
+    weight = Weight(
+        "clip/tag", 1, source=HubSource(REPOSITORY, ("first.safetensors", "second.bin"))
+    )
     assert weight.pull(lambda *_: None).sha256 == SHA256
     assert folder.index()["clip/tag"].url.endswith(f"/{'c' * 40}/second.bin")
-    small = Weight(f"{REPOSITORY}/config.json", 0, source=Hub(REPOSITORY, ("config.json",)))
+    small = Weight(f"{REPOSITORY}/config.json", 0, source=HubSource(REPOSITORY, ("config.json",)))
     path = hub.on_hub(REPOSITORY, "config.json", b"{}", large=False)
     assert small.pull(lambda *_: None).paths == (folder.root / REPOSITORY / "config.json",)
     hub.files[path] = b"[]"
-    with pytest.raises(ResourceError, match="not what git calls"):
+    with pytest.raises(ResourceError, match="its git blob id is not"):
         small.pull(lambda *_: None)
-    with pytest.raises(ResourceError, match="the hub has no x or y there"):
-        Hub(REPOSITORY, ("x", "y")).resolve()
+    with pytest.raises(ResourceError, match="the hub repository has no x or y"):
+        HubSource(REPOSITORY, ("x", "y")).resolve()
     hub.files[f"/{REPOSITORY}/resolve/main/config.json"] = b"weak"
-    with pytest.raises(ResourceError, match="no digest"):
+    with pytest.raises(ResourceError, match="the hub gives no digest"):
         small.pull(lambda *_: None)
 
 
@@ -261,8 +267,8 @@ def test_without_a_network_the_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) 
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
         "http://127.0.0.1:1/{repo_id}/{revision}/{filename}",
     )
-    with pytest.raises(ResourceError, match=r"asking the hub .* needs a network: .") as raised:
-        Hub(REPOSITORY, ("x",)).resolve()
+    with pytest.raises(ResourceError, match=r"from the hub, which needs a network: .") as raised:
+        HubSource(REPOSITORY, ("x",)).resolve()
     assert "\n" not in str(raised.value)
 
 
@@ -271,16 +277,16 @@ def test_a_zip_gives_its_member_if_it_is_the_known_one(
 ) -> None:
     for member, data, message in (
         ("w.pth", DATA, ""),
-        ("w.pth", DATA[1:], "w.pth in it has sha256"),
-        ("other.pth", DATA, "no zip with w.pth in it: "),
-        ("", b"<html>", "no zip with w.pth in it: File is not a zip file"),
+        ("w.pth", DATA[1:], "its member w.pth has sha256"),
+        ("other.pth", DATA, "not a zip file that contains w.pth: "),
+        ("", b"<html>", "not a zip file that contains w.pth: File is not a zip file"),
     ):
         packed = io.BytesIO()
         if member:
             with zipfile.ZipFile(packed, "w") as archive:
                 archive.writestr(member, data)
         served.files["/w.zip"] = packed.getvalue() or data
-        weight = Weight("w.pth", 1, source=Zipped(f"{served.root}/w.zip", "w.pth", SHA256))
+        weight = Weight("w.pth", 1, source=ZipSource(f"{served.root}/w.zip", "w.pth", SHA256))
         if message:
             with pytest.raises(ResourceError, match=message):
                 weight.pull(lambda *_: None)
@@ -289,7 +295,7 @@ def test_a_zip_gives_its_member_if_it_is_the_known_one(
         assert sorted(path.name for path in (folder.root / "w.pth").iterdir()) == ["w.pth"]
 
 
-def test_addresses_are_those_that_the_libraries_know() -> None:
+def test_urls_are_those_in_the_libraries() -> None:
     from m2hf.extract.asr import Asr
     from m2hf.extract.motion import Motion
     from m2hf.extract.networks.compat import import_torchvision
@@ -301,15 +307,15 @@ def test_addresses_are_those_that_the_libraries_know() -> None:
 
     ocr = [weight.source for weight in Ocr().needs()]
     known = [detection_models["craft"], recognition_models["gen2"]["english_g2"]]
-    assert [(s.url, s.member) for s in ocr if isinstance(s, Zipped)] == [
+    assert [(s.url, s.member) for s in ocr if isinstance(s, ZipSource)] == [
         (entry["url"], entry["filename"]) for entry in known
     ]
     for name in ("r2plus1d_18", "s3d"):
         (motion,) = Motion.model_validate({"model": name}).needs()
-        assert isinstance(motion.source, Address)
+        assert isinstance(motion.source, UrlSource)
         assert motion.source.url == get_model_weights(name).KINETICS400_V1.url
     asr, _ = Asr(model="tiny.en").needs()
-    assert isinstance(asr.source, Address)
+    assert isinstance(asr.source, UrlSource)
     assert len(asr.source.sha256) == 64
     assert asr.source.url.endswith(f"{asr.source.sha256}/tiny.en.pt")
     large, _ = Asr(model="large").needs()
@@ -317,7 +323,7 @@ def test_addresses_are_those_that_the_libraries_know() -> None:
     assert large.cached.name == "large-v3.pt"
 
 
-# What is loaded is what was hashed
+# Changed files
 
 
 def test_a_file_that_changes_is_an_error_and_a_touched_one_is_not(tmp_path: Path) -> None:
@@ -344,17 +350,17 @@ def test_a_file_that_changes_is_an_error_and_a_touched_one_is_not(tmp_path: Path
 CLIP = ("--only", "clip", "--set", "extract.encoder.pretrained=laion2b_s34b_b79k")
 
 
-def test_a_killed_pull_goes_on_where_it_was(
+def test_a_killed_pull_is_resumed(
     served: Served, folder: WeightsFolder, m2hf: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = DATA * 20  # 6 MB
     path = served.on_hub(
         "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safetensors", data
     )
-    served.how[path] = "slow"
+    served.behaviour[path] = "slow"
     monkeypatch.setenv("HF_ENDPOINT", served.root)
     monkeypatch.setenv("HF_HOME", str(folder.root.parent / "hf"))
-    # A search that ran in this process before has set it.
+    # An earlier search in this process has set it.
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     part = folder.root / "ViT-B-32" / "laion2b_s34b_b79k" / "open_clip_model.safetensors.part"
     command = [str(Path(sys.executable).parent / "m2hf"), "weights", "pull", *CLIP]
@@ -366,7 +372,7 @@ def test_a_killed_pull_goes_on_where_it_was(
             time.sleep(0.02)
         pulling.send_signal(signal.SIGKILL)
     have = part.stat().st_size
-    served.how.clear()
+    served.behaviour.clear()
     done = m2hf("weights", "pull", *CLIP)
     assert done.returncode == 0, done.stderr
     assert served.ranges() == ["", f"bytes={have}-"]
@@ -376,11 +382,11 @@ def test_a_killed_pull_goes_on_where_it_was(
     folder.path(kept).write_bytes(data[:-1])
     checked = m2hf("weights", "check", *CLIP)
     assert checked.returncode == 3
-    assert "the file is not the one we know" in checked.stdout
+    assert "it is damaged or a different file" in checked.stdout
     assert "1 weight files checked, 1 wrong" in checked.stdout
 
 
-def test_list_and_check_say_what_is_where(
+def test_list_and_check_print_state_and_place(
     folder: WeightsFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from typer.testing import CliRunner
@@ -391,9 +397,9 @@ def test_list_and_check_say_what_is_where(
     (tmp_path / "clip.safetensors").write_bytes(DATA)
     only = ["--only", "clip,motion", "--set", f"extract.encoder.pretrained={tmp_path}/clip.saf"]
     only[-1] += "etensors"
-    said = json.loads(CliRunner().invoke(app, ["list", "--json", *only]).stdout)
-    assert said["folder"] == str(folder.root)
-    clip, motion = said["weights"]
+    listed = json.loads(CliRunner().invoke(app, ["list", "--json", *only]).stdout)
+    assert listed["folder"] == str(folder.root)
+    clip, motion = listed["weights"]
     assert (clip["state"], clip["sha256"], clip["for"]) == ("found", SHA256, ["clip"])
     assert (motion["state"], motion["pinned"]) == ("missing", "91a641e6")
     shown = CliRunner().invoke(app, ["list", *only]).stdout
