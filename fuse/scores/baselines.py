@@ -27,7 +27,8 @@ Array = NDArray[np.float64]
 
 STRENGTHS = tuple(10.0**power for power in range(-6, 2))  # times the largest eigenvalue
 
-ZERO_SHOT, CONCATENATED = "zero_shot", "ridge_concatenated"
+ZERO_SHOT, RIDGE = "zero_shot", "ridge_"  # the latter before the name of a level
+CONCATENATED = f"{RIDGE}concatenated"
 
 _CHUNK = 1024  # items or queries at a time
 
@@ -104,7 +105,7 @@ def baseline_names(config: FusionConfig) -> list[str]:
     """`zero_shot`, `ridge_<level>` for each level and `ridge_concatenated`; no `zero_shot` where
     frames or captions are projected: without training nothing compares them."""
     comparable = not {FRAMES, CAPTIONS} & set(config.project)
-    ridges = [f"ridge_{name}" for name in config.active_levels]
+    ridges = [f"{RIDGE}{name}" for name in config.active_levels]
     return [*([ZERO_SHOT] if comparable else []), *ridges, CONCATENATED]
 
 
@@ -137,7 +138,7 @@ def _streams(config: FusionConfig, store: FeatureStore, name: str) -> tuple[Sequ
     """The roles that a ridge baseline reads, and the one that a video must have for a score."""
     if name == CONCATENATED:
         return store.video_roles, FRAMES
-    level = config.active_levels[name.removeprefix("ridge_")]
+    level = config.active_levels[name.removeprefix(RIDGE)]
     if level.fusion == "none":
         return (level.stream,), level.stream
     return (FRAMES, level.stream), FRAMES

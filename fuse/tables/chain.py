@@ -12,6 +12,7 @@ from typing import Any
 from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS, FRAMES
 from m2hf.fuse.run_folder import RunFolder
+from m2hf.fuse.scores.baselines import RIDGE, ZERO_SHOT
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.keys import sha256_file
 from m2hf.layout import StoreLayout
@@ -33,8 +34,11 @@ def chain_of(path: Path, file: SimilarityFile) -> dict[str, Any]:
 
 
 def streams_read(config: Mapping[str, Any], scoring: str) -> set[str] | None:
-    """Roles of the streams that a level reads; None means all of them (late fusion)."""
-    level = config.get("levels", {}).get(scoring)
+    """Roles of the streams that a level or baseline reads; None for all (late fusion)."""
+    if scoring == ZERO_SHOT:
+        return {CAPTIONS, FRAMES}
+    levels = config.get("levels", {})
+    level = levels.get(scoring) or levels.get(scoring.removeprefix(RIDGE))
     if level is None:
         return None
     return {CAPTIONS, level["stream"], *([] if level["fusion"] == "none" else [FRAMES])}

@@ -29,6 +29,7 @@ from m2hf.keys import SHORT, canonical_json, sha256_file, sha256_hex
 
 SMALLER = "gallery smaller than the protocol's"
 FEWER = "fewer queries than the protocol's"
+BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class SimilarityTable:
             digests.append(self.kinds.digest)
         digest = digests[0] if len(digests) == 1 else sha256_hex(canonical_json(digests).encode())
         reference, comparable = _reference(file)
-        raw = [run.raw_scores() for run in runs]
+        raw = [[*run.raw_scores(), *run.baseline_scores()] for run in runs]
         ranked = [self.ranking.rank(same, file.video_of_query) for same in zip(*raw, strict=True)]
         rows = [r.row(reference if comparable and r.name == LATE_FUSION else None) for r in ranked]
         rows += _subsets(ranked, file.present)
@@ -124,7 +125,8 @@ class _Run:
         """Equal for runs that differ only in the seed."""
         file = self.file
         config = _without_seed(file.config)
-        return canonical_json([config, file.streams, file.trained_on, sorted(file.bank)])
+        extra = [sorted(file.bank), sorted(file.baselines)]
+        return canonical_json([config, file.streams, file.trained_on, *extra])
 
     @property
     def seed(self) -> int:
@@ -136,6 +138,18 @@ class _Run:
         return [
             NamedScores.raw(name, matrix, self._flags(name), known[name]) for name, matrix in scores
         ]
+
+    def baseline_scores(self) -> Iterator[NamedScores]:
+        """Zero-shot and ridge, where `m2hf eval --baselines` stored them."""
+        for name, baseline in self.file.baselines.items():
+            note = "zero-shot: cosine of sentence and mean frame"
+            if baseline.strength is not None:
+                note = (
+                    f"closed-form ridge regression, strength {baseline.strength:g} chosen on "
+                    f"validation, where its T2V R@1 is {baseline.val_recall:.1f}"
+                )
+            flags = [*self._flags(name), Flag(BASELINE, note)]
+            yield NamedScores.raw(name, baseline.scores_QV, flags, baseline.valid_V)
 
     def processed_scores(self, post: PostProcessing) -> Iterator[NamedScores]:
         for raw in self.raw_scores():

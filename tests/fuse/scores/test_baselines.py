@@ -11,8 +11,10 @@ from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.splits import usable_captions
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.scores.baselines import STRENGTHS, Ridge, _Part, baselines
-from m2hf.fuse.scores.metrics import text_to_video
+from m2hf.fuse.scores.metrics import t2v_ranks, text_to_video
 from m2hf.fuse.scores.similarity_file import SimilarityFile
+from m2hf.fuse.tables.post_processing import PostProcessing
+from m2hf.fuse.tables.similarity_table import SimilarityTable
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +86,21 @@ def test_evaluation_stores_them_on_request(
         assert (stored.strength, stored.val_recall) == (baseline.strength, baseline.val_recall)
     file.write(tmp_path / "copy.h5")
     assert (tmp_path / "copy.h5").read_bytes() == (tmp_path / "similarity.h5").read_bytes()
+
+
+def test_they_are_flagged_rows_of_the_table(
+    corpus: Any, run: Any, found: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(run.summary.checkpoint.read_bytes())
+    path = evaluate(corpus.manifest, corpus.store, tmp_path, with_baselines=True)
+    table = SimilarityTable(PostProcessing(dual_softmax=(20.0,))).build([path])
+    raw, processed = table.parts[0].blocks
+    rows = {row.name: row for row in raw.rows}
+    for name, baseline in found.items():
+        ranks = t2v_ranks(baseline.scores_QV, np.arange(20))
+        assert rows[name].metrics["t2v"].mean["R@1"] == ranks.recall(1).expected
+        assert "baseline" in [flag.name for flag in rows[name].flags]
+        untrained = name in ("ridge_audio_visual", "ridge_concatenated")  # audio's flag
+        assert ("untrained" in [flag.name for flag in rows[name].flags]) == untrained
+    assert not any("ridge" in row.name for row in processed.rows)
+    assert "baseline" not in [flag.name for flag in rows["late_fusion"].flags]
