@@ -51,9 +51,9 @@ class GalleryScores:
     the others having one lowest score for all videos."""
 
     levels_LQV: NDArray[np.float32]
-    valid_LV: NDArray[np.bool_]
+    valid_LV: BoolArray
     fused_QV: NDArray[np.float32]
-    asked_Q: NDArray[np.bool_]
+    asked_Q: BoolArray
 
 
 def score_gallery(
@@ -85,7 +85,7 @@ def score_levels(
     targets: Sequence[Target],
     video_ids: Sequence[str],
     device: torch.device,
-) -> NDArray[np.bool_]:
+) -> BoolArray:
     """Write every level of each target, -1 where a level doesn't know the video or the query has
     no features; returns which videos each level knows, (L, V). The memory that the model's
     config gives bounds what is held meanwhile. Raises UsageError where that is too little.
@@ -117,7 +117,7 @@ def fuse_levels(
     model: Retriever,
     store: FeatureStore,
     target: Target,
-    valid_LV: NDArray[np.bool_],
+    valid_LV: BoolArray,
     by: Calibration,
 ) -> None:
     """Fuse the levels of a target by the model's rule, some rows at a time. A video that no

@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from m2hf.array_types import BoolArray, IntArray
 from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.features.splits import TrainingSet, train_and_val
@@ -37,7 +38,7 @@ class Baseline:
     strength: of ridge, None for zero-shot; val_recall: T2V R@1 in percent on validation."""
 
     scores_QV: NDArray[np.float32]
-    valid_V: NDArray[np.bool_]
+    valid_V: BoolArray
     strength: float | None
     val_recall: float
 
@@ -48,10 +49,10 @@ class _Part:
     and pooled features (V, ·) and presence (V,) by role."""
 
     queries_QD: Array
-    asked_Q: NDArray[np.bool_]
-    answers_Q: NDArray[np.int64]
+    asked_Q: BoolArray
+    answers_Q: IntArray
     pooled: dict[str, Array]
-    present: dict[str, NDArray[np.bool_]]
+    present: dict[str, BoolArray]
 
     @classmethod
     def of(cls, rows: Sequence[Row], captions: Sequence[Caption], store: FeatureStore) -> Self:
@@ -196,7 +197,7 @@ def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
         yield ids[start : start + _AT_A_TIME]
 
 
-def _mean(values_VX: Array, weight_V: NDArray[np.int64]) -> Array:
+def _mean(values_VX: Array, weight_V: IntArray) -> Array:
     mean_X: Array = weight_V @ values_VX / max(1, int(weight_V.sum()))
     return mean_X
 

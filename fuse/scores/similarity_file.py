@@ -30,6 +30,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from m2hf.array_types import BoolArray, IntArray
 from m2hf.atomic import atomic_write
 from m2hf.errors import UsageError
 from m2hf.fuse.config import LATE_FUSION
@@ -72,8 +73,8 @@ class SimilarityHeader:
     declared: Mapping[str, int]
     query_ids: tuple[str, ...]
     video_ids: tuple[str, ...]
-    video_of_query: NDArray[np.int64]
-    present: Mapping[str, NDArray[np.bool_]]
+    video_of_query: IntArray
+    present: Mapping[str, BoolArray]
 
     def __post_init__(self) -> None:
         q, v = len(self.query_ids), len(self.video_ids)
@@ -121,7 +122,7 @@ class SimilarityHeader:
                 file.create_dataset(name, shape, "<f4", dcpl=early)
             yield SimilarityDraft(file)
 
-    def _check_masks(self, group: str, masks: Mapping[str, NDArray[np.bool_]]) -> None:
+    def _check_masks(self, group: str, masks: Mapping[str, BoolArray]) -> None:
         for name, mask in masks.items():
             if mask.shape != (len(self.video_ids),):
                 expected = f"({len(self.video_ids)},)"
@@ -142,7 +143,7 @@ class SimilarityDraft:
         """(B, V) of a level, or of late_fusion."""
         return self.file[f"bank/{name}"]
 
-    def write_mask(self, level: str, mask_V: NDArray[np.bool_]) -> None:
+    def write_mask(self, level: str, mask_V: BoolArray) -> None:
         """Which videos the level says something of."""
         self.file[f"masks/{level}"][:] = mask_V
 
@@ -158,7 +159,7 @@ class SimilarityFile(SimilarityHeader):
     """
 
     scores: Mapping[str, NDArray[np.float32]]
-    masks: Mapping[str, NDArray[np.bool_]]
+    masks: Mapping[str, BoolArray]
     bank: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -179,9 +180,9 @@ class SimilarityFile(SimilarityHeader):
             _check_no_nan(f"bank/{name}", matrix)
 
     @property
-    def known_V(self) -> NDArray[np.bool_]:
+    def known_V(self) -> BoolArray:
         """(V,) videos that any level knows."""
-        known_V: NDArray[np.bool_] = np.any(list(self.masks.values()), axis=0)
+        known_V: BoolArray = np.any(list(self.masks.values()), axis=0)
         return known_V
 
     def write(self, path: Path) -> None:
