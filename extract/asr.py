@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from m2hf.array_types import BoolArray
 from m2hf.config import Section
 from m2hf.extract.base import NO_AUDIO, MediaExtractor, MediaSession
 from m2hf.extract.media.decode import DecodedClip
@@ -193,7 +193,7 @@ class AsrSession(MediaSession):
         return placed
 
 
-def is_hallucinated(features: Features) -> NDArray[np.bool_]:
+def is_hallucinated(features: Features) -> BoolArray:
     """(N,) True where a segment of `asr` counts as hallucinated."""
-    hallucinated_N: NDArray[np.bool_] = features.values[:, Asr.columns.index(HALLUCINATED)] > 0
+    hallucinated_N: BoolArray = features.values[:, Asr.columns.index(HALLUCINATED)] > 0
     return hallucinated_N

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from m2hf.array_types import BoolArray
 from m2hf.extract.asr import is_hallucinated
 from m2hf.extract.base import DerivedExtractor, DerivedSession
 from m2hf.extract.networks.encoder import JointSpaceExtractor, OpenClip
@@ -79,7 +79,7 @@ class TextSession(DerivedSession):
         )
 
 
-def _strings(features: Features, least: float, kept: NDArray[np.bool_]) -> Iterator[_Line]:
+def _strings(features: Features, least: float, kept: BoolArray) -> Iterator[_Line]:
     """The strings selected by `kept` (N,) whose confidence is at least `least`."""
     if features.texts is None or features.confidence is None:
         raise ValueError("expected features with strings")

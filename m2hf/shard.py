@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from m2hf.array_types import FloatArray
+from m2hf.array_types import FloatArray, IntArray
 from m2hf.atomic import atomic_write
 from m2hf.errors import ShardError
 from m2hf.features import Features, Status
@@ -136,12 +136,12 @@ class Shard:
     reasons: tuple[str, ...]
     media_sha256: tuple[str, ...]
     digests: tuple[str, ...]
-    offset: NDArray[np.int64]
+    offset: IntArray
     values: FloatArray
     start_s: FloatArray
     end_s: FloatArray
     text: NDArray[np.uint8] | None
-    text_offset: NDArray[np.int64] | None
+    text_offset: IntArray | None
     confidence: FloatArray | None
 
     @classmethod

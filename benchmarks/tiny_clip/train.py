@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from benchmarks.tiny_clip.sentences import pairs, visual_sentence
 from benchmarks.tiny_clip.stills import Stills
+from m2hf.array_types import IntArray
 from m2hf.data_manifests.toybox.families import TWINS
 
 # open_clip's own, as the preprocessing applies them.
@@ -76,7 +77,7 @@ class Training:
         self._zero_unused_tokens()
         self.model.eval()
 
-    def _losses(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _losses(self, chosen: IntArray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         scenes = [self._stills.scenes[at] for at in chosen]
         # Half as many pairs of sentences: a sentence costs as much as an image.
         heads = scenes[: len(scenes) // (2 * TWINS)]

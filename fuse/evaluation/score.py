@@ -51,9 +51,9 @@ class GalleryScores:
     with features, the others have one lowest score for all videos."""
 
     levels_LQV: NDArray[np.float32]
-    valid_LV: NDArray[np.bool_]
+    valid_LV: BoolArray
     fused_QV: NDArray[np.float32]
-    present_Q: NDArray[np.bool_]
+    present_Q: BoolArray
 
 
 def score_gallery(
@@ -85,7 +85,7 @@ def score_levels(
     targets: Sequence[Target],
     video_ids: Sequence[str],
     device: torch.device,
-) -> NDArray[np.bool_]:
+) -> BoolArray:
     """Write every level of each target, -1 where a video is not valid in a level or the query has
     no features; returns the valid videos of each level, (L, V). Memory is bounded by
     `fuse.eval.memory_mb`; raises UsageError where that is too little.
@@ -119,7 +119,7 @@ def fuse_levels(
     model: Retriever,
     store: FeatureStore,
     target: Target,
-    valid_LV: NDArray[np.bool_],
+    valid_LV: BoolArray,
     by: Calibration,
 ) -> None:
     """Fuse the levels of a target by the model's rule, some rows at a time. The score of a video

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from m2hf.array_types import BoolArray, IntArray
 from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS
 from m2hf.fuse.features.splits import hash_key
@@ -27,7 +27,7 @@ class Gallery:
 
     query_ids: tuple[str, ...]
     video_ids: tuple[str, ...]
-    video_of_query: NDArray[np.int64]
+    video_of_query: IntArray
 
     @classmethod
     def of(cls, rows: Sequence[Row], store: FeatureStore, split: str) -> Self:
@@ -47,13 +47,11 @@ class Gallery:
         return cls(ids, tuple(place), truth)
 
     @property
-    def positives_QV(self) -> NDArray[np.bool_]:
+    def positives_QV(self) -> BoolArray:
         """(Q, V) True where the video is the query's own."""
         return np.equal(self.video_of_query[:, None], np.arange(len(self.video_ids)))
 
-    def sample(
-        self, present_Q: NDArray[np.bool_], queries: int, videos: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def sample(self, present_Q: BoolArray, queries: int, videos: int) -> tuple[IntArray, IntArray]:
         """Indices of at most `queries` of the queries in `present_Q`, and of their at most `videos`
         videos: those with the lowest hashes, since the first caption of each video may be of one
         kind."""

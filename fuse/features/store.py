@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from m2hf.array_types import BoolArray, FloatArray, IntArray
 from m2hf.errors import MismatchError, ShardError, UsageError
 from m2hf.features import Features
 from m2hf.fuse.config import CAPTIONS, FusionConfig
@@ -33,8 +34,8 @@ class PaddedRows(NamedTuple):
     (B, N) is False; time_s (B, N) centres of the rows' windows in seconds from the start of the
     clip."""
 
-    values_BND: NDArray[np.floating]
-    mask_BN: NDArray[np.bool_]
+    values_BND: FloatArray
+    mask_BN: BoolArray
     time_s_BN: NDArray[np.float32]
 
 
@@ -103,16 +104,16 @@ class Stream:
         """The dtype that values are stored with."""
         return self._dtype
 
-    def lengths(self, ids: Sequence[str]) -> NDArray[np.int64]:
+    def lengths(self, ids: Sequence[str]) -> IntArray:
         """(B,) number of rows of each id; 0 where missing."""
         spans = (self._rows(item_id) for item_id in ids)
         return np.array([end - start for _, start, end in spans], dtype=np.int64)
 
-    def holds(self, ids: Sequence[str]) -> NDArray[np.bool_]:
+    def holds(self, ids: Sequence[str]) -> BoolArray:
         """(B,) whether each id has an entry, EMPTY or not."""
         return np.array([item_id in self._where for item_id in ids], dtype=np.bool_)
 
-    def present(self, ids: Sequence[str]) -> NDArray[np.bool_]:
+    def present(self, ids: Sequence[str]) -> BoolArray:
         """(B,) whether each id has rows."""
         return self.lengths(ids) > 0
 
@@ -185,7 +186,7 @@ class Stream:
         return number, int(offset[item]), int(offset[item + 1])
 
 
-def _all_finite(values: NDArray[np.floating]) -> bool:
+def _all_finite(values: FloatArray) -> bool:
     """As np.isfinite(values).all(), which is slow for float16."""
     if values.dtype != np.float16:
         return bool(np.isfinite(values).all())

@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from m2hf.array_types import BoolArray, FloatArray, IntArray
 from m2hf.fuse.model.contrastive import ContrastiveLoss
 from m2hf.fuse.scores.late_rules import FLAT, Calibration
 
@@ -94,9 +94,9 @@ class AffineCalibration(nn.Module):
 
 
 def fit_calibration(
-    scores_LQV: NDArray[np.floating],
-    valid_LV: NDArray[np.bool_],
-    video_of_query: NDArray[np.int64],
+    scores_LQV: FloatArray,
+    valid_LV: BoolArray,
+    video_of_query: IntArray,
 ) -> Calibration:
     """The affine rule, fitted to plain score matrices of a validation part."""
     late = AffineCalibration(len(scores_LQV))

@@ -1,1 +1,1 @@
-"""A run as one page to look at: what was found, by which level, and why; without torch."""
+"""The HTML report of a run: metrics, training curves, levels, and ranked videos; without torch."""

@@ -1,6 +1,6 @@
-"""Training curves as inline SVG: no script, and lines that differ by more than their colour.
+"""Training curves as inline SVG: no script; curves differ in colour and in dash pattern.
 
-Positions are in units of the picture, 0 at its left and top.
+Positions are in SVG user units, from the left and the top of the figure.
 """
 
 import math
@@ -17,16 +17,17 @@ _TICKS = 5
 
 @dataclass(frozen=True)
 class Tick:
-    """A number beside an axis, at a position along it."""
+    """A tick label of an axis, and its position along the axis."""
 
-    at: float
+    position: float
     text: str
 
 
 @dataclass(frozen=True)
-class Line:
-    """One level's curve: corners as SVG has them; a curve of one epoch is a dot. style: a number
-    for colour and dashes, the same for a level in every chart; last: its last value as text."""
+class Polyline:
+    """One level's curve. points: the SVG attribute; dot: where a curve of one epoch is drawn as a
+    dot; style: number of its colour and dash pattern, the same for a level in every chart; last:
+    its last value as text."""
 
     name: str
     points: str
@@ -37,10 +38,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """What a panel looks like."""
+    """A panel with its curves and ticks in SVG units."""
 
     panel: Panel
-    lines: tuple[Line, ...]
+    polylines: tuple[Polyline, ...]
     epochs: tuple[Tick, ...]
     values: tuple[Tick, ...]
 
@@ -49,43 +50,45 @@ class Chart:
 
     @classmethod
     def of(cls, panel: Panel, styles: Mapping[str, int]) -> Self:
-        """Values that are no numbers, such as those of a run that diverged, leave a gap."""
-        shown = {name: _shown(points, panel.logarithmic) for name, points in panel.curves.items()}
-        shown = {name: points for name, points in shown.items() if points}
-        across = _Axis.of((x for points in shown.values() for x in points), _LEFT, _RIGHT, False)
+        """Lay out a panel; values that are not finite, as in a diverged run, are left out."""
+        drawn = {
+            name: _drawable(points, panel.logarithmic) for name, points in panel.curves.items()
+        }
+        drawn = {name: points for name, points in drawn.items() if points}
+        across = _Axis.of((x for points in drawn.values() for x in points), _LEFT, _RIGHT, False)
         up = _Axis.of(
-            (y for points in shown.values() for y in points.values()),
+            (y for points in drawn.values() for y in points.values()),
             _BOTTOM, _TOP, panel.logarithmic,
         )  # fmt: skip
-        lines = []
-        for name, points in shown.items():
-            corners = [(across.place(x), up.place(y)) for x, y in sorted(points.items())]
+        polylines = []
+        for name, points in drawn.items():
+            corners = [(across.position(x), up.position(y)) for x, y in sorted(points.items())]
             text = " ".join(f"{x:g},{y:g}" for x, y in corners)
             dot = corners[0] if len(corners) == 1 else None
-            lines.append(Line(name, text, dot, styles[name], f"{points[max(points)]:.4g}"))
+            polylines.append(Polyline(name, text, dot, styles[name], f"{points[max(points)]:.4g}"))
         whole = tuple(tick for tick in across.ticks() if float(tick.text).is_integer())
-        return cls(panel, tuple(lines), whole, up.ticks())
+        return cls(panel, tuple(polylines), whole, up.ticks())
 
     def epoch_numbers(self) -> list[int]:
-        """Every epoch that a curve has a value of."""
+        """Every epoch for which a curve has a value."""
         return sorted({epoch for points in self.panel.curves.values() for epoch in points})
 
 
 def charts(panels: Iterable[Panel]) -> list[Chart]:
-    """A chart a panel that has curves."""
+    """A chart for each panel that has curves."""
     panels = list(panels)
     names = dict.fromkeys(name for panel in panels for name in panel.curves)
     styles = {name: style for style, name in enumerate(names)}
     return [Chart.of(panel, styles) for panel in panels if panel.curves]
 
 
-def _shown(points: Mapping[int, float], logarithmic: bool) -> dict[int, float]:
+def _drawable(points: Mapping[int, float], logarithmic: bool) -> dict[int, float]:
     return {x: y for x, y in points.items() if math.isfinite(y) and (y > 0 or not logarithmic)}
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """Numbers from `low` to `high` lie from `begin` to `end`."""
+    """A linear or logarithmic map from `low`..`high` to `begin`..`end`."""
 
     low: float
     high: float
@@ -101,22 +104,22 @@ class _Axis:
             low, high = (low / 2, high * 2) if logarithmic else (low - 1, high + 1)
         return cls(low, high, begin, end, logarithmic)
 
-    def place(self, number: float) -> float:
-        low, high, at = (self._scaled(x) for x in (self.low, self.high, number))
-        return round(self.begin + (at - low) / (high - low) * (self.end - self.begin), 1)
+    def position(self, number: float) -> float:
+        low, high, scaled = (self._scaled(x) for x in (self.low, self.high, number))
+        return round(self.begin + (scaled - low) / (high - low) * (self.end - self.begin), 1)
 
     def ticks(self) -> tuple[Tick, ...]:
         numbers = _decades(self.low, self.high) if self.logarithmic else []
         if len(numbers) < 2:
             numbers = _round_steps(self.low, self.high)
-        return tuple(Tick(self.place(x), f"{x:g}") for x in numbers)
+        return tuple(Tick(self.position(x), f"{x:g}") for x in numbers)
 
     def _scaled(self, number: float) -> float:
         return math.log10(number) if self.logarithmic else number
 
 
 def _decades(low: float, high: float) -> Sequence[float]:
-    """Powers of ten inside, every second or third where there are many."""
+    """Powers of ten in the range, thinned out where there are many."""
     first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
     step = max(1, math.ceil((last - first + 1) / _TICKS))
     return [10.0**exponent for exponent in range(first, last + 1, step)]

@@ -1,28 +1,28 @@
-// The filter: cards whose text has what is typed.
+// The filter shows the cards whose text contains the typed text.
 "use strict";
 (() => {
   const box = document.getElementById("filter");
-  const said = document.getElementById("found");
+  const count = document.getElementById("found");
   const cards = Array.from(document.querySelectorAll("details.card"));
-  const plain = (text) => text.toLowerCase().replace(/\s+/g, " ").trim();
+  const normalised = (text) => text.toLowerCase().replace(/\s+/g, " ").trim();
   let texts = null;
-  const look = () => {
-    texts ??= cards.map((card) => plain(card.textContent));
-    const wanted = plain(box.value);
+  const filter = () => {
+    texts ??= cards.map((card) => normalised(card.textContent));
+    const wanted = normalised(box.value);
     let shown = 0;
     cards.forEach((card, i) => {
-      const fits = texts[i].includes(wanted);
-      card.hidden = !fits;
-      shown += fits;
+      const matches = texts[i].includes(wanted);
+      card.hidden = !matches;
+      shown += matches;
     });
-    said.textContent = wanted ? `${shown} of ${cards.length} queries` : "";
+    count.textContent = wanted ? `${shown} of ${cards.length} queries` : "";
   };
-  let waiting = 0;
+  let timer = 0;
   box.addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(look, 100);
+    clearTimeout(timer);
+    timer = setTimeout(filter, 100);
   });
   box.form.addEventListener("submit", (event) => event.preventDefault());
   box.form.hidden = false;
-  if (box.value) look();
+  if (box.value) filter();
 })();

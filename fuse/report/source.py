@@ -1,5 +1,5 @@
-"""What a report is made of: a similarity file, its manifest, store and run, and that they belong
-together.
+"""The input of a report: a similarity file with its manifest, store and run, checked against each
+other.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,30 +18,29 @@ from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, captions_of
 from m2hf.streams import ASR, OCR, THUMBNAIL, StreamName
 
-READ, HEARD = OCR, ASR  # the extractors whose strings a page shows
-SHOWN = (THUMBNAIL, READ, HEARD)  # streams beside those that are scored
+DISPLAYED = (THUMBNAIL, OCR, ASR)  # extractors whose streams are shown, in addition to scored ones
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
-    """All of it, opened. streams: by role, what was scored; beside: by extractor, what a page
-    shows and the store has of `SHOWN`; captions: text by query id; curves: of the training, where
-    the run has them; remarks: what is missing, and how to get it."""
+class ReportSource:
+    """streams: the scored streams, by role; display_streams: by extractor, those of `DISPLAYED`
+    that the store holds; captions: text by query id; curves: training curves, if the run has a log;
+    remarks: what is missing, and the command that makes it."""
 
     path: Path
     file: SimilarityFile
     streams: Mapping[str, Stream]
-    beside: Mapping[str, Stream]
+    display_streams: Mapping[str, Stream]
     captions: Mapping[str, str]
     curves: tuple[Panel, ...]
     remarks: tuple[str, ...]
 
     @classmethod
     def open(cls, manifest: Manifest, store: Path, run: Path, similarity: Path | None) -> Self:
-        """similarity: run/similarity.h5 where none is given.
+        """similarity: default RUN/similarity.h5.
 
-        Raises MismatchError where manifest, store or checkpoint are not those of the similarity
-        file, UsageError for a file that is missing or damaged.
+        Raises MismatchError for a manifest, store or checkpoint that the similarity file was not
+        computed from, UsageError for a missing or damaged file.
         """
         path = similarity or RunFolder(run).similarity
         file = SimilarityFile.read(path)
@@ -54,13 +53,13 @@ class Source:
         layout = StoreLayout.open(store, file.dataset)
         streams = {role: _scored(path, file, role, layout) for role in file.streams}
         remarks: list[str] = []
-        beside = {name: _beside(file, name, layout, remarks) for name in SHOWN}
+        display = {name: _display_stream(file, name, layout, remarks) for name in DISPLAYED}
         captions = {c.id: c.text for c in captions_of(manifest.rows)}
         return cls(
             path=path,
             file=file,
             streams=streams,
-            beside={name: stream for name, stream in beside.items() if stream is not None},
+            display_streams={name: found for name, found in display.items() if found is not None},
             captions={query: captions[query] for query in file.query_ids},
             curves=tuple(_curves(path, file, run, remarks)),
             remarks=tuple(remarks),
@@ -68,62 +67,62 @@ class Source:
 
     @property
     def flags(self) -> dict[str, tuple[str, ...]]:
-        """By role or extractor, what must be repeated with whatever is shown of it."""
-        shown = {name: stream.info.flags for name, stream in self.beside.items()}
-        flags = {**shown, **{role: tuple(said) for role, said in self.file.flags.items()}}
+        """Flags that extractors declare, by role or extractor; a page repeats them."""
+        displayed = {name: stream.info.flags for name, stream in self.display_streams.items()}
+        flags = {**displayed, **{role: tuple(of) for role, of in self.file.flags.items()}}
         return {name: flags[name] for name in sorted(flags) if flags[name]}
 
 
 def _scored(path: Path, file: SimilarityFile, role: str, layout: StoreLayout) -> Stream:
-    """The stream of a role, which holds what the scores were made of, to the byte."""
-    said = file.streams[role]
+    """The stream of a role; its items must be equal to the scored ones, byte for byte."""
+    recorded = file.streams[role]
     ids: Iterable[str] = file.query_ids if role == CAPTIONS else file.video_ids
     try:
-        stream = Stream.open(layout, said["stream"])
+        stream = Stream.open(layout, recorded["stream"])
     except UsageError as error:
         raise MismatchError(
-            f"{path}: its {role} are {said['stream']}; {error}, or give the store that was scored"
+            f"{path}: its {role} are {recorded['stream']}; {error}, or give the scored store"
         ) from error
-    same = stream.info.fingerprint == said["fingerprint"] and stream.digest(ids) == said["digest"]
-    if not same:
+    fingerprint, digest = recorded["fingerprint"], recorded["digest"]
+    if stream.info.fingerprint != fingerprint or stream.digest(ids) != digest:
         raise MismatchError(
-            f"{layout.folder}: {role} ({said['stream']}) is not what {path} was made from; give "
-            "the store that was scored, or run `m2hf eval` again"
+            f"{layout.folder}: {role} ({recorded['stream']}) is not what {path} was computed from; "
+            "give the scored store, or run `m2hf eval` again"
         )
     return stream
 
 
-def _beside(
+def _display_stream(
     file: SimilarityFile, name: str, layout: StoreLayout, remarks: list[str]
 ) -> Stream | None:
-    """A stream to show: the one that a scored stream was made from, else the one that there is."""
-    have = [stream for stream in layout.streams(name) if any(layout.shards(stream))]
+    """The stream to show: the one that a scored stream was derived from, else the only one."""
+    stored = [stream for stream in layout.streams(name) if any(layout.shards(stream))]
     reads = (stream["config"].get("reads", {}) for stream in file.streams.values())
     wanted = {StreamName.of(name, read[name]) for read in reads if name in read}
-    chosen = [stream for stream in have if stream in wanted or not wanted]
+    chosen = [stream for stream in stored if stream in wanted or not wanted]
     get = f"m2hf extract --manifest MANIFEST --media VIDEOS --store STORE --only {name}"
     if not chosen:
-        other = " that the scores were made from" if have else ""
-        remarks.append(f"The store has no stream {name}{other}: {get}")
+        other = " that the scores were computed from" if stored else ""
+        remarks.append(f"The store has no stream {name}{other}; to make it: {get}")
         return None
     if len(chosen) > 1:
-        remarks.append(f"The store has {len(chosen)} streams {name}; shown is {chosen[0]}.")
+        remarks.append(f"The store has {len(chosen)} streams {name}; {chosen[0]} is shown.")
     return Stream.open(layout, chosen[0])
 
 
 def _curves(path: Path, file: SimilarityFile, run: Path, remarks: list[str]) -> list[Panel]:
-    """Of the training that gave the checkpoint."""
+    """Curves of the training run that wrote the checkpoint."""
     checkpoint, log = RunFolder(run).checkpoint, RunFolder(run).log
-    lacking = [needed.name for needed in (checkpoint, log) if not needed.is_file()]
-    if lacking:
-        remarks.append(f"No training curves: the run's folder has no {' and no '.join(lacking)}.")
+    missing = [needed.name for needed in (checkpoint, log) if not needed.is_file()]
+    if missing:
+        remarks.append(f"No training curves: the run's folder has no {' and no '.join(missing)}.")
         return []
     if sha256_file(checkpoint) != file.checkpoint:
         raise MismatchError(
-            f"{path}: made with another checkpoint than {checkpoint}; run `m2hf eval` again, or "
-            "give the --run that made it"
+            f"{path}: computed with another checkpoint than {checkpoint}; run `m2hf eval` again, "
+            "or give the --run of that checkpoint"
         )
     try:
         return panels(log.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UsageError(f"{log}: {error}; restore the file, or move it away") from error
+        raise UsageError(f"{log}: {error}; restore the file, or remove it") from error

@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from m2hf.array_types import BoolArray, IntArray
 from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.features.splits import TrainingSet, train_and_val
@@ -39,10 +40,10 @@ class _Part:
     pooled features (V, ·) and presence (V,) by role."""
 
     queries_QD: Array
-    present_Q: NDArray[np.bool_]
-    video_of_query: NDArray[np.int64]
+    present_Q: BoolArray
+    video_of_query: IntArray
     pooled: dict[str, Array]
-    present: dict[str, NDArray[np.bool_]]
+    present: dict[str, BoolArray]
 
     @classmethod
     def of(cls, rows: Sequence[Row], captions: Sequence[Caption], store: FeatureStore) -> Self:
@@ -187,9 +188,9 @@ def _baseline(
     return Baseline(scores_QV, valid_V, strength, val_recall)
 
 
-def _valid(part: _Part, needed: str) -> NDArray[np.bool_]:
+def _valid(part: _Part, needed: str) -> BoolArray:
     """(V,) whether a video has what its score is computed from."""
-    valid_V: NDArray[np.bool_] = part.present[FRAMES] & part.present[needed]
+    valid_V: BoolArray = part.present[FRAMES] & part.present[needed]
     return valid_V
 
 
@@ -203,7 +204,7 @@ def _pooled(store: FeatureStore, role: str, ids: Sequence[str], first: int | Non
     return np.concatenate(pooled)
 
 
-def _mean(values_VX: Array, weight_V: NDArray[np.int64]) -> Array:
+def _mean(values_VX: Array, weight_V: IntArray) -> Array:
     mean_X: Array = weight_V @ values_VX / max(1, int(weight_V.sum()))
     return mean_X
 

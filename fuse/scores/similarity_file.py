@@ -35,6 +35,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from m2hf.array_types import BoolArray, IntArray
 from m2hf.atomic import atomic_write
 from m2hf.errors import UsageError
 from m2hf.fuse.config import LATE_FUSION
@@ -57,7 +58,7 @@ class Baseline:
     percent on the validation part."""
 
     scores_QV: NDArray[np.float32]
-    valid_V: NDArray[np.bool_]
+    valid_V: BoolArray
     strength: float | None
     val_recall: float
 
@@ -89,8 +90,8 @@ class SimilarityHeader:
     declared: Mapping[str, int]
     query_ids: tuple[str, ...]
     video_ids: tuple[str, ...]
-    video_of_query: NDArray[np.int64]
-    present: Mapping[str, NDArray[np.bool_]]
+    video_of_query: IntArray
+    present: Mapping[str, BoolArray]
 
     def __post_init__(self) -> None:
         q, v = len(self.query_ids), len(self.video_ids)
@@ -145,7 +146,7 @@ class SimilarityHeader:
                 file.create_dataset(name, shape, "<f4", dcpl=early)
             yield SimilarityDraft(file)
 
-    def _check_masks(self, group: str, masks: Mapping[str, NDArray[np.bool_]]) -> None:
+    def _check_masks(self, group: str, masks: Mapping[str, BoolArray]) -> None:
         for name, mask in masks.items():
             if mask.shape != (len(self.video_ids),):
                 expected = f"({len(self.video_ids)},)"
@@ -175,7 +176,7 @@ class SimilarityDraft:
             dataset.attrs["strength"] = baseline.strength
         self.file[f"baseline_masks/{name}"] = baseline.valid_V
 
-    def write_mask(self, level: str, mask_V: NDArray[np.bool_]) -> None:
+    def write_mask(self, level: str, mask_V: BoolArray) -> None:
         """Write which videos are valid in the level, (V,) bool."""
         self.file[f"masks/{level}"][:] = mask_V
 
@@ -191,7 +192,7 @@ class SimilarityFile(SimilarityHeader):
     """
 
     scores: Mapping[str, NDArray[np.float32]]
-    masks: Mapping[str, NDArray[np.bool_]]
+    masks: Mapping[str, BoolArray]
     bank: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
 
@@ -218,9 +219,9 @@ class SimilarityFile(SimilarityHeader):
         self._check_masks("baseline_masks", {n: b.valid_V for n, b in self.baselines.items()})
 
     @property
-    def known_V(self) -> NDArray[np.bool_]:
+    def known_V(self) -> BoolArray:
         """(V,) videos that are valid in at least one level."""
-        known_V: NDArray[np.bool_] = np.any(list(self.masks.values()), axis=0)
+        known_V: BoolArray = np.any(list(self.masks.values()), axis=0)
         return known_V
 
     def write(self, path: Path) -> None:

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from m2hf.array_types import BoolArray
 from m2hf.errors import MismatchError, UsageError
 from m2hf.features import Features
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
@@ -106,16 +107,16 @@ class SearchIndex:
         return tuple(row.id for row in self.rows)
 
     @cached_property
-    def valid_LV(self) -> NDArray[np.bool_]:
+    def valid_LV(self) -> BoolArray:
         """Which videos each level covers."""
         with repeatable(self.config) as device:
             self.model.to(device)
             return np.concatenate([_valid(block) for block in self._encoded(device)], axis=1)
 
     @property
-    def known_V(self) -> NDArray[np.bool_]:
+    def known_V(self) -> BoolArray:
         """Which videos can be found: those that some level covers."""
-        known_V: NDArray[np.bool_] = np.logical_or.reduce(self.valid_LV, axis=0)
+        known_V: BoolArray = np.logical_or.reduce(self.valid_LV, axis=0)
         return known_V
 
     def query(self, features: Features, device: torch.device) -> list[Tokens]:
@@ -177,8 +178,8 @@ def _levels(block: Sequence[EncodedVideos]) -> list[LevelTokens]:
     return [level for videos in block for level in videos.levels.values()]
 
 
-def _valid(block: Sequence[EncodedVideos]) -> NDArray[np.bool_]:
-    valid_Lv: NDArray[np.bool_] = torch.stack([v.valid for v in _levels(block)]).cpu().numpy()
+def _valid(block: Sequence[EncodedVideos]) -> BoolArray:
+    valid_Lv: BoolArray = torch.stack([v.valid for v in _levels(block)]).cpu().numpy()
     return valid_Lv
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from m2hf.array_types import BoolArray
 from m2hf.errors import UsageError
 from m2hf.features import Features
 from m2hf.fuse.scores.late_rules import FLAT
@@ -101,7 +102,7 @@ class Searcher:
 
 
 def _relative(
-    levels_LV: NDArray[np.float32], valid_LV: NDArray[np.bool_], video: int
+    levels_LV: NDArray[np.float32], valid_LV: BoolArray, video: int
 ) -> NDArray[np.float32]:
     """(L,) a video's scores rescaled from 0, the lowest, to 1, the highest, of the videos that each
     level covers; 1 where all are equal, 0 where the level doesn't cover the video."""

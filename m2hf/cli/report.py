@@ -1,4 +1,4 @@
-"""`m2hf report`: a run as one page to look at."""
+"""`m2hf report`: an HTML report of a run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,16 +21,16 @@ def report(
     ] = None,
     kinds: options.Kinds = None,
 ) -> None:
-    """Write one HTML file: the table, training curves, what each level and modality is worth, and
-    queries with the videos found for them, the worst failures first."""
+    """Write one HTML file: the table, training curves, the contribution of each level and modality,
+    and queries with their top-ranked videos, the worst failures first."""
     from m2hf.atomic import atomic_text
     from m2hf.fuse.report.page import page
-    from m2hf.fuse.report.source import Source
+    from m2hf.fuse.report.source import ReportSource
     from m2hf.fuse.run_folder import RunFolder
     from m2hf.fuse.tables.kinds import QueryKinds
     from m2hf.manifest import Manifest
 
-    source = Source.open(Manifest.load(manifest), store, run, similarity)
+    source = ReportSource.open(Manifest.load(manifest), store, run, similarity)
     path = out or RunFolder(run).report
     atomic_text(path, page(source, None if kinds is None else QueryKinds.read(kinds)))
     for remark in source.remarks:

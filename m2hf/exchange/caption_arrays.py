@@ -20,8 +20,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
+from m2hf.array_types import FloatArray, IntArray
 from m2hf.errors import ManifestError, UsageError
 from m2hf.exchange.arrays import (
     ItemArrays,
@@ -81,7 +81,7 @@ class CaptionArrays:
             )
         return ItemArrays(np.concatenate([sentence, tokens]), text=text)
 
-    def _rows(self, where: str, name: str, rows: slice) -> NDArray[np.floating]:
+    def _rows(self, where: str, name: str, rows: slice) -> FloatArray:
         stored = self._stored[name]
         if stored.ndim != 2:
             raise UsageError(f"{where}: {name} has shape {stored.shape}, expected (., D)")
@@ -103,7 +103,7 @@ class CaptionArrays:
         except UnicodeDecodeError as error:
             raise UsageError(f"--captions {self._path}: {name} are not UTF-8 ({error})") from error
 
-    def _offsets(self, captions: int) -> NDArray[np.int64]:
+    def _offsets(self, captions: int) -> IntArray:
         stored, tokens = self._stored["token_offset"], self._stored["tokens"]
         if isinstance(stored, h5py.Dataset):
             stored = read_dataset(f"{self._path}: token_offset", stored)
@@ -119,7 +119,7 @@ class CaptionArrays:
                 f"--captions {self._path}: token_offset must be {captions + 1} integers, rising "
                 f"from 0 to {len(tokens)}, the rows of tokens"
             )
-        offsets: NDArray[np.int64] = stored.astype(np.int64)
+        offsets: IntArray = stored.astype(np.int64)
         return offsets
 
     def _places(self, ids: list[str], captions: Mapping[str, str]) -> dict[str, int]:

@@ -1,16 +1,21 @@
 """Tables of streams and levels: changed, dropped and added by config alone."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from m2hf.config import parse
 from m2hf.errors import ConfigError
-from m2hf.fuse.config import DEFAULT_LEVELS, FusionConfig, Level
+from m2hf.fuse.config import DEFAULT_LEVELS, FusionConfig, LateConfig, Level
+from m2hf.fuse.scores.late_rules import LATE_RULES
 
 
 def config(**data: Any) -> FusionConfig:
     return parse(FusionConfig, data)
+
+
+def test_every_late_rule_can_be_configured() -> None:
+    assert get_args(LateConfig.model_fields["rule"].annotation) == tuple(LATE_RULES)
 
 
 def test_default_has_the_four_levels_of_the_paper() -> None:

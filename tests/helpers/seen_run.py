@@ -1,5 +1,5 @@
-"""A finished run by hand, for tests of what shows it: manifest, store and similarity file, with
-pictures, strings that were read and heard, and a log of training. No network is run.
+"""A synthetic finished run for tests of its report: manifest, store and similarity file, with
+thumbnails, OCR and speech text, and a training log. No network is run.
 """
 
 import json
@@ -31,8 +31,9 @@ SCENES = ("a dog runs over wet grass", "two people cook noodles", "a train leave
 
 
 class SeenRun:
-    """The run in `folder`: `names` are ids of test videos, with one caption each. Every third video
-    has no sound, every second one text that was read; what was heard is as long as talk is."""
+    """A run in `folder`. names: ids of the test videos, with one caption each; read: OCR text;
+    show: which of the displayed extractors have a stream. Every third video has no sound, every
+    second one has OCR text; speech is long enough to be cut."""
 
     def __init__(
         self,
@@ -44,9 +45,9 @@ class SeenRun:
     ) -> None:
         self.manifest_dir, self.store = folder / "manifest", folder / "store"
         self.run, self.names = folder / "run", tuple(names)
-        told = captions or [f"{SCENES[i % 3]}, take {i}" for i in range(len(names))]
+        texts = captions or [f"{SCENES[i % 3]}, take {i}" for i in range(len(names))]
         rows = tuple(
-            Row(id=name, path=f"{i}.mp4", split="test", captions=(told[i],))
+            Row(id=name, path=f"{i}.mp4", split="test", captions=(texts[i],))
             for i, name in enumerate(names)
         )
         self.manifest = Manifest(Card(name="seen", protocol="one_caption"), rows)
@@ -67,7 +68,7 @@ class SeenRun:
         return self.run / "similarity.h5"
 
     def options(self) -> list[str]:
-        """What the verbs ask for."""
+        """The command-line options of this run."""
         paths = {"manifest": self.manifest_dir, "store": self.store, "run": self.run}
         return [part for name, path in paths.items() for part in (f"--{name}", str(path))]
 
@@ -90,7 +91,7 @@ class SeenRun:
             write_shard(path, header, inside, "float32", width)
 
     def log(self, epochs: int = 12) -> None:
-        """Write a log of training."""
+        """Write a training log."""
         lines = []
         for epoch in range(1, epochs + 1):
             by_level = {name: 1 / (epoch + i) for i, name in enumerate(LEVELS)}
@@ -116,11 +117,11 @@ class SeenRun:
             found["text"][name] = one if i % 2 else Features.empty("no text read or heard", 2)
             talk = " ".join(f"and then {SCENES[(i + n) % 3]}" for n in range(4))
             found["asr"][name] = _strings(f"{read} {talk}")
-            found["thumbnail"][name] = _picture(rng)
+            found["thumbnail"][name] = _thumbnail(rng)
         return found
 
     def _scored(self) -> SimilarityFile:
-        """Scores that mostly find the right video."""
+        """Scores that mostly rank the ground-truth video first."""
         rng, count = np.random.default_rng(1), len(self.names)
         has_sound, has_text = np.arange(count) % 3 > 0, np.arange(count) % 2 > 0
         everything = np.ones(count, dtype=np.bool_)
@@ -172,10 +173,10 @@ def _strings(*texts: str) -> Features:
     return Features(np.zeros((len(texts), 2)), times, times + 1, texts, np.ones(len(texts)))
 
 
-def _picture(rng: np.random.Generator) -> Features:
-    """A picture of four coloured fields, of about the size that one of a clip has."""
+def _thumbnail(rng: np.random.Generator) -> Features:
+    """A thumbnail of coloured fields, with a realistic file size."""
     fields = np.repeat(np.repeat(rng.integers(0, 200, (6, 8, 3)), 20, axis=0), 20, axis=1)
     grain = rng.integers(0, 40, (120, 160, 1))
-    picture = (fields + grain).astype(np.uint8)
+    image = (fields + grain).astype(np.uint8)
     zero, one = np.zeros(1), np.ones(1)
-    return Features(np.ones((1, 3)), zero, one, (as_string(jpeg(picture, 50)),), one)
+    return Features(np.ones((1, 3)), zero, one, (as_string(jpeg(image, 50)),), one)

@@ -1,5 +1,5 @@
-"""A report in a real browser: it fetches nothing, opens fast at 1,000 queries, fits a phone, and
-can be worked by keyboard."""
+"""A report in a real browser: no requests, opens fast with 1,000 queries, fits a phone, works by
+keyboard."""
 
 import time
 from pathlib import Path
@@ -10,18 +10,18 @@ from chromium import DESKTOP, PHONE, tab
 from seen_run import SCENES, SeenRun
 
 from m2hf.fuse.report.page import page
-from m2hf.fuse.report.source import Source
+from m2hf.fuse.report.source import ReportSource
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 MANY, FEW = 1000, 70
-LIMIT_S = 20  # under 3 s where the machine is idle
-LIMIT_MB = 12  # of which 3 are pictures
+LIMIT_S = 20  # under 3 s on an idle machine
+LIMIT_MB = 12  # of which 3 are thumbnails
 
 
 def written(folder: Path, queries: int, odd: bool = False) -> Path:
-    """odd: with an id, a caption and strings that don't break, and a caption that would run."""
+    """odd: an id, a caption and strings without a line break, and a caption with a script."""
     names = [f"video{i:04d}" for i in range(queries)]
     captions = [f"{SCENES[i % 3]}, take {i}" for i in range(queries)]
     if odd:
@@ -29,7 +29,9 @@ def written(folder: Path, queries: int, odd: bool = False) -> Path:
         captions[1] = "<script>document.title = 'owned'</script><img src=x onerror=alert(1)>"
     run = SeenRun(folder, names, captions, read="W" * 90 if odd else "OPEN")
     path = run.run / "report.html"
-    path.write_text(page(Source.open(run.manifest, run.store, run.run, None)), encoding="utf-8")
+    path.write_text(
+        page(ReportSource.open(run.manifest, run.store, run.run, None)), encoding="utf-8"
+    )
     return path
 
 
@@ -44,10 +46,10 @@ def test_it_opens_fast_at_a_thousand_queries(browser: "Browser", tmp_path: Path)
     with tab(browser) as opened:
         began = time.monotonic()
         opened.page.goto(report.as_uri())
-        opened.page.locator("#q1 .right").scroll_into_view_if_needed()
+        opened.page.locator("#q1 .truth").scroll_into_view_if_needed()
         assert time.monotonic() - began < LIMIT_S
         began = time.monotonic()
-        opened.page.keyboard.press("Tab")  # where a browser looks at all that may have the focus
+        opened.page.keyboard.press("Tab")  # makes the browser look for focusable elements
         assert time.monotonic() - began < LIMIT_S
         assert opened.page.locator("details.card").count() == MANY
         assert opened.page.locator("details.card[open]").count() == 50
@@ -55,13 +57,13 @@ def test_it_opens_fast_at_a_thousand_queries(browser: "Browser", tmp_path: Path)
 
 
 @pytest.mark.parametrize(("size", "dark"), [(DESKTOP, False), (PHONE, True)])
-def test_it_asks_for_nothing_and_fits(
+def test_it_makes_no_requests_and_fits(
     browser: "Browser", report: Path, size: tuple[int, int], dark: bool
 ) -> None:
     with tab(browser, size, dark) as opened:
         opened.page.goto(report.as_uri())
-        picture = "getComputedStyle(document.querySelector('.pic')).backgroundImage"
-        assert opened.page.evaluate(picture).startswith('url("data:image/jpeg;base64,')
+        thumbnail = "getComputedStyle(document.querySelector('.thumb')).backgroundImage"
+        assert opened.page.evaluate(thumbnail).startswith('url("data:image/jpeg;base64,')
         opened.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert opened.overflow() == 0
         assert opened.page.title() == "Report: seen test"
@@ -77,7 +79,7 @@ def test_the_keyboard_reaches_everything(browser: "Browser", report: Path) -> No
         keys.press("Tab")
         assert opened.focused() == "a.skip"
         keys.press("Enter")  # to the queries
-        assert opened.focused() == "h2#gallery"
+        assert opened.focused() == "h2#queries"
         keys.press("Tab")
         assert opened.focused() == "input#filter"
         outline = "getComputedStyle(document.activeElement).outlineStyle"
@@ -91,9 +93,9 @@ def test_the_keyboard_reaches_everything(browser: "Browser", report: Path) -> No
         assert shown.locator("h3").inner_text().endswith("two people cook noodles, take 67")
         keys.press("Tab")
         assert opened.focused() == "summary"
-        assert not shown.locator(".right").is_visible()  # only the worst are open
+        assert not shown.locator(".truth").is_visible()  # only the worst are open
         keys.press("Enter")
-        assert "✔ right answer" in shown.locator(".right").inner_text()
+        assert "✔ ground truth" in shown.locator(".truth").inner_text()
         keys.press("Tab")
         assert opened.focused() == "summary"
         keys.press("Enter")
@@ -105,9 +107,9 @@ def test_the_keyboard_reaches_everything(browser: "Browser", report: Path) -> No
         assert opened.complaints == []
 
 
-def test_without_script_only_the_filter_is_gone(browser: "Browser", report: Path) -> None:
+def test_without_script_only_the_filter_is_missing(browser: "Browser", report: Path) -> None:
     text = report.read_text(encoding="utf-8").replace('"use strict";', '"use strict"; alert(1);')
-    changed = report.with_name("changed.html")  # its script is not the one that the page names
+    changed = report.with_name("changed.html")  # its script doesn't match the digest in the policy
     changed.write_text(text, encoding="utf-8")
     with tab(browser) as opened:
         opened.page.goto(changed.as_uri())

@@ -1,5 +1,5 @@
-"""What a report says: winners and order against naive loops, hostile text, equal bytes, and what
-doesn't belong together."""
+"""Reports: winners and order against naive loops, hostile text, equal bytes, and inputs that don't
+belong together."""
 
 import json
 import re
@@ -20,9 +20,9 @@ from m2hf.errors import MismatchError, UsageError
 from m2hf.fuse.curves import panels
 from m2hf.fuse.report.chart import charts
 from m2hf.fuse.report.contribution import Contribution
-from m2hf.fuse.report.gallery import Gallery
 from m2hf.fuse.report.page import page
-from m2hf.fuse.report.source import Source
+from m2hf.fuse.report.query_cards import QueryCards
+from m2hf.fuse.report.source import ReportSource
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.kinds import QueryKinds
 from m2hf.fuse.tables.trace import Trace
@@ -59,11 +59,11 @@ def naive_rank(scores_V: Sequence[float], right: int) -> float:
 
 
 @given(st.integers(0, 10_000))
-def test_the_winner_is_the_best_level_that_knows_the_video(seed: int) -> None:
+def test_the_winner_is_the_best_level_that_covers_the_video(seed: int) -> None:
     file = scored(seed)
     found = Contribution.of(file)
-    worth, verdicts = dict.fromkeys(LEVELS, 0.0), {"better": 0, "alike": 0, "worse": 0}
-    unknown = 0
+    wins, verdicts = dict.fromkeys(LEVELS, 0.0), {"better": 0, "equal": 0, "worse": 0}
+    uncovered = 0
     for query, right in enumerate(file.video_of_query.tolist()):
         ranks = {
             n: naive_rank(file.scores[n][query].tolist(), right)
@@ -74,24 +74,23 @@ def test_the_winner_is_the_best_level_that_knows_the_video(seed: int) -> None:
         winners = [name for name, rank in ranks.items() if rank == min(ranks.values())]
         assert found.winners(query) == tuple(winners)
         if not ranks:
-            unknown += 1
+            uncovered += 1
             continue
         for name in winners:
-            worth[name] += 1 / len(winners)
+            wins[name] += 1 / len(winners)
         best = min(ranks.values())
-        verdicts["better" if fused < best else "alike" if fused == best else "worse"] += 1
-    assert {t.name: t.worth for t in found.totals()} == pytest.approx(worth)
+        verdicts["better" if fused < best else "equal" if fused == best else "worse"] += 1
+    assert {t.name: t.wins for t in found.totals()} == pytest.approx(wins)
     fusion = found.fusion()
     assert {name: getattr(fusion, name) for name in verdicts} == verdicts
-    assert fusion.unknown == unknown
-    assert sum(worth.values()) == pytest.approx(len(file.query_ids) - unknown)
+    assert fusion.uncovered == uncovered
+    assert sum(wins.values()) == pytest.approx(len(file.query_ids) - uncovered)
 
 
 @given(st.integers(0, 10_000))
 def test_cards_are_worst_first_with_the_top_five_and_the_right_one(seed: int) -> None:
     file = scored(seed, count=7, ties=9)
-    gallery = Gallery.of(file, Contribution.of(file))
-    cards = list(gallery.cards())
+    cards = list(QueryCards.of(file, Contribution.of(file)).cards())
     keys = []
     for card in cards:
         fused = file.scores["late_fusion"][card.query].astype(float)
@@ -102,27 +101,26 @@ def test_cards_are_worst_first_with_the_top_five_and_the_right_one(seed: int) ->
         shown = [tile.video for tile in card.tiles]
         best = sorted(range(7), key=lambda v: (-fused[v], v))[:5]
         assert shown == (best if right in best else [*best, right])
-        assert [tile.video for tile in card.tiles if tile.right] == [right]
+        assert [tile.video for tile in card.tiles if tile.correct] == [right]
         for tile in card.tiles:
             assert tile.rank == naive_rank(fused.tolist(), tile.video)
             for bar in tile.bars[:-1]:
-                known = file.masks[bar.level]
-                assert (bar.deviations is not None) == known[tile.video]
+                covered = file.masks[bar.level]
+                assert (bar.deviations is not None) == covered[tile.video]
                 if bar.deviations is not None:
                     row = file.scores[bar.level][card.query].astype(float)
-                    apart = row[tile.video] - row[known].mean()
-                    assert bar.deviations == pytest.approx(apart / (row[known].std() or 1.0))
+                    apart = row[tile.video] - row[covered].mean()
+                    assert bar.deviations == pytest.approx(apart / (row[covered].std() or 1.0))
     assert keys == sorted(keys)
-    assert [card.place for card in cards] == list(range(1, 15))
+    assert [card.position for card in cards] == list(range(1, 15))
 
 
 def test_of_many_queries_the_worst_and_some_others_are_shown() -> None:
     file = scored(0, count=700, ties=100_000)
-    gallery = Gallery.of(file, Contribution.of(file))
-    places = list(gallery.places)
-    assert len(set(places)) == 1000
-    assert places[:900] == list(range(900))
-    assert places[-1] == 1399
+    positions = list(QueryCards.of(file, Contribution.of(file)).positions)
+    assert len(set(positions)) == 1000
+    assert positions[:900] == list(range(900))
+    assert positions[-1] == 1399
 
 
 @given(
@@ -135,12 +133,12 @@ def test_curves_lie_inside_their_chart(values: Any, broken: bool) -> None:
     if broken:
         logged.append({**line, "epoch": len(logged) + 1, "loss": {"a": float("nan")}})
     (chart,) = charts(panels("".join(json.dumps(x) + "\n" for x in logged)))
-    for drawn in chart.lines:
+    for drawn in chart.polylines:
         corners = [tuple(map(float, p.split(","))) for p in drawn.points.split()]
         assert all(48 <= x <= 352 and 12 <= y <= 190 for x, y in corners)
         ordered = sorted(corners, key=lambda corner: corner[0])
         assert corners == ordered
-    assert all(12 <= tick.at <= 190 for tick in chart.values)
+    assert all(12 <= tick.position <= 190 for tick in chart.values)
     assert [float(tick.text) for tick in chart.epochs] == sorted(
         float(tick.text) for tick in chart.epochs
     )
@@ -176,11 +174,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> SeenRun:
     return SeenRun(tmp_path_factory.mktemp("hostile"), names, captions, read="".join(HOSTILE[:2]))
 
 
-def opened(run: SeenRun) -> Source:
-    return Source.open(run.manifest, run.store, run.run, None)
+def opened(run: SeenRun) -> ReportSource:
+    return ReportSource.open(run.manifest, run.store, run.run, None)
 
 
-def test_nothing_from_outside_becomes_markup_or_turns_text_round(hostile: SeenRun) -> None:
+def test_hostile_text_is_no_markup_and_bidi_overrides_are_escaped(hostile: SeenRun) -> None:
     text = page(opened(hostile))
     parsed = Parsed(text)
     assert [tag for tag, _ in parsed.tags].count("script") == 1
@@ -189,21 +187,21 @@ def test_nothing_from_outside_becomes_markup_or_turns_text_round(hostile: SeenRu
         assert not [name for name in attributes if name.startswith("on")]
         assert "src" not in attributes
         assert str(attributes.get("href", "#")).startswith("#")
-    for told in (*HOSTILE[:3], HOSTILE[4], r"\u202egpj.exe\u2066 " + HOSTILE[3][-9:]):
-        assert f"{told} caption" in parsed.text
+    for text_shown in (*HOSTILE[:3], HOSTILE[4], r"\u202egpj.exe\u2066 " + HOSTILE[3][-9:]):
+        assert f"{text_shown} caption" in parsed.text
     assert not {"\u202e", "\u2066"} & set(text)
     assert len(re.findall(r"^<!-- m2hf\.table: ", text, flags=re.MULTILINE)) == 1
     assert "untrained" in parsed.text
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    pictures = re.findall(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+", text)
-    assert len(pictures) == len(set(pictures)) == 12
+    thumbnails = re.findall(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+", text)
+    assert len(thumbnails) == len(set(thumbnails)) == 12
 
 
 def test_kinds_of_queries_have_lines_and_are_text_too(hostile: SeenRun) -> None:
     source = opened(hostile)
-    told = dict.fromkeys(source.file.query_ids, HOSTILE[0])
-    parsed = Parsed(page(source, QueryKinds(Path("kinds.csv"), "0" * 64, told)))
+    kinds = dict.fromkeys(source.file.query_ids, HOSTILE[0])
+    parsed = Parsed(page(source, QueryKinds(Path("kinds.csv"), "0" * 64, kinds)))
     assert f"T2V, kind {HOSTILE[0]}" in parsed.text
     assert "query kinds" in parsed.text
     assert [tag for tag, _ in parsed.tags].count("script") == 1
@@ -226,39 +224,41 @@ def test_equal_input_elsewhere_gives_equal_bytes_that_trace(
     assert run["similarity"] == sha256_file(hostile.similarity)
 
 
-def test_what_is_missing_is_said_with_the_command_that_gives_it(tmp_path: Path) -> None:
+def test_remarks_name_what_is_missing_and_the_command_that_makes_it(tmp_path: Path) -> None:
     run = SeenRun(tmp_path, [f"v{i}" for i in range(4)], show=("asr",))
     (run.run / "metrics.jsonl").unlink()
     text = Parsed(page(opened(run))).text
     for name in ("thumbnail", "ocr"):
         command = f"m2hf extract --manifest MANIFEST --media VIDEOS --store STORE --only {name}"
-        assert f"The store has no stream {name}: {command}" in text
+        assert f"The store has no stream {name}; to make it: {command}" in text
     assert "no stream asr" not in text
     assert "No training curves: the run's folder has no metrics.jsonl." in text
-    assert "no picture" in text
-    assert "heard: OPEN and then" in text
+    assert "no thumbnail" in text
+    assert "speech: OPEN and then" in text
     assert "no audio stream (2)" in text
 
 
-def test_what_does_not_belong_together_is_one_line(tmp_path: Path) -> None:
+def test_inputs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     run = SeenRun(tmp_path / "one", [f"v{i}" for i in range(4)])
     other = SeenRun(tmp_path / "two", [f"w{i}" for i in range(4)])
     with pytest.raises(MismatchError, match=r"scores of seen, manifest \w{8}, but --manifest is"):
-        Source.open(other.manifest, run.store, run.run, None)
-    with pytest.raises(MismatchError, match=r"audio \(audio@\w{8}\) is not what .* was made from"):
-        Source.open(run.manifest, other.store, run.run, None)
+        ReportSource.open(other.manifest, run.store, run.run, None)
+    with pytest.raises(
+        MismatchError, match=r"audio \(audio@\w+\) is not what .* was computed from"
+    ):
+        ReportSource.open(run.manifest, other.store, run.run, None)
     shutil.copytree(run.store, tmp_path / "few")
     shutil.rmtree(next((tmp_path / "few" / "seen").glob("clip@*")))
-    with pytest.raises(MismatchError, match=r"its frames are clip@\w+; .* or give the store"):
-        Source.open(run.manifest, tmp_path / "few", run.run, None)
+    with pytest.raises(MismatchError, match=r"its frames are clip@\w+; .* give the scored store"):
+        ReportSource.open(run.manifest, tmp_path / "few", run.run, None)
     with pytest.raises(UsageError, match=r"no such file; `m2hf eval` writes RUN/similarity\.h5"):
-        Source.open(run.manifest, run.store, tmp_path, None)
+        ReportSource.open(run.manifest, run.store, tmp_path, None)
     with pytest.raises(UsageError, match="no store"):
-        Source.open(run.manifest, tmp_path / "none", run.run, None)
+        ReportSource.open(run.manifest, tmp_path / "none", run.run, None)
     (run.run / "metrics.jsonl").write_text('{"epoch": 1}\n', encoding="utf-8")
     with pytest.raises(UsageError, match=r"metrics\.jsonl: not the log of a training run"):
         opened(run)
     (run.run / "checkpoint.safetensors").write_bytes(b"trained again")
-    with pytest.raises(MismatchError, match="made with another checkpoint than"):
+    with pytest.raises(MismatchError, match="computed with another checkpoint than"):
         opened(run)
     assert Manifest.load(run.manifest_dir).digest == run.manifest.digest

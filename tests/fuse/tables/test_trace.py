@@ -12,7 +12,7 @@ import pytest
 from m2hf.errors import SchemaError, UsageError
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.report.page import page as report_page
-from m2hf.fuse.report.source import Source
+from m2hf.fuse.report.source import ReportSource
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.chain import TraceFiles
 from m2hf.fuse.tables.formats import FORMATS, render
@@ -58,7 +58,7 @@ def test_the_chain_of_a_row(
 def test_a_report_is_traced_like_a_table(
     similarity: Path, corpus: Any, run: Any, tmp_path: Path
 ) -> None:
-    source = Source.open(corpus.manifest, corpus.store, run.folder, None)
+    source = ReportSource.open(corpus.manifest, corpus.store, run.folder, None)
     assert [panel.title for panel in source.curves if panel.curves][:2] == [
         "training loss", "validation R@1 in %",
     ]  # fmt: skip
