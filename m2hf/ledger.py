@@ -28,18 +28,18 @@ Key = tuple[str, str]  # (item id, extractor@fingerprint8)
 
 
 @dataclass(frozen=True)
-class Spent:
+class TimeSpent:
     """Seconds of work, and how many of them a model computed."""
 
     wall_s: float = 0.0
     model_s: float = 0.0
 
-    def __add__(self, other: "Spent") -> "Spent":
-        return Spent(self.wall_s + other.wall_s, self.model_s + other.model_s)
+    def __add__(self, other: "TimeSpent") -> "TimeSpent":
+        return TimeSpent(self.wall_s + other.wall_s, self.model_s + other.model_s)
 
-    def share(self, part: float) -> "Spent":
+    def share(self, part: float) -> "TimeSpent":
         """A part, from 0 to 1, of it."""
-        return Spent(self.wall_s * part, self.model_s * part)
+        return TimeSpent(self.wall_s * part, self.model_s * part)
 
 
 class LedgerWriter:
@@ -77,7 +77,7 @@ class LedgerWriter:
         others = {other: list(names) for other, names in (beside or {}).items()}
         self._write(line | ({"beside": others} if others else {}))
 
-    def done(self, item: str, stream: str, event: str, spent: Spent, reason: str = "") -> None:
+    def done(self, item: str, stream: str, event: str, spent: TimeSpent, reason: str = "") -> None:
         """`event` is "ok" or "empty"; `reason` says why empty, or what to know of an ok one."""
         line = {"event": event, "id": item, "streams": [stream], "seconds": round(spent.wall_s, 4)}
         line["model_seconds"] = round(spent.model_s, 4)
@@ -160,7 +160,7 @@ class LedgerView:
     remarks: dict[Key, str] = field(default_factory=dict)
     deaths: Counter[Key] = field(default_factory=Counter)
     quarantined: dict[Key, str] = field(default_factory=dict)
-    spent: dict[str, tuple[int, Spent]] = field(default_factory=dict)
+    spent: dict[str, tuple[int, TimeSpent]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -195,8 +195,8 @@ class LedgerView:
     def _apply(self, event: dict[str, Any], key: Key) -> None:
         kind, (_, stream) = event["event"], key
         if kind in ("ok", "empty", "decoded"):
-            items, spent = self.spent.get(stream, (0, Spent()))
-            self.spent[stream] = (items + 1, spent + spent_of(event))
+            items, spent = self.spent.get(stream, (0, TimeSpent()))
+            self.spent[stream] = (items + 1, spent + time_spent(event))
         if kind == "died":
             self.deaths[key] += 1
             if self.deaths[key] >= DEATHS_TO_QUARANTINE:
@@ -221,9 +221,9 @@ class LedgerView:
             self.remarks[key] = event.get("message", "")
 
 
-def spent_of(event: Mapping[str, Any]) -> Spent:
+def time_spent(event: Mapping[str, Any]) -> TimeSpent:
     """What an event says was spent on its item."""
-    return Spent(float(event["seconds"]), float(event.get("model_seconds", 0.0)))
+    return TimeSpent(float(event["seconds"]), float(event.get("model_seconds", 0.0)))
 
 
 class LedgerTail:

@@ -14,11 +14,11 @@ from m2hf.errors import EXIT_FAILURES, UsageError
 from m2hf.keys import canonical_json
 
 if TYPE_CHECKING:
-    from m2hf.pipelines.efficiency import Efficiency
     from m2hf.pipelines.executors import Executor
-    from m2hf.pipelines.extraction import Status
+    from m2hf.pipelines.extraction import RunStatus
     from m2hf.pipelines.job import Job
-    from m2hf.pipelines.plan import Survey
+    from m2hf.pipelines.plan import JobState
+    from m2hf.pipelines.run_times import RunTimes
 
 _SHOWN = 20  # failures in a summary; status --json has all
 
@@ -87,7 +87,7 @@ def retry(
 
     executor = _executor(workers, scheduler, array)
     job = _job(manifest, media, store, config, set_, only)
-    typer.echo(f"{extraction.forget(job)} items to try again", err=True)
+    typer.echo(f"{extraction.reset_failures(job)} items to try again", err=True)
     _run(job, executor)
 
 
@@ -156,23 +156,23 @@ def _job(
 
 
 def _executor(workers: int, scheduler: str, array: str) -> "Executor":
-    from m2hf.pipelines.executors import Array, Serial
+    from m2hf.pipelines.executors import ArrayExecutor, SerialExecutor
 
     if sum(map(bool, (workers, scheduler, array))) > 1:
         raise UsageError("--workers, --scheduler and --array exclude each other; give one")
     if array:
-        return Array.parse(array)
+        return ArrayExecutor.parse(array)
     if not (workers or scheduler):
-        return Serial()
-    from m2hf.pipelines.cluster.dask_cluster import DaskCluster
+        return SerialExecutor()
+    from m2hf.pipelines.cluster.dask_executor import DaskExecutor
 
-    return DaskCluster(workers, scheduler, partial(typer.echo, err=True))
+    return DaskExecutor(workers, scheduler, partial(typer.echo, err=True))
 
 
 def _run(job: "Job", executor: "Executor") -> None:
     from m2hf.cli.progress import extraction_progress
     from m2hf.pipelines import extraction
-    from m2hf.pipelines.efficiency import EfficiencyMeter
+    from m2hf.pipelines.run_times import RunTimer
 
     console = Console(stderr=True)
     found = extraction.plan(job)
@@ -183,18 +183,18 @@ def _run(job: "Job", executor: "Executor") -> None:
         if counts["missing"]
     }
     if totals:
-        meter, began = EfficiencyMeter(job.layout.ledger), time.perf_counter()
+        timer, began = RunTimer(job.layout.ledger), time.perf_counter()
         with extraction_progress(console, job.layout.ledger, totals):
             for _ in extraction.extract(job, executor, found):
                 pass
-        _print_efficiency(console, job, meter.read(time.perf_counter() - began))
+        _print_efficiency(console, job, timer.read(time.perf_counter() - began))
     now = extraction.status(job)
     _print_status(Console(), job, now, _SHOWN)
     if now.failures or now.damaged:
         raise typer.Exit(EXIT_FAILURES)
 
 
-def _print_plan(console: Console, job: "Job", found: "Survey") -> None:
+def _print_plan(console: Console, job: "Job", found: "JobState") -> None:
     for message in found.damaged:
         console.print(f"[yellow]to be done again:[/] {message}", soft_wrap=True)
     missing = ", ".join(
@@ -209,7 +209,7 @@ def _print_plan(console: Console, job: "Job", found: "Survey") -> None:
     )
 
 
-def _print_efficiency(console: Console, job: "Job", run: "Efficiency") -> None:
+def _print_efficiency(console: Console, job: "Job", run: "RunTimes") -> None:
     names = {job.stream(name): name for name in job.names}
     table = Table("this run", title_justify="left")
     for heading in ("items", "seconds an item", "of it model", "times model"):
@@ -223,8 +223,8 @@ def _print_efficiency(console: Console, job: "Job", run: "Efficiency") -> None:
     if run.model_s:
         processes = "1 process" if run.processes == 1 else f"{run.processes} processes"
         console.print(
-            f"{run.wall_s:.1f} s in {processes}, models {run.model_s:.1f} s: {run.ratio:.2f} times "
-            "the models' own time",
+            f"{run.wall_s:.1f} s in {processes}, models {run.model_s:.1f} s: "
+            f"{run.overhead_ratio:.2f} times the models' own time",
             soft_wrap=True,
         )
 
@@ -241,7 +241,7 @@ def _counts_table(job: "Job", counts: dict[str, dict[str, int]]) -> Table:
     return table
 
 
-def _print_status(console: Console, job: "Job", now: "Status", shown: int | None) -> None:
+def _print_status(console: Console, job: "Job", now: "RunStatus", shown: int | None) -> None:
     console.print(_counts_table(job, now.counts))
     if now.spent:
         parts = [f"{n} {s.wall_s / items:.2f}" for n, (items, s) in sorted(now.spent.items())]

@@ -40,7 +40,7 @@ COUNTS: dict[str, dict[Split, tuple[int, int]]] = {
 
 
 def didemo_train(folder: Path) -> None:
-    """A train_data.json of the owners' form for the videos of train_list.txt."""
+    """A train_data.json in the owners' format for the videos of train_list.txt."""
     listed = (folder / "train_list.txt").read_text(encoding="utf-8").split()
     moments = [
         made.moment(video, f"{word} of {number}\n", [[at, at]] * 4, 3 * number + at)
@@ -51,7 +51,7 @@ def didemo_train(folder: Path) -> None:
 
 
 def lsmdc_train(folder: Path) -> None:
-    """A training file of the owners' form with their number of lines."""
+    """A training file in the owners' format with their number of lines."""
     clips = [
         f"{at % 7:04d}_FILM_{at // 3600:02d}.{at // 60 % 60:02d}.{at % 60:02d}.000-99.00.00.000"
         for at in range(101079)
@@ -62,7 +62,7 @@ def lsmdc_train(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def official(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The official files, by data set, with made ones where those are not to be had."""
+    """The official files, by data set, with generated ones where those may not be distributed."""
     root = tmp_path_factory.mktemp("official")
     for source in (shared_data / "annotations").glob("*/*"):
         (root / source.parent.name).mkdir(exist_ok=True)
@@ -113,7 +113,7 @@ def test_only_lsmdc_flags_its_speech() -> None:
     assert flagged == {"lsmdc": {"asr", "text"}}
 
 
-def test_msrvtt_tests_what_jsfusion_asks(
+def test_msrvtt_test_queries_are_those_of_jsfusion(
     built: Callable[[str], BuiltManifest], official: Path
 ) -> None:
     with (official / "msrvtt" / "MSRVTT_JSFUSION_test.csv").open(encoding="utf-8") as stream:
@@ -161,8 +161,8 @@ def test_didemo_paragraphs_are_in_time_order(
         assert (row.start, row.end) == (0.0, 30.0)
     left = {remark.text.partition(":")[0]: len(remark.ids) for remark in built("didemo").remarks}
     assert left == {
-        "29 videos of val_data.json are listed with another ending": 29,
-        "33 videos of test_data.json are listed with another ending": 33,
+        "29 videos of val_data.json are listed with another extension": 29,
+        "33 videos of test_data.json are listed with another extension": 33,
     }
 
 
@@ -252,12 +252,12 @@ def test_a_list_of_missing_files_goes_when_none_is(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / MISSING).exists()
 
 
-def test_names_and_splits_that_there_are_not(tmp_path: Path) -> None:
+def test_unknown_names_and_splits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'msrvtt-1ka-9k'"):
         build("msrvtt_1ka", tmp_path)
     with pytest.raises(UsageError, match="toybox is generated: m2hf manifest toybox --out DIR"):
         build("toybox", tmp_path)
-    with pytest.raises(UsageError, match="there are: activitynet, didemo"):
+    with pytest.raises(UsageError, match="known: activitynet, didemo"):
         build("?", tmp_path)
     with pytest.raises(UsageError, match="--splits val: activitynet has train, test"):
         build("activitynet", tmp_path, only=("val",))

@@ -16,7 +16,15 @@ from m2hf import atomic
 from m2hf.config import Section, parse, read_recipe
 from m2hf.errors import ConfigError, MismatchError, ResourceError, UsageError
 from m2hf.features import Features, Status
-from m2hf.keys import bucket_of, canonical_json, fingerprint, safe_name, sha256_file, sha256_hex
+from m2hf.keys import (
+    bucket_of,
+    canonical_json,
+    fingerprint,
+    group_by_bucket,
+    safe_name,
+    sha256_file,
+    sha256_hex,
+)
 from m2hf.layout import StoreLayout, default_buckets
 
 
@@ -36,6 +44,10 @@ def test_a_bucket_depends_on_its_id_alone(ids: list[str], buckets: int) -> None:
     places = {i: bucket_of(i, buckets) for i in ids}
     assert all(0 <= place < buckets for place in places.values())
     assert all(bucket_of(i, buckets) == places[i] for i in reversed(ids))
+    grouped = group_by_bucket(ids, buckets, lambda i: i)
+    assert grouped == {
+        bucket: [i for i in ids if places[i] == bucket] for bucket in set(places.values())
+    }
 
 
 @given(st.text(), st.text())

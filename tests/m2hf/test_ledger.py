@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from m2hf.errors import MediaError, ResourceError
-from m2hf.ledger import LedgerTail, LedgerView, LedgerWriter, Spent
+from m2hf.ledger import LedgerTail, LedgerView, LedgerWriter, TimeSpent
 
 STREAM = "clip@12345678"
 
@@ -29,7 +29,7 @@ def test_outcomes_and_remarks(tmp_path: Path) -> None:
     writer = LedgerWriter(tmp_path)
     for item, event, why in (("a", "ok", ""), ("b", "empty", "no audio stream")):
         writer.started(item, [STREAM], "extract")
-        writer.done(item, STREAM, event, Spent(0.5, 0.25), why)
+        writer.done(item, STREAM, event, TimeSpent(0.5, 0.25), why)
     writer.started("c", [STREAM, "asr@1"], "decode")
     writer.failed("c", [STREAM, "asr@1"], "decode", MediaError("the file is empty"), 0.1, 1)
     writer.close()
@@ -42,7 +42,7 @@ def test_outcomes_and_remarks(tmp_path: Path) -> None:
         "MediaError",
         "the file is empty",
     )
-    assert view.spent[STREAM] == (2, Spent(1.0, 0.5))
+    assert view.spent[STREAM] == (2, TimeSpent(1.0, 0.5))
     assert not view.quarantined
 
 
@@ -50,7 +50,7 @@ def test_a_later_success_clears_a_failure_and_retry_forgets(tmp_path: Path) -> N
     writer = LedgerWriter(tmp_path)
     for item in ("a", "b"):
         writer.failed(item, [STREAM], "decode", MediaError("x"), 0.1, 1)
-    writer.done("a", STREAM, "ok", Spent(0.1))
+    writer.done("a", STREAM, "ok", TimeSpent(0.1))
     writer.retry("b", [STREAM])
     assert not LedgerView.read(tmp_path).failures
     writer.close()
@@ -87,21 +87,21 @@ def test_an_orderly_end_and_a_running_process_are_no_deaths(tmp_path: Path) -> N
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     writer = LedgerWriter(tmp_path)
-    writer.done("a", STREAM, "ok", Spent(0.1))
+    writer.done("a", STREAM, "ok", TimeSpent(0.1))
     writer.close()
     (path,) = tmp_path.glob("*.jsonl")
     path.write_bytes(path.read_bytes() + b'{"event": "star')
-    assert LedgerView.read(tmp_path).spent[STREAM] == (1, Spent(0.1))
+    assert LedgerView.read(tmp_path).spent[STREAM] == (1, TimeSpent(0.1))
 
 
 def test_a_tail_gives_each_new_line_once(tmp_path: Path) -> None:
     writer = LedgerWriter(tmp_path)
-    writer.done("before", STREAM, "ok", Spent(0.1))
+    writer.done("before", STREAM, "ok", TimeSpent(0.1))
     tail = LedgerTail(tmp_path)
     assert not list(tail.new_events())
-    writer.done("a", STREAM, "ok", Spent(0.1))
+    writer.done("a", STREAM, "ok", TimeSpent(0.1))
     other = LedgerWriter(tmp_path)
-    other.done("b", STREAM, "ok", Spent(0.1))
+    other.done("b", STREAM, "ok", TimeSpent(0.1))
     assert {event["id"] for event in tail.new_events()} == {"a", "b"}
     assert not list(tail.new_events())
     writer.close()
@@ -113,7 +113,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         writer._file, real = full, writer._file
         with pytest.raises(ResourceError, match=r"can't write \(No space left on device\)"):
-            writer.done("a", STREAM, "ok", Spent(0.1))
+            writer.done("a", STREAM, "ok", TimeSpent(0.1))
         writer._file = real
         with contextlib.suppress(OSError):
             full.close()
@@ -151,7 +151,7 @@ def test_an_interrupt_while_an_outcome_is_written_is_no_death(
     with monkeypatch.context() as patch:
         patch.setattr("m2hf.ledger.json.dumps", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            writer.done("a", STREAM, "ok", Spent(0.1))
+            writer.done("a", STREAM, "ok", TimeSpent(0.1))
     writer.close()
     (file,) = tmp_path.glob("*.jsonl")
     assert '"interrupted"' in file.read_text().splitlines()[-1]

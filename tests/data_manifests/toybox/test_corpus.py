@@ -15,11 +15,12 @@ import pytest
 
 from m2hf.data_manifests.toybox import voice
 from m2hf.data_manifests.toybox.captions import SEEN, parts_of, sentence
-from m2hf.data_manifests.toybox.corpus import Corpus, generate
-from m2hf.data_manifests.toybox.drawing import RGB, Stage, frames
+from m2hf.data_manifests.toybox.corpus import ToyboxCorpus, generate
+from m2hf.data_manifests.toybox.drawing import RGB, SceneRenderer, frames
 from m2hf.data_manifests.toybox.families import BLOCK, TWINS, draw_toybox
-from m2hf.data_manifests.toybox.scene import FRAMES, HEIGHT, SECONDS, WIDTH, Group, Scene
+from m2hf.data_manifests.toybox.scene import FRAMES, HEIGHT, SECONDS, WIDTH, FigureGroup, Scene
 from m2hf.data_manifests.toybox.sound import LOUD, RATE, SPEECH_START, make_sound, soundtrack
+from m2hf.data_manifests.toybox.tiny_clip_scenes import draw_tiny_clip_scenes
 from m2hf.data_manifests.toybox.vocabulary import (
     COLOURS,
     GROUNDS,
@@ -30,7 +31,6 @@ from m2hf.data_manifests.toybox.vocabulary import (
     SOUNDS,
     SPOKEN,
 )
-from m2hf.data_manifests.toybox.world import draw_world
 from m2hf.errors import ResourceError, UsageError
 from m2hf.ffmpeg import ffmpeg_exe
 from m2hf.manifest import SPLITS, captions_of
@@ -40,11 +40,11 @@ needs_voice = pytest.mark.skipif(
     reason="espeakng-loader is not installed: pip install 'm2hf[demo]'",
 )
 CLIPS = 3 * BLOCK
-STAR = Group(1, "large", "red", "star")
+STAR = FigureGroup(1, "large", "red", "star")
 PLAIN = Scene((STAR,), "checks", "right", sound="low", seed=5)
 
 
-CORPUS = Corpus.draw(CLIPS)
+CORPUS = ToyboxCorpus.draw(CLIPS)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_twins_look_alike_and_are_told_apart_by_all_else() -> None:
 
 def test_the_toybox_is_of_combinations_that_training_never_shows() -> None:
     assert all(scene.held_out for scene in draw_toybox(200, seed=0))
-    trained = list(islice(draw_world(0, held_out=False), 2000))
+    trained = list(islice(draw_tiny_clip_scenes(0, held_out=False), 2000))
     assert not any(scene.held_out for scene in trained)
     lead = {(s.groups[0].colour, s.groups[0].shape, s.ground) for s in draw_toybox(200, seed=0)}
     shown = {(g.colour, g.shape, s.ground) for s in trained for g in s.groups}
@@ -137,7 +137,7 @@ def test_the_toybox_is_of_combinations_that_training_never_shows() -> None:
 @pytest.mark.parametrize("held_out", [False, True])
 def test_captions_say_all_that_is_asked_and_nothing_else(held_out: bool) -> None:
     rng = np.random.default_rng(0)
-    for scene in islice(draw_world(2, held_out), 150):
+    for scene in islice(draw_tiny_clip_scenes(2, held_out), 150):
         known = truth(scene)
         look = told(sentence(scene, SEEN, rng))
         assert {**look, "words": set()} == {**known, "sounds": set(), "words": set()}
@@ -168,9 +168,9 @@ def test_figures_stand_out_and_are_as_many_as_said(shape: str, size: str) -> Non
     import cv2
 
     for ground in GROUNDS:
-        group = Group(3, size, "red", shape)
+        group = FigureGroup(3, size, "red", shape)
         scene = replace(PLAIN, groups=(group,), ground=ground, motion="still", place="middle")
-        shown = red(Stage(scene).frame(0.0))
+        shown = red(SceneRenderer(scene).frame(0.0))
         assert shown.sum() > (500 if size == "large" else 150)
         count, *_ = cv2.connectedComponents(cv2.erode(shown.astype(np.uint8), np.ones((3, 3))))
         assert count - 1 == 3
@@ -178,7 +178,7 @@ def test_figures_stand_out_and_are_as_many_as_said(shape: str, size: str) -> Non
 
 def test_sizes_and_colours_are_told_apart() -> None:
     large, small = (
-        red(Stage(replace(PLAIN, groups=(replace(STAR, size=size),))).frame(0.0)).sum()
+        red(SceneRenderer(replace(PLAIN, groups=(replace(STAR, size=size),))).frame(0.0)).sum()
         for size in ("large", "small")
     )
     assert large > 2 * small
@@ -206,7 +206,7 @@ def test_frames_without_their_order_do_not_tell_a_direction() -> None:
     def middles(motion: str) -> list[float]:
         found = []
         for seed in range(150):
-            stage = Stage(replace(PLAIN, motion=motion, seed=seed))
+            stage = SceneRenderer(replace(PLAIN, motion=motion, seed=seed))
             found.append(np.nonzero(red(stage.frame(seed % 4)))[1].mean())
         return found
 
@@ -226,7 +226,7 @@ def test_a_figure_that_rests_rests_and_one_that_shakes_comes_back() -> None:
 @pytest.mark.parametrize("word", SIGNS)
 def test_the_sign_is_drawn_and_nothing_covers_it(word: str) -> None:
     scene = replace(PLAIN, sign=word, motion="down")
-    shown = [Stage(scene).frame(second) for second in (0.0, 0.5, 1.0, 1.5)]
+    shown = [SceneRenderer(scene).frame(second) for second in (0.0, 0.5, 1.0, 1.5)]
     plate = (shown[0] == 255).all(axis=2)
     assert plate.sum() > 2000
     rows, columns = np.nonzero(plate)
@@ -257,23 +257,23 @@ def test_sounds_differ_and_end_before_a_voice() -> None:
 @needs_voice
 def test_the_voice_says_each_word_and_it_ends_with_the_clip() -> None:
     for word in SPOKEN:
-        wave = voice.say(word)
+        wave = voice.synthesize(word)
         assert wave.dtype == np.float32
         assert 0.8 * RATE < len(wave) < (SECONDS - SPEECH_START) * RATE
         assert np.abs(wave).max() == pytest.approx(1)
     with pytest.raises(KeyError):
-        voice.say("xylophone")
+        voice.synthesize("xylophone")
 
 
 @needs_voice
 def test_the_voice_is_the_same_in_another_process() -> None:
     code = (
-        "from hashlib import sha256; from m2hf.data_manifests.toybox.voice import say; "
-        f"print(sha256(say({SPOKEN[-1]!r}).tobytes()).hexdigest())"
+        "from hashlib import sha256; from m2hf.data_manifests.toybox.voice import synthesize; "
+        f"print(sha256(synthesize({SPOKEN[-1]!r}).tobytes()).hexdigest())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    voice.say(SPOKEN[0])
-    assert done.stdout.strip() == hashlib.sha256(voice.say(SPOKEN[-1]).tobytes()).hexdigest()
+    voice.synthesize(SPOKEN[0])
+    assert done.stdout.strip() == hashlib.sha256(voice.synthesize(SPOKEN[-1]).tobytes()).hexdigest()
 
 
 def test_a_missing_voice_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_the_streams_are_those_of_the_scene(made: Path) -> None:
 @pytest.mark.parametrize(("clips", "seed"), [(CLIPS - 1, 0), (10_000, 0), (CLIPS, -1)])
 def test_numbers_out_of_range_are_refused(clips: int, seed: int) -> None:
     with pytest.raises(UsageError, match="toybox: "):
-        Corpus.draw(clips, seed)
+        ToyboxCorpus.draw(clips, seed)
 
 
 @needs_voice
