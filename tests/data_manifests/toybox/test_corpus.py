@@ -1,4 +1,4 @@
-"""The generated toybox: the same bytes each time, captions that tell the truth, playable clips."""
+"""The generated toybox: equal bytes each time, correct captions, playable clips."""
 
 import hashlib
 import importlib.util
@@ -49,7 +49,7 @@ CORPUS = ToyboxCorpus.draw(CLIPS)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where CORPUS lies."""
+    """The folder that CORPUS was generated in."""
     out = tmp_path_factory.mktemp("toybox")
     generate(out, CORPUS)
     return out
@@ -70,8 +70,8 @@ def banner(video: Path) -> str:
     return done.stderr
 
 
-def told(caption: str) -> dict[str, set[str]]:
-    """What a caption claims, read off its words by other means than it was made."""
+def claims_of(caption: str) -> dict[str, set[str]]:
+    """What a caption claims, parsed from its words independently of the generator."""
     words = set(re.findall(r"\w+", caption.lower().replace("a bell rings", "")))  # no shape
     singular = (
         words | {word.removesuffix("s") for word in words} | {w.removesuffix("es") for w in words}
@@ -88,7 +88,7 @@ def told(caption: str) -> dict[str, set[str]]:
     }
 
 
-def truth(scene: Scene) -> dict[str, set[str]]:
+def content_of(scene: Scene) -> dict[str, set[str]]:
     return {
         "colours": {group.colour for group in scene.groups},
         "shapes": {group.shape for group in scene.groups},
@@ -106,7 +106,7 @@ def test_scenes_repeat_from_the_seed_and_grow_by_their_end() -> None:
     assert scenes != draw_toybox(96, seed=4)
 
 
-def test_twins_look_alike_and_are_told_apart_by_all_else() -> None:
+def test_twins_look_the_same_and_differ_in_all_other_parts() -> None:
     scenes = draw_toybox(400, seed=1)
     looks = [(scene.groups, scene.ground) for scene in scenes]
     for at in range(0, 400, BLOCK):
@@ -135,13 +135,13 @@ def test_the_toybox_is_of_combinations_that_training_never_shows() -> None:
 
 
 @pytest.mark.parametrize("held_out", [False, True])
-def test_captions_say_all_that_is_asked_and_nothing_else(held_out: bool) -> None:
+def test_captions_mention_the_given_parts_and_nothing_else(held_out: bool) -> None:
     rng = np.random.default_rng(0)
     for scene in islice(draw_tiny_clip_scenes(2, held_out), 150):
-        known = truth(scene)
-        look = told(sentence(scene, SEEN, rng))
+        known = content_of(scene)
+        look = claims_of(sentence(scene, SEEN, rng))
         assert {**look, "words": set()} == {**known, "sounds": set(), "words": set()}
-        everything = told(sentence(scene, parts_of(scene), rng))
+        everything = claims_of(sentence(scene, parts_of(scene), rng))
         words = {word.lower() for word in (*SIGNS, *SPOKEN)}
         assert everything["sounds"] == known["sounds"]
         assert everything["words"] & known["words"] == known["words"] & words
@@ -151,20 +151,20 @@ def test_captions_say_all_that_is_asked_and_nothing_else(held_out: bool) -> None
         sentence(replace(scene, sign=None), ("sign",), rng)
 
 
-def test_the_caption_check_sees_a_lie() -> None:
-    assert told("a big blue star on bricks") != truth(PLAIN)
-    assert told("a siren wails while a sign reads HOTEL")["sounds"] == {"siren"}
-    assert told("a siren wails while a sign reads HOTEL")["words"] == {"hotel"}
+def test_the_caption_check_finds_a_false_claim() -> None:
+    assert claims_of("a big blue star on bricks") != content_of(PLAIN)
+    assert claims_of("a siren wails while a sign reads HOTEL")["sounds"] == {"siren"}
+    assert claims_of("a siren wails while a sign reads HOTEL")["words"] == {"hotel"}
 
 
-def red(picture: np.ndarray) -> np.ndarray:
-    r, g, b = picture.astype(int).transpose(2, 0, 1)
+def red(frame: np.ndarray) -> np.ndarray:
+    r, g, b = frame.astype(int).transpose(2, 0, 1)
     return (r - g > 120) & (r - b > 120)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", SIZES)
-def test_figures_stand_out_and_are_as_many_as_said(shape: str, size: str) -> None:
+def test_figures_stand_out_in_the_given_number(shape: str, size: str) -> None:
     import cv2
 
     for ground in GROUNDS:
@@ -176,7 +176,7 @@ def test_figures_stand_out_and_are_as_many_as_said(shape: str, size: str) -> Non
         assert count - 1 == 3
 
 
-def test_sizes_and_colours_are_told_apart() -> None:
+def test_sizes_and_colours_are_distinguishable() -> None:
     large, small = (
         red(SceneRenderer(replace(PLAIN, groups=(replace(STAR, size=size),))).frame(0.0)).sum()
         for size in ("large", "small")
@@ -200,7 +200,7 @@ def test_directions_are_those_of_the_caption(motion: str, axis: int, step: int) 
         assert best * step > 8
 
 
-def test_frames_without_their_order_do_not_tell_a_direction() -> None:
+def test_unordered_frames_do_not_reveal_a_direction() -> None:
     """The same places are passed to the right and to the left, from starts that the seed draws."""
 
     def middles(motion: str) -> list[float]:
@@ -215,7 +215,7 @@ def test_frames_without_their_order_do_not_tell_a_direction() -> None:
     assert np.ptp(right) > 200
 
 
-def test_a_figure_that_rests_rests_and_one_that_shakes_comes_back() -> None:
+def test_a_still_figure_rests_and_a_shaking_one_returns() -> None:
     still = list(frames(replace(PLAIN, motion="still")))
     assert all(np.array_equal(frame, still[0]) for frame in still)
     shake = list(frames(replace(PLAIN, motion="shake")))
@@ -286,7 +286,7 @@ def test_a_missing_voice_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @needs_voice
-def test_a_second_call_mends_what_is_there_to_the_byte(made: Path) -> None:
+def test_a_second_call_restores_the_same_bytes(made: Path) -> None:
     before = digests(made)
     assert len(before) == CLIPS + 2
     (made / "videos" / "toybox0003.mp4").write_bytes(b"half a file")
@@ -298,7 +298,7 @@ def test_a_second_call_mends_what_is_there_to_the_byte(made: Path) -> None:
 
 
 @needs_voice
-def test_the_manifest_and_the_truth(made: Path) -> None:
+def test_the_manifest_and_the_ground_truth(made: Path) -> None:
     manifest = CORPUS.manifest()
     assert manifest.check(made / "videos") == []
     assert manifest.card.name == "toybox"
@@ -306,15 +306,15 @@ def test_the_manifest_and_the_truth(made: Path) -> None:
     assert {split: count.videos for split, count in manifest.counts().items()} == dict.fromkeys(
         SPLITS, BLOCK
     )
-    told_of_all = [truth(clip.scene) for clip in CORPUS.clips.values()]
-    assert CORPUS.availability()["sound"] == sum(bool(of["sounds"]) for of in told_of_all)
+    contents = [content_of(clip.scene) for clip in CORPUS.clips.values()]
+    assert CORPUS.availability()["sound"] == sum(bool(of["sounds"]) for of in contents)
     kinds = dict(line.split(",") for line in (made / "kinds.csv").read_text().splitlines()[1:])
     assert list(kinds) == [caption.id for caption in captions_of(manifest.rows)]
     written = json.loads((made / "scenes.json").read_text(encoding="utf-8"))
     assert written["seed"] == 0
-    for told_of, (name, clip) in zip(written["clips"], CORPUS.clips.items(), strict=True):
-        assert told_of["id"] == name
-        assert told_of["scene"]["sign"] == clip.scene.sign
+    for stored, (name, clip) in zip(written["clips"], CORPUS.clips.items(), strict=True):
+        assert stored["id"] == name
+        assert stored["scene"]["sign"] == clip.scene.sign
         asked = [caption.kind for caption in clip.captions]
         assert len(set(asked)) == len(asked) or clip.split == "train"
         assert asked == [kinds[f"{name}#{at}"] for at in range(len(asked))]
@@ -322,8 +322,8 @@ def test_the_manifest_and_the_truth(made: Path) -> None:
         assert row.split == clip.split
         assert row.captions == tuple(caption.text for caption in clip.captions)
         for caption in clip.captions:
-            claimed = told(caption.text)
-            known = truth(clip.scene)
+            claimed = claims_of(caption.text)
+            known = content_of(clip.scene)
             assert all(claimed[what] <= known[what] for what in claimed)
             unseen = not any(claimed[what] for what in ("colours", "shapes", "grounds"))
             assert unseen == (caption.kind == "unseen") or clip.split == "train"
