@@ -1,1 +1,1 @@
-"""Dataset cards, and the code that builds a manifest."""
+"""Dataset cards, and the code that builds manifests."""

@@ -1,16 +1,16 @@
-"""ActivityNet Captions: videos of up to some minutes whose sentences together are the query.
+"""ActivityNet Captions: videos of a few minutes; the sentences of a video form one query.
 
-train.json, val_1.json         id -> duration, sentences, and a (start, end) in seconds of each
-train_ids.json, val_ids.json   ids of the parts; may be absent, and are only compared
+train.json, val_1.json         id -> duration, sentences, and (start, end) seconds of each
+train_ids.json, val_ids.json   ids of the splits; optional, used only for a comparison
 
-val_1 is what the field tests on. The clip is the whole file: sentences say when in it their
-moments are, which matters for their order alone.
+Published results test on val_1. The clip is the whole file: the times of sentences are used only
+to order them.
 """
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from m2hf.data_manifests.annotations import Annotations, Remark, Video, sentence
+from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, Remark, sentence
 from m2hf.errors import ManifestError
 from m2hf.manifest import SPLITS, Split
 
@@ -26,7 +26,7 @@ class _Paragraph:
     sentences: list[str]
 
     def text(self, where: str) -> str:
-        """The sentences by their start; those that start together stay in the file's order."""
+        """The sentences ordered by start time; equal ones stay in file order."""
         if len(self.timestamps) != len(self.sentences):
             raise ManifestError(
                 f"{where}: {len(self.sentences)} sentences, {len(self.timestamps)} timestamps; "
@@ -36,7 +36,7 @@ class _Paragraph:
         return " ".join(sentence(self.sentences[at], f"{where}.sentences[{at}]") for at in numbered)
 
 
-def read(files: Annotations, splits: Collection[Split]) -> Iterator[Video | Remark]:
+def read(files: AnnotationFolder, splits: Collection[Split]) -> Iterator[AnnotatedVideo | Remark]:
     """Every captioned video, with one paragraph: its sentences in time order."""
     for split in (split for split in SPLITS if split in splits):
         name, ids_name = _FILES[split]
@@ -44,7 +44,7 @@ def read(files: Annotations, splits: Collection[Split]) -> Iterator[Video | Rema
         for video, paragraph in paragraphs.items():
             where = f"{name}: {video}"
             captions = (paragraph.text(where),) if paragraph.sentences else ()
-            yield Video(split, video, f"{video}.mp4", captions, where)
+            yield AnnotatedVideo(split, video, f"{video}.mp4", captions, where)
         if files.has(ids_name):
             listed = dict.fromkeys(files.json(ids_name, list[str]))
             for text, ids in (

@@ -1,8 +1,7 @@
-"""Annotation files as their owners publish them, and what a reader makes of them.
+"""Read annotation files as their owners publish them; the base of all benchmark readers.
 
-A reader knows the files of one benchmark and yields what they say, one `Video` or `Remark` at a
-time; opening, unpacking, and saying what is wrong with a file are here, once for all of them.
-A file may be compressed: `NAME.gz` stands for NAME.
+A reader parses the files of one benchmark and yields an `AnnotatedVideo` or a `Remark` at a time.
+Opening, decompression and error messages are here. A file may be compressed: `NAME.gz` for NAME.
 """
 
 import csv
@@ -23,9 +22,9 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Video:
-    """A video as annotated. path: its conventional path; where: file and line or key that names
-    it, for errors; start, end: seconds of its file that are the clip, where not all of it is."""
+class AnnotatedVideo:
+    """A video in the annotations. path: its conventional path; where: the file and line or key of
+    the annotation, for errors; start, end: the clip in seconds of the file, None for all of it."""
 
     split: Split
     id: str
@@ -38,30 +37,30 @@ class Video:
 
 @dataclass(frozen=True)
 class Remark:
-    """Something about the files that their user should know, and the ids that it is about."""
+    """An irregularity in the files that the user should know of, and the ids it concerns."""
 
     text: str
     ids: tuple[str, ...]
 
 
-class Annotations:
+class AnnotationFolder:
     """A folder of annotation files. Every error names the file and the line or key in it."""
 
     def __init__(self, folder: Path, source: str) -> None:
-        """source: where the files are had. Raises UsageError where `folder` is none."""
+        """source: where to get the files. Raises UsageError if `folder` doesn't exist."""
         if not folder.is_dir():
-            raise UsageError(f"--annotations {folder}: no such folder; the files are had: {source}")
+            raise UsageError(f"--annotations {folder}: no such folder; get the files from {source}")
         self._folder = folder
         self._source = source
 
     def has(self, name: str) -> bool:
-        """Whether the file is there."""
+        """Whether the file exists."""
         return self._find(name) is not None
 
     def json(self, name: str, form: type[T]) -> T:
-        """The file as data of the type `form`; keys that the form doesn't have are passed over.
+        """Parse the file as JSON of the type `form`; keys that are not in `form` are ignored.
 
-        Raises ManifestError for what is not JSON or not of that form.
+        Raises ManifestError where it is not JSON or doesn't match.
         """
         path, data = self._read(name)
         try:
@@ -72,9 +71,9 @@ class Annotations:
             raise ManifestError(f"{path}: {key}{first['msg']}") from error
 
     def lines(self, name: str) -> Iterator[tuple[str, str]]:
-        """Each line that is not blank, without its end, after where it stands.
+        """(location, line) of each line that is not blank, without its line ending.
 
-        Raises ManifestError for what is not UTF-8.
+        Raises ManifestError where the file is not UTF-8.
         """
         path, text = self._text(name)
         for number, line in enumerate(text.split("\n"), start=1):
@@ -82,7 +81,7 @@ class Annotations:
                 yield f"{path}, line {number}", line.rstrip("\r")
 
     def table(self, name: str, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
-        """Each row of a CSV file whose header has at least `columns`, after where it stands.
+        """(location, row) of each row of a CSV file whose header has at least `columns`.
 
         Raises ManifestError for another header and for a row that is too short.
         """
@@ -111,7 +110,7 @@ class Annotations:
         path = self._find(name)
         if path is None:
             raise UsageError(
-                f"--annotations {self._folder}: no {name} or {name}.gz there; the files are had: "
+                f"--annotations {self._folder}: no {name} or {name}.gz there; get the files from "
                 f"{self._source}; or name the splits whose files are there with --splits"
             )
         data = path.read_bytes()
@@ -120,7 +119,9 @@ class Annotations:
         try:
             return path, gzip.decompress(data)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ManifestError(f"{path}: damaged gzip file ({error}); get it again") from error
+            raise ManifestError(
+                f"{path}: damaged gzip file ({error}); download it again"
+            ) from error
 
     def _text(self, name: str) -> tuple[Path, str]:
         path, data = self._read(name)
@@ -132,10 +133,10 @@ class Annotations:
 
 
 def sentence(text: str, where: str) -> str:
-    """A caption without the space around it; raises ManifestError where nothing is left."""
+    """A caption stripped of white space; raises ManifestError for an empty one."""
     if stripped := text.strip():
         return stripped
-    raise ManifestError(f"{where}: the caption is empty; put a text there or remove it")
+    raise ManifestError(f"{where}: the caption is empty; add a text or remove the entry")
 
 
 def _key(location: tuple[int | str, ...]) -> str:

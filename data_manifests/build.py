@@ -1,7 +1,6 @@
-"""Manifests of the benchmarks, from their official annotation files: which there are, and how
-one is built, checked against its card, and told about.
+"""Build the manifest of a benchmark from its official annotation files, and check it.
 
-A card lies beside this file, `<name>.toml`; a reader in the file of its data set.
+Each benchmark has a card, `<name>.toml` in this folder, and a reader in the module of its data set.
 """
 
 import difflib
@@ -15,14 +14,14 @@ from pydantic import ValidationError
 
 from m2hf.atomic import atomic_text
 from m2hf.data_manifests import activitynet, cards, didemo, lsmdc, msrvtt, msvd
-from m2hf.data_manifests.annotations import Annotations, Remark, Video
+from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, Remark
 from m2hf.data_manifests.media_folder import MediaFolder
 from m2hf.errors import ManifestError, UsageError
 from m2hf.manifest import SPLITS, Card, Manifest, Row, Split
 
-Reader = Callable[[Annotations, Collection[Split]], Iterator[Video | Remark]]
+Reader = Callable[[AnnotationFolder, Collection[Split]], Iterator[AnnotatedVideo | Remark]]
 
-MISSING = "missing.txt"  # beside the manifest: id and conventional path of videos without a file
+MISSING = "missing.txt"  # in the manifest folder: id and path of each video without a file
 
 READERS: dict[str, Reader] = {
     "activitynet": activitynet.read,
@@ -41,11 +40,11 @@ READERS: dict[str, Reader] = {
 
 @dataclass(frozen=True)
 class BuiltManifest:
-    """A benchmark's manifest, and what its maker should know.
+    """A benchmark's manifest, and a report on it.
 
-    differences: lines on how its rows differ from its card, but for splits that were left out
-    on purpose; remarks: oddities of the files, with ids; missing: rows whose file is not there,
-    which stay in the manifest and in every gallery.
+    left_out: splits that were not requested; differences: lines on how the rows of the others
+    differ from the card; remarks: irregularities of the files, with ids; missing: rows whose file
+    was not found, which stay in the manifest and in every gallery.
     """
 
     manifest: Manifest
@@ -55,7 +54,7 @@ class BuiltManifest:
     missing: tuple[Row, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it but the rows, for a script to read."""
+        """Everything but the rows, for `manifest build --json`."""
         counts = self.manifest.counts()
         return {
             "counts": {split: count.model_dump() for split, count in counts.items()},
@@ -67,7 +66,7 @@ class BuiltManifest:
         }
 
     def save(self, folder: Path) -> None:
-        """Write the manifest, and the list of missing files where there are any."""
+        """Write the manifest, and the list of missing files if there are any."""
         self.manifest.save(folder)
         lines = [f"{row.id}\t{row.path}\n" for row in self.missing]
         if lines:
@@ -77,12 +76,12 @@ class BuiltManifest:
 
 
 def card(name: str) -> Card:
-    """The card of a benchmark; raises UsageError naming the nearest where there is none."""
+    """The card of a benchmark; raises UsageError, naming a similar one, for an unknown name."""
     if name in set(cards.names()) - set(READERS):
         raise UsageError(f"{name} is generated: m2hf manifest {name} --out DIR")
     if name not in READERS:
         near = difflib.get_close_matches(name, READERS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(READERS)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(READERS)}"
         raise UsageError(f"no benchmark {name!r}; {hint}")
     return cards.read(name)
 
@@ -92,12 +91,12 @@ def build(
 ) -> BuiltManifest:
     """The manifest of the benchmark `name` from the folder of its official files.
 
-    media: root of the videos; each is looked for there, by name and whatever its container, and
-    where it is missing, or no root is given, its conventional path stays in the manifest. only:
-    splits to build, by default all that the card has.
+    media: root of the videos; each is searched there by name, in any container; where it is not
+    found, or no root is given, the manifest has its conventional path. only: splits to build, by
+    default all of the card.
 
-    Raises UsageError for a name, split or file that there isn't, ManifestError for files that
-    contradict themselves.
+    Raises UsageError for an unknown name or split and for a missing file, ManifestError for files
+    that contradict each other.
     """
     declared = card(name)
     for split in only:
@@ -105,9 +104,9 @@ def build(
             raise UsageError(f"--splits {split}: {name} has {', '.join(declared.splits)}")
     wanted = tuple(split for split in declared.splits if not only or split in only)
     folder = None if media is None else MediaFolder(media)
-    found = list(READERS[name](Annotations(annotations, declared.source), wanted))
-    videos = list(_once(item for item in found if isinstance(item, Video)))
-    remarks = [*(item for item in found if isinstance(item, Remark)), *_silent(videos)]
+    found = list(READERS[name](AnnotationFolder(annotations, declared.source), wanted))
+    videos = list(_unique(item for item in found if isinstance(item, AnnotatedVideo)))
+    remarks = [*(item for item in found if isinstance(item, Remark)), *_without_captions(videos)]
     rows, missing = [], []
     for video in videos:
         path = None if folder is None else folder.find(video.id, video.path)
@@ -116,8 +115,8 @@ def build(
         if folder is not None and path is None:
             missing.append(row)
     manifest = Manifest(declared, tuple(rows))
-    asked = {split: declared.splits[split] for split in wanted}
-    compared = Manifest(declared.model_copy(update={"splits": asked}), manifest.rows)
+    wanted_counts = {split: declared.splits[split] for split in wanted}
+    compared = Manifest(declared.model_copy(update={"splits": wanted_counts}), manifest.rows)
     return BuiltManifest(
         manifest,
         tuple(split for split in declared.splits if split not in wanted),
@@ -127,8 +126,8 @@ def build(
     )
 
 
-def _once(videos: Iterable[Video]) -> Iterator[Video]:
-    seen: dict[str, Video] = {}
+def _unique(videos: Iterable[AnnotatedVideo]) -> Iterator[AnnotatedVideo]:
+    seen: dict[str, AnnotatedVideo] = {}
     for video in videos:
         first = seen.setdefault(video.id, video)
         if first is not video:
@@ -139,19 +138,19 @@ def _once(videos: Iterable[Video]) -> Iterator[Video]:
             )
             raise ManifestError(
                 f"{video.where}: {video.id!r} is {places} (first: {first.where}); "
-                "a video is in one split once"
+                "a video must be in one split, once"
             )
         yield video
 
 
-def _silent(videos: list[Video]) -> Iterator[Remark]:
+def _without_captions(videos: list[AnnotatedVideo]) -> Iterator[Remark]:
     for split in SPLITS:
         ids = tuple(video.id for video in videos if video.split == split and not video.captions)
         if ids:
-            yield Remark(f"{len(ids)} videos of split {split} have no caption: they stay", ids)
+            yield Remark(f"{len(ids)} videos of split {split} have no caption; they are kept", ids)
 
 
-def _row(video: Video) -> Row:
+def _row(video: AnnotatedVideo) -> Row:
     try:
         return Row(
             id=video.id,

@@ -1,4 +1,4 @@
-"""The cards of data sets that m2hf knows: `<name>.toml` beside this file."""
+"""The dataset cards that ship with m2hf: `<name>.toml` in this folder."""
 
 import tomllib
 from importlib.resources import files
@@ -8,7 +8,7 @@ from m2hf.manifest import Card
 
 
 def names() -> list[str]:
-    """All of them, sorted."""
+    """The names of all cards, sorted."""
     found = (entry.name for entry in files(__package__).iterdir())
     return sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
 

@@ -1,4 +1,4 @@
-"""A manifest from what an ordinary user has: a folder of videos and a CSV of captions."""
+"""Build a manifest from a folder of videos and a CSV file of captions."""
 
 import csv
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from m2hf.manifest import SPLITS, Card, Manifest, Protocol, Row, Split
 
 @dataclass(frozen=True)
 class FolderManifest:
-    """The manifest, and what its maker should know. without_captions: ids of videos with none."""
+    """The manifest, and a report on it. without_captions: ids of videos without a caption."""
 
     manifest: Manifest
     without_captions: tuple[str, ...]
@@ -20,14 +20,14 @@ class FolderManifest:
 
 
 def from_folder(videos: Path, captions: Path, name: str) -> FolderManifest:
-    """One row a media file under `videos`; its id is the file name without its ending.
+    """One row a media file under `videos`; its id is the file name without its extension.
 
-    captions: CSV with a header `id,caption[,split]`, one line a caption. Without a split column
-    the ids are split by hash: 70 % train, 10 % val, 20 % test. A video without a caption stays,
-    as something to find wrongly; it needs a split column, or is in test.
+    captions: CSV with a header `id,caption[,split]`, one line per caption. Without a split
+    column the ids are split by hash: 70 % train, 10 % val, 20 % test. A video without a caption
+    stays in the gallery as a distractor; where there is a split column it is in test.
 
     Raises UsageError where a path is missing, ManifestError for two files of one id, a caption
-    for an unknown id, a split that isn't one, or an id in two splits.
+    for an unknown id, an unknown split, or an id in two splits.
     """
     if not videos.is_dir():
         raise UsageError(f"{videos}: no such folder of videos")
@@ -83,7 +83,7 @@ def _read_captions(
             video, text = (line["id"] or "").strip(), (line["caption"] or "").strip()
             if video not in files:
                 raise ManifestError(
-                    f"{where}: a caption for id {video!r}, and no video file has that name; "
+                    f"{where}: a caption for id {video!r}, but no video file has that name; "
                     "add the file or remove the line"
                 )
             if not text:

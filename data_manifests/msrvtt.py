@@ -1,19 +1,20 @@
-"""MSR-VTT: 10,000 clips with 20 sentences each, in three splits that the field uses.
+"""MSR-VTT: 10,000 clips with 20 sentences each, in the three splits of published results.
 
 train_val_videodatainfo.json, test_videodatainfo.json   clips with their official split, sentences
 MSRVTT_train.9k.csv, MSRVTT_train.7k.csv                1k-A: ids of the training clips (video_id)
-MSRVTT_JSFUSION_test.csv                                1k-A: 1,000 clips with the one sentence of
-                                                        each that is asked (video_id, sentence)
+MSRVTT_JSFUSION_test.csv                                1k-A: 1,000 clips, each with the one
+                                                        sentence that is its query
+                                                        (video_id, sentence)
 
-The 7k list is the official train and validation parts; the 9k list adds the official test part
-but for the 1,000. Clips were cut to files of their own, so a file is a clip.
+The 7k list is the official train and validation splits; the 9k list adds the official test split
+without the 1,000. Each clip is a file of its own.
 """
 
 from collections.abc import Collection, Iterator, Mapping
 
 from pydantic import BaseModel
 
-from m2hf.data_manifests.annotations import Annotations, Remark, Video, sentence
+from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, Remark, sentence
 from m2hf.errors import ManifestError
 from m2hf.manifest import Split
 
@@ -25,31 +26,33 @@ _OFFICIAL: dict[Split, tuple[str, str]] = {
 }
 
 
-class _Clip(BaseModel):
+class _VideoEntry(BaseModel):
     video_id: str
     split: str
 
 
-class _Sentence(BaseModel):
+class _SentenceEntry(BaseModel):
     video_id: str
     sen_id: int
     caption: str
 
 
-class _Info(BaseModel):
-    """A videodatainfo file, as far as it is read."""
+class _VideoDataInfo(BaseModel):
+    """The keys of a videodatainfo file that are read."""
 
-    videos: list[_Clip]
-    sentences: list[_Sentence]
+    videos: list[_VideoEntry]
+    sentences: list[_SentenceEntry]
 
 
-def read_full(files: Annotations, splits: Collection[Split]) -> Iterator[Video | Remark]:
+def read_full(
+    files: AnnotationFolder, splits: Collection[Split]
+) -> Iterator[AnnotatedVideo | Remark]:
     """The official split: every sentence of a test clip is a query."""
     for name in (TRAIN_VAL, TEST):
         parts = {_OFFICIAL[split][1]: split for split in splits if _OFFICIAL[split][0] == name}
         if not parts:
             continue
-        info = files.json(name, _Info)
+        info = files.json(name, _VideoDataInfo)
         captions = _captions(name, info)
         for index, clip in enumerate(info.videos):
             if split := parts.get(clip.split):
@@ -58,29 +61,29 @@ def read_full(files: Annotations, splits: Collection[Split]) -> Iterator[Video |
 
 
 def read_1ka(
-    files: Annotations, splits: Collection[Split], train_list: str, pool: tuple[str, ...]
-) -> Iterator[Video | Remark]:
-    """JSFusion's 1k-A: 1,000 test clips with a sentence each, and all sentences to train on.
+    files: AnnotationFolder, splits: Collection[Split], train_list: str, pool: tuple[str, ...]
+) -> Iterator[AnnotatedVideo | Remark]:
+    """JSFusion's 1k-A: 1,000 test clips with one sentence each; training clips with all of theirs.
 
-    train_list: file of the training ids; pool: videodatainfo files that they are from.
+    train_list: file of the training ids; pool: videodatainfo files with their sentences.
     """
     test = list(_test(files)) if "test" in splits else []
     if "train" in splits:
         captions: dict[str, list[str]] = {}
         for name in pool:
-            captions |= _captions(name, files.json(name, _Info))
+            captions |= _captions(name, files.json(name, _VideoDataInfo))
         yield from _train(files, captions, train_list, {video.id for video in test})
     yield from test
 
 
-def _test(files: Annotations) -> Iterator[Video]:
+def _test(files: AnnotationFolder) -> Iterator[AnnotatedVideo]:
     for where, row in files.table("MSRVTT_JSFUSION_test.csv", ("video_id", "sentence")):
         yield _video("test", row["video_id"], [sentence(row["sentence"], where)], where)
 
 
 def _train(
-    files: Annotations, captions: Mapping[str, list[str]], train_list: str, tested: set[str]
-) -> Iterator[Video | Remark]:
+    files: AnnotationFolder, captions: Mapping[str, list[str]], train_list: str, tested: set[str]
+) -> Iterator[AnnotatedVideo | Remark]:
     named = set(tested)
     for where, row in files.table(train_list, ("video_id",)):
         named.add(row["video_id"])
@@ -90,19 +93,19 @@ def _train(
         yield Remark(f"{len(left)} captioned clips are neither in {train_list} nor in test", left)
 
 
-def _captions(name: str, info: _Info) -> dict[str, list[str]]:
-    """Id -> its sentences in the order of their sen_id, which is the official one."""
+def _captions(name: str, info: _VideoDataInfo) -> dict[str, list[str]]:
+    """Id -> its sentences, ordered by sen_id as in the official files."""
     captions: dict[str, list[str]] = {clip.video_id: [] for clip in info.videos}
     numbered = sorted(enumerate(info.sentences), key=lambda pair: pair[1].sen_id)
-    for index, said in numbered:
+    for index, annotated in numbered:
         where = f"{name}: sentences[{index}]"
-        if said.video_id not in captions:
+        if annotated.video_id not in captions:
             raise ManifestError(
-                f"{where}: a caption of {said.video_id!r}, which is not among the videos"
+                f"{where}: a caption of {annotated.video_id!r}, which is not among the videos"
             )
-        captions[said.video_id].append(sentence(said.caption, where))
+        captions[annotated.video_id].append(sentence(annotated.caption, where))
     return captions
 
 
-def _video(split: Split, video: str, captions: list[str], where: str) -> Video:
-    return Video(split, video, f"{video}.mp4", tuple(captions), where)
+def _video(split: Split, video: str, captions: list[str], where: str) -> AnnotatedVideo:
+    return AnnotatedVideo(split, video, f"{video}.mp4", tuple(captions), where)

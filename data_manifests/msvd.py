@@ -1,29 +1,31 @@
-"""MSVD: 1,970 clips of YouTube videos with some 41 sentences each; every one is a query.
+"""MSVD: 1,970 clips of YouTube videos with about 41 sentences each; every sentence is a query.
 
-train_list.txt, val_list.txt, test_list.txt   an id a line
+train_list.txt, val_list.txt, test_list.txt   an id per line
 captions_msvd.json                            id -> its sentences
 
-An id is `<YouTube id>_<start>_<end>`, and clips were cut to files of that name.
+An id is `<YouTube id>_<start>_<end>`; each clip is a file of that name.
 """
 
 from collections.abc import Collection, Iterator
 
-from m2hf.data_manifests.annotations import Annotations, Remark, Video, sentence
+from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, Remark, sentence
 from m2hf.manifest import SPLITS, Split
 
 CAPTIONS = "captions_msvd.json"
 
 
-def read(files: Annotations, splits: Collection[Split]) -> Iterator[Video | Remark]:
-    """The lists, with the sentences of each clip in the order of their file."""
+def read(files: AnnotationFolder, splits: Collection[Split]) -> Iterator[AnnotatedVideo | Remark]:
+    """The listed clips, each with its sentences in file order."""
     captions = files.json(CAPTIONS, dict[str, list[str]])
     lists = {split: f"{split}_list.txt" for split in SPLITS}
     for split in (split for split in SPLITS if split in splits):
         for where, line in files.lines(lists[split]):
             video = line.strip()
             texts = enumerate(captions.get(video, ()))
-            said = tuple(sentence(text, f"{CAPTIONS}: {video}[{index}]") for index, text in texts)
-            yield Video(split, video, f"{video}.avi", said, where)
+            sentences = tuple(
+                sentence(text, f"{CAPTIONS}: {video}[{index}]") for index, text in texts
+            )
+            yield AnnotatedVideo(split, video, f"{video}.avi", sentences, where)
     if all(files.has(name) for name in lists.values()):
         listed = {line.strip() for name in lists.values() for _, line in files.lines(name)}
         left = tuple(video for video in captions if video not in listed)

@@ -6,11 +6,13 @@ same name on every machine.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
+
+T = TypeVar("T")
 
 SHORT = 8  # hex digits of a fingerprint in the name of a stream
 
@@ -47,6 +49,16 @@ def fingerprint(declared: Mapping[str, Any]) -> str:
 def bucket_of(item_id: str, buckets: int) -> int:
     """The bucket of an id: sha256(id) mod buckets, independent of all other ids."""
     return int(sha256_hex(item_id.encode()), 16) % buckets
+
+
+def group_by_bucket(
+    items: Iterable[T], buckets: int, key: Callable[[T], str]
+) -> dict[int, list[T]]:
+    """Bucket -> its items, in the order of `items`; key: the id that an item is placed by."""
+    grouped: dict[int, list[T]] = {}
+    for item in items:
+        grouped.setdefault(bucket_of(key(item), buckets), []).append(item)
+    return grouped
 
 
 def safe_name(name: str) -> str:

@@ -197,7 +197,7 @@ class LedgerView:
         kind, (_, stream) = event["event"], key
         if kind in ("ok", "empty", "decoded"):
             items, spent = self.spent.get(stream, (0, TimeSpent()))
-            self.spent[stream] = (items + 1, spent + spent_of(event))
+            self.spent[stream] = (items + 1, spent + time_spent(event))
         if kind == "died":
             self.deaths[key] += 1
             if self.deaths[key] >= DEATHS_TO_QUARANTINE:
@@ -222,7 +222,7 @@ class LedgerView:
             self.remarks[key] = event.get("message", "")
 
 
-def spent_of(event: Mapping[str, Any]) -> TimeSpent:
+def time_spent(event: Mapping[str, Any]) -> TimeSpent:
     """The time that an event records for its item."""
     return TimeSpent(float(event["seconds"]), float(event.get("model_seconds", 0.0)))
 

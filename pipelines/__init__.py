@@ -1,1 +1,1 @@
-"""Plan, run and account for extraction; the only folder that imports dask."""
+"""Plans, runs and accounts for extraction; within it only `cluster` imports dask."""

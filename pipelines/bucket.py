@@ -13,33 +13,33 @@ from m2hf.features import Features
 from m2hf.keys import sha256_hex
 from m2hf.ledger import LedgerView, LedgerWriter
 from m2hf.manifest import captions_of
-from m2hf.pipelines.clips import ClipRun, wanted_clips
+from m2hf.pipelines.clips import ClipRunner, clip_requests
 from m2hf.pipelines.job import Job, JobSpec
 from m2hf.pipelines.outcomes import Outcomes
-from m2hf.pipelines.plan import Task, read_shard, source_digests, standing
+from m2hf.pipelines.plan import BucketTask, item_states, read_shard, source_digests
 from m2hf.shard import Shard, ShardHeader, write_shard
 
-# A worker of several threads would mix up the ledger's last line, and the random state.
+# Tasks in two threads of a worker would interleave ledger lines and share the RNG state.
 _one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """What a task did: extractor -> items written now. All that comes back from a worker."""
+class TaskResult:
+    """What a task did: extractor -> number of items written. All that a worker sends back."""
 
-    task: Task
+    task: BucketTask
     written: Mapping[str, int] = field(default_factory=dict)
 
 
-def run_task(spec: JobSpec, task: Task) -> Receipt:
-    """Do what is missing of a bucket; called in the process that does the work.
+def run_task(spec: JobSpec, task: BucketTask) -> TaskResult:
+    """Extract what is missing in a bucket, in this process.
 
-    Raises ResourceError where no further clip could succeed; a bad clip never raises.
+    Raises ResourceError where no further clip can succeed; a bad clip never raises.
     """
     job = Job.open(spec)
     with _one_at_a_time:
         job.configure_process()
-        return _BucketRun(job, task, _process_ledger(job.layout.ledger)).run()
+        return _TaskRunner(job, task, _process_ledger(job.layout.ledger)).run()
 
 
 @cache
@@ -59,20 +59,20 @@ def _session(extractor: Extractor, device: str, weights: tuple[tuple[str, str], 
     return session
 
 
-class _BucketRun:
-    def __init__(self, job: Job, task: Task, ledger: LedgerWriter) -> None:
+class _TaskRunner:
+    def __init__(self, job: Job, task: BucketTask, ledger: LedgerWriter) -> None:
         self._job = job
         self._task = task
         self._outcomes = Outcomes(job, task.names, ledger)
-        # Asked in each attempt: what killed the last one twice is now in quarantine.
+        # Read at every start: a clip that killed this task twice is in quarantine by now.
         self._deaths = LedgerView.read_deaths(job.layout.ledger)
-        self._rows = job.by_bucket.get(task.bucket, [])
+        self._rows = job.rows_by_bucket.get(task.bucket, [])
 
-    def run(self) -> Receipt:
+    def run(self) -> TaskResult:
         kinds: tuple[tuple[type[Extractor], Any], ...] = (
             (MediaExtractor, self._media),
             (CaptionExtractor, self._captions),
-            (DerivedExtractor, self._derived),  # last: it reads what the others wrote
+            (DerivedExtractor, self._derived),  # last: these read what the others wrote
         )
         written = {}
         for kind, work in kinds:
@@ -82,16 +82,20 @@ class _BucketRun:
             for name in names:
                 self._write(name)
                 written[name] = len(self._outcomes.done[name])
-        return Receipt(self._task, written)
+        return TaskResult(self._task, written)
 
     def _media(self, names: Sequence[str]) -> None:
         missing = {name: self._missing(name) for name in names}
-        # Opened before the first clip: a model that doesn't load is no clip's fault.
+        # Opened before the first clip, so that a model that doesn't load isn't blamed on a clip.
         sessions = {name: self._session(name) for name in names if missing[name]}
-        clips = wanted_clips(self._rows, missing)
+        requests = clip_requests(self._rows, missing)
         streams = self._outcomes.streams(names)
-        careful = any((clip.row.id, s) in self._deaths.deaths for clip in clips for s in streams)
-        ClipRun(self._job, sessions, self._outcomes, careful).run(clips)
+        killed_before = any(
+            (request.row.id, stream) in self._deaths.deaths
+            for request in requests
+            for stream in streams
+        )
+        ClipRunner(self._job, sessions, self._outcomes, one_at_a_time=killed_before).run(requests)
 
     def _captions(self, names: Sequence[str]) -> None:
         for name in names:
@@ -129,28 +133,28 @@ class _BucketRun:
 
     def _missing(self, name: str) -> frozenset[str]:
         failed = dict.fromkeys(self._task.failed, "")
-        shard = self._old(name)
-        return standing(
+        shard = self._stored_shard(name)
+        return item_states(
             self._job, name, self._task.bucket, shard, failed, self._deaths.quarantined
         ).missing
 
-    def _old(self, name: str) -> Shard | None:
+    def _stored_shard(self, name: str) -> Shard | None:
         try:
             return read_shard(self._job, name, self._task.bucket)
-        except ShardError:  # damaged: the plan said so, and it is done again
+        except ShardError:  # damaged: reported by the plan, and extracted again
             return None
 
     def _by_id(self, name: str) -> dict[str, Features]:
-        shard = self._old(name)
+        shard = self._stored_shard(name)
         return {} if shard is None else {item.id: item.features for item in shard.items()}
 
     def _write(self, name: str) -> None:
-        """The bucket's shard with the old rows and the new ones."""
+        """Write the bucket's shard with its old rows and the new ones."""
         new = self._outcomes.done[name]
         if not new:
             return
         job, extractor, bucket = self._job, self._job.extractor(name), self._task.bucket
-        shard = self._old(name)
+        shard = self._stored_shard(name)
         fresh = {item.id for item in new}
         old = [] if shard is None else [i for i in shard.items() if i.id not in fresh]
         header = ShardHeader(

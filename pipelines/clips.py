@@ -1,4 +1,4 @@
-"""The clips of a task: decoded ahead, each shown to every extractor that lacks it."""
+"""Run media extractors over the clips of a task, which are prefetched and decoded once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ from m2hf.ledger import TimeSpent
 from m2hf.manifest import Row
 from m2hf.pipelines.job import Job
 from m2hf.pipelines.outcomes import ATTEMPTS, Outcomes, Stopwatch, as_m2hf_errors
-from m2hf.pipelines.prefetch import DecodeAhead, Wanted
+from m2hf.pipelines.prefetch import ClipRequest, DecodePrefetcher
 
 
 @dataclass(frozen=True)
-class _Queued:
-    """A clip whose rows wait for a batch, with what is known of it."""
+class _QueuedClip:
+    """A clip whose rows are in the batch queue, and what its features need when they are done."""
 
     prepared: PreparedClip
     remark: str
@@ -25,51 +25,57 @@ class _Queued:
     spent: TimeSpent
 
 
-class ClipRun:
-    """Runs media extractors over clips, which are decoded once for all of them.
+class ClipRunner:
+    """Runs media extractors over clips; a clip is decoded once for all of them.
 
-    careful: one clip at a time and nothing ahead, so that a death says which clip it was.
+    one_at_a_time: no prefetch and no batches over several clips, so that if the process dies, the
+    ledger names the one clip that killed it.
     """
 
     def __init__(
-        self, job: Job, sessions: Mapping[str, MediaSession], outcomes: Outcomes, careful: bool
+        self,
+        job: Job,
+        sessions: Mapping[str, MediaSession],
+        outcomes: Outcomes,
+        one_at_a_time: bool,
     ) -> None:
         self._job = job
         self._sessions = sessions
         self._outcomes = outcomes
-        self._careful = careful
-        self._queued: dict[str, dict[str, _Queued]] = {name: {} for name in sessions}
+        self._one_at_a_time = one_at_a_time
+        self._queued: dict[str, dict[str, _QueuedClip]] = {name: {} for name in sessions}
 
-    def run(self, clips: Sequence[Wanted]) -> None:
-        """Every clip ends in the outcomes. Raises ResourceError where no other could succeed."""
+    def run(self, requests: Sequence[ClipRequest]) -> None:
+        """Record an outcome of every clip; raises ResourceError if no further clip can succeed."""
         batched = {n: s for n, s in self._sessions.items() if isinstance(s, BatchedSession)}
         try:
-            self._show_all(clips)
+            self._process_all(requests)
             for name, session in batched.items():
                 while session.queue.waiting:
                     self._advance(name, session)
         finally:
             for session in batched.values():
-                session.queue.clear()  # sessions outlive the task, also one that stops here
+                session.queue.clear()  # a session is used again after the task, even if that failed
 
-    def _show_all(self, clips: Sequence[Wanted]) -> None:
-        ahead = DecodeAhead(self._decode, clips, 0 if self._careful else self._job.config.ahead)
-        for wanted, decode_now in ahead.coming():
-            item, names = wanted.row.id, wanted.names
-            self._now_beside(ahead)
+    def _process_all(self, requests: Sequence[ClipRequest]) -> None:
+        depth = 0 if self._one_at_a_time else self._job.config.ahead
+        prefetcher = DecodePrefetcher(self._decode, requests, depth)
+        for request, decode_now in prefetcher.requests():
+            item, names = request.row.id, request.names
+            self._update_concurrent(prefetcher)
             self._outcomes.started(item, names, "decode")
-            decoded = decode_now()
-            if isinstance(decoded.outcome, MediaError):
-                self._outcomes.failed(item, names, "decode", decoded.outcome, decoded.seconds)
+            result = decode_now()
+            if isinstance(result.outcome, MediaError):
+                self._outcomes.failed(item, names, "decode", result.outcome, result.seconds)
                 continue
-            self._outcomes.decoded(item, decoded.seconds)
-            self._now_beside(ahead)
+            self._outcomes.decoded(item, result.seconds)
+            self._update_concurrent(prefetcher)
             for name in names:
-                self._show(name, item, decoded.outcome)
-        self._outcomes.beside = {}
+                self._extract(name, item, result.outcome)
+        self._outcomes.concurrent = {}
 
-    def _decode(self, wanted: Wanted) -> DecodedClip:
-        row, media = wanted.row, [self._extractor(name) for name in wanted.names]
+    def _decode(self, request: ClipRequest) -> DecodedClip:
+        row, media = request.row, [self._extractor(name) for name in request.names]
         clip = decode(
             self._job.media / row.path,
             views=sorted({v for e in media for v in e.views()}, key=repr),
@@ -82,16 +88,17 @@ class ClipRun:
             raise MediaError(f"sha256 is {clip.sha256}, the manifest has {row.sha256}")
         return clip
 
-    def _now_beside(self, ahead: DecodeAhead) -> None:
-        self._outcomes.beside = {
-            wanted.row.id: self._outcomes.streams(wanted.names) for wanted in ahead.in_flight()
+    def _update_concurrent(self, prefetcher: DecodePrefetcher) -> None:
+        self._outcomes.concurrent = {
+            request.row.id: self._outcomes.streams(request.names)
+            for request in prefetcher.in_flight()
         }
 
-    def _show(self, name: str, item: str, clip: DecodedClip) -> None:
+    def _extract(self, name: str, item: str, clip: DecodedClip) -> None:
         session, extractor = self._sessions[name], self._extractor(name)
         remark = clip.remark(extractor.views(), extractor.sample_rates())
         if not isinstance(session, BatchedSession):
-            work = partial(_remarked, session, clip, remark)
+            work = partial(_extract_with_remark, session, clip, remark)
             self._outcomes.attempt(item, name, clip.sha256, work)
             return
         self._outcomes.started(item, [name], "extract")
@@ -103,16 +110,16 @@ class ClipRun:
             self._outcomes.failed(item, [name], "extract", error, watch.stop().wall_s)
             return
         if isinstance(prepared, Features):
-            features = _with(prepared, remark)
+            features = _with_remark(prepared, remark)
             self._outcomes.keep(name, item, features, clip.sha256, watch.stop())
             return
-        self._queued[name][item] = _Queued(prepared, remark, clip.sha256, watch.stop())
+        self._queued[name][item] = _QueuedClip(prepared, remark, clip.sha256, watch.stop())
         session.queue.add(item, prepared.rows)
-        while session.queue.full or (self._careful and session.queue.waiting):
+        while session.queue.full or (self._one_at_a_time and session.queue.waiting):
             self._advance(name, session)
 
     def _advance(self, name: str, session: BatchedSession) -> None:
-        """Send a batch; what it takes is shared by the clips that wait."""
+        """Run one batch; its time is divided equally among the clips in the queue."""
         waiting = session.queue.waiting
         share = 1 / len(waiting)
         for attempt in range(1, ATTEMPTS + 1):
@@ -135,7 +142,7 @@ class ClipRun:
             queued = self._queued[name].pop(item)
             try:
                 with as_m2hf_errors(name):
-                    features = _with(queued.prepared.finish(values), queued.remark)
+                    features = _with_remark(queued.prepared.finish(values), queued.remark)
             except ClipError as error:
                 self._outcomes.failed(item, [name], "extract", error)
                 continue
@@ -147,15 +154,17 @@ class ClipRun:
         return extractor
 
 
-def wanted_clips(rows: Sequence[Row], missing: Mapping[str, frozenset[str]]) -> list[Wanted]:
-    """The clips that some extractor lacks, in the order of the rows."""
-    wanted = [Wanted(row, tuple(n for n, ids in missing.items() if row.id in ids)) for row in rows]
-    return [one for one in wanted if one.names]
+def clip_requests(rows: Sequence[Row], missing: Mapping[str, frozenset[str]]) -> list[ClipRequest]:
+    """The clips that at least one extractor is missing, in the order of the rows."""
+    requests = [
+        ClipRequest(row, tuple(n for n, ids in missing.items() if row.id in ids)) for row in rows
+    ]
+    return [request for request in requests if request.names]
 
 
-def _remarked(session: MediaSession, clip: DecodedClip, remark: str) -> Features:
-    return _with(session.extract(clip), remark)
+def _extract_with_remark(session: MediaSession, clip: DecodedClip, remark: str) -> Features:
+    return _with_remark(session.extract(clip), remark)
 
 
-def _with(features: Features, remark: str) -> Features:
+def _with_remark(features: Features, remark: str) -> Features:
     return replace(features, reason="; ".join(filter(None, [features.reason, remark])))

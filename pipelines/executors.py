@@ -1,6 +1,6 @@
-"""Who does the tasks: this process, a share of an array job, or Dask workers. Equal bytes.
+"""Executors run the tasks of a job: in this process, or as one share of an array job.
 
-Dask workers: `pipelines/cluster/dask_cluster.py`.
+The executor for Dask workers is `pipelines/cluster/dask_executor.py`. All give equal bytes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,46 +8,49 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from m2hf.errors import UsageError
-from m2hf.pipelines.bucket import Receipt, run_task
+from m2hf.pipelines.bucket import TaskResult, run_task
 from m2hf.pipelines.job import Job
-from m2hf.pipelines.plan import Task
+from m2hf.pipelines.plan import BucketTask
 
 
 class Executor(Protocol):
-    """Does tasks in any order and gives a receipt for each. Raises ResourceError to stop a run."""
+    """Runs tasks, in any order within a wave, and yields a result for each.
 
-    def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]: ...
+    Raises ResourceError where the run can't continue.
+    """
+
+    def run(self, job: Job, tasks: Sequence[BucketTask]) -> Iterator[TaskResult]: ...
 
 
-class Serial:
-    """One task after another, in this process."""
+class SerialExecutor:
+    """Runs one task after another, in this process."""
 
-    def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]:
+    def run(self, job: Job, tasks: Sequence[BucketTask]) -> Iterator[TaskResult]:
         for task in tasks:
             yield run_task(job.spec, task)
 
 
 @dataclass(frozen=True)
-class Array:
-    """The share of process `index` (0-based) of `count`: the buckets that leave it as remainder.
+class ArrayExecutor:
+    """Runs the share of process `index` (0-based) of `count`: buckets with bucket % count == index.
 
-    By bucket, not by place in the plan, since each process of an array job plans on its own.
+    Shares are by bucket, not by position in the plan, since each process makes its own plan.
     """
 
     index: int
     count: int
 
     @classmethod
-    def parse(cls, text: str) -> "Array":
+    def parse(cls, text: str) -> "ArrayExecutor":
         """From `i/n`; raises UsageError unless 0 <= i < n."""
         index, slash, count = text.partition("/")
         if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):
             raise UsageError(f"--array {text}: expected i/n with 0 <= i < n, such as 0/8 .. 7/8")
         return cls(int(index), int(count))
 
-    def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]:
-        yield from Serial().run(job, self.share(tasks))
+    def run(self, job: Job, tasks: Sequence[BucketTask]) -> Iterator[TaskResult]:
+        yield from SerialExecutor().run(job, self.share(tasks))
 
-    def share(self, tasks: Sequence[Task]) -> list[Task]:
-        """The tasks that this process does."""
+    def share(self, tasks: Sequence[BucketTask]) -> list[BucketTask]:
+        """The tasks of this process."""
         return [task for task in tasks if task.bucket % self.count == self.index]

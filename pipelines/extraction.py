@@ -1,4 +1,4 @@
-"""The verbs on a job, for a command line or a script: plan, extract, status, retry, verify."""
+"""Operations on a job, for the command line or a script: plan, extract, status, retry, verify."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,16 +7,16 @@ from typing import Any
 from m2hf.errors import ShardError
 from m2hf.layout import StoreLayout
 from m2hf.ledger import DECODE, LedgerView, LedgerWriter, TimeSpent
-from m2hf.pipelines.bucket import Receipt
+from m2hf.pipelines.bucket import TaskResult
 from m2hf.pipelines.executors import Executor
 from m2hf.pipelines.job import Job
-from m2hf.pipelines.plan import Survey, survey, tasks
+from m2hf.pipelines.plan import JobState, plan_tasks, read_job_state
 from m2hf.shard import Shard
 
 
 @dataclass(frozen=True)
-class Status:
-    """Where a job stands: counts per extractor, and why something has no features."""
+class RunStatus:
+    """Progress of a job: counts per extractor, failures, remarks, and time per item."""
 
     counts: dict[str, dict[str, int]]
     failures: list[dict[str, Any]]
@@ -37,21 +37,24 @@ class Status:
         }
 
 
-def plan(job: Job) -> Survey:
-    """What is there and what is to be done; touches nothing."""
-    return survey(job, LedgerView.read(job.layout.ledger))
+def plan(job: Job) -> JobState:
+    """What is stored and what is missing; writes nothing."""
+    return read_job_state(job, LedgerView.read(job.layout.ledger))
 
 
-def extract(job: Job, executor: Executor, found: Survey) -> Iterator[Receipt]:
-    """Do what `found` says is missing; a receipt a task. Raises ResourceError to stop a run."""
+def extract(job: Job, executor: Executor, state: JobState) -> Iterator[TaskResult]:
+    """Extract what is missing in `state`; yields one result per task.
+
+    Raises ResourceError where the run can't continue.
+    """
     job.layout.record(job.buckets)
-    yield from executor.run(job, tasks(job, found))
+    yield from executor.run(job, plan_tasks(job, state))
 
 
-def status(job: Job) -> Status:
+def status(job: Job) -> RunStatus:
     """Count every item of the job from shards and ledger."""
     view = LedgerView.read(job.layout.ledger)
-    found = survey(job, view)
+    state = read_job_state(job, view)
     streams: dict[str, str] = {job.stream(name): name for name in job.names}
     wanted = {
         (item, stream)
@@ -59,21 +62,21 @@ def status(job: Job) -> Status:
         for bucket in range(job.buckets)
         for item in job.items(name, bucket)
     }
-    settled = found.reasons
+    stored = state.reasons
     failures = [
         {"id": f.id, "extractor": streams[f.stream], "stage": f.stage, "class": f.error}
         | {"message": f.message, "attempt": f.attempt}
         for key, f in sorted(view.failures.items())
-        if key in wanted and key not in settled and key not in view.quarantined
+        if key in wanted and key not in stored and key not in view.quarantined
     ] + [
         {"id": item, "extractor": streams[stream], "stage": "quarantine", "class": "Quarantined"}
         | {"message": why, "attempt": 2}
         for (item, stream), why in sorted(view.quarantined.items())
-        if (item, stream) in wanted and (item, stream) not in settled
+        if (item, stream) in wanted and (item, stream) not in stored
     ]
     remarks = [
         {"id": item, "extractor": streams[stream], "message": reason}
-        for (item, stream), reason in sorted(settled.items())
+        for (item, stream), reason in sorted(stored.items())
         if reason and (item, stream) in wanted
     ]
     spent = {
@@ -81,11 +84,11 @@ def status(job: Job) -> Status:
         for stream, total in view.spent.items()
         if stream in streams or stream == DECODE
     }
-    return Status(found.counts, failures, remarks, spent, found.damaged)
+    return RunStatus(state.counts, failures, remarks, spent, state.damaged)
 
 
-def forget(job: Job) -> int:
-    """Let everything that failed or was quarantined be tried again; how many items that is."""
+def reset_failures(job: Job) -> int:
+    """Make everything that failed or was quarantined eligible for a retry; returns how many."""
     view = LedgerView.read(job.layout.ledger)
     streams = {job.stream(name) for name in job.names}
     keys = [key for key in {**view.failures, **view.quarantined} if key[1] in streams]

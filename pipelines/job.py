@@ -1,6 +1,6 @@
 """One extraction job: which features of which videos, from where to where.
 
-A JobSpec is plain data and travels to workers; a Job is what each process makes of it.
+A JobSpec is plain data that is sent to workers; each process opens it as a Job.
 """
 
 import json
@@ -17,7 +17,7 @@ from m2hf.config import parse
 from m2hf.errors import MismatchError, ResourceError, UsageError
 from m2hf.extract.base import CaptionExtractor, Extractor
 from m2hf.extract.weights.folder import VARIABLE, WeightsFolder
-from m2hf.keys import bucket_of, canonical_json, fingerprint
+from m2hf.keys import canonical_json, fingerprint, group_by_bucket
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, Row, captions_of
 from m2hf.pipelines.config import ExtractConfig
@@ -27,11 +27,11 @@ from m2hf.streams import StreamName
 
 @dataclass(frozen=True)
 class JobSpec:
-    """Paths and settings, as a worker needs them.
+    """Paths and settings of a job, as they are sent to a worker.
 
     config: the canonical [extract] section; weights: the driver's folder of weights;
-    fingerprints: (extractor, fingerprint), as the driver finds them; environment: library and
-    version, as every worker must have them, where () asks for nothing.
+    fingerprints: (extractor, fingerprint) computed by the driver; environment: (library, version)
+    that every worker must have, () for no requirement.
     """
 
     manifest: str
@@ -48,8 +48,9 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Job:
-    """A manifest, its media, the store, and the extractors to run. declared: all that decides
-    the features of each, of which the fingerprint is made, as it was when the job was opened."""
+    """A manifest, its media, the store, and the extractors to run. declared: extractor ->
+    everything that decides its features, as it was when the job was opened; the fingerprint is
+    the digest of it."""
 
     spec: JobSpec
     manifest: Manifest
@@ -70,10 +71,10 @@ class Job:
         section: Mapping[str, Any],
         only: tuple[str, ...],
     ) -> "Job":
-        """Check everything that can be wrong before a clip is touched.
+        """Validate everything before the first clip is read.
 
-        Raises UsageError for paths that aren't there, ConfigError for the config, ResourceError
-        for missing weights, MismatchError for a store of another shape.
+        Raises UsageError for paths that don't exist, ConfigError for the config, ResourceError
+        for missing weights, MismatchError for a store with another number of buckets.
         """
         if not media.is_dir():
             raise UsageError(f"--media {media}: no such folder; give the root of the video files")
@@ -93,16 +94,16 @@ class Job:
 
     @classmethod
     def open(cls, spec: JobSpec) -> "Job":
-        """The job in this process; made once.
+        """The job of `spec` in this process; cached.
 
-        Raises MismatchError where this process sees another manifest, has other weights, or
+        Raises MismatchError where this process reads another manifest, has other weights, or
         runs another m2hf or other versions of the libraries that decide bytes.
         """
         WeightsFolder(Path(spec.weights)).adopt()
         return _open(spec)
 
     def for_workers(self, device: str) -> JobSpec:
-        """The spec for other processes: they all use `device`, and the libraries of this one."""
+        """The spec for workers: it requires `device` and this process's library versions."""
         config = {**json.loads(self.spec.config), "device": device}
         environment = tuple(sorted(self.environment().items()))
         return replace(self.spec, config=canonical_json(config), environment=environment)
@@ -115,18 +116,16 @@ class Job:
         return found
 
     @cached_property
-    def by_bucket(self) -> dict[int, list[Row]]:
+    def rows_by_bucket(self) -> dict[int, list[Row]]:
         """Bucket -> its rows, in id order."""
-        rows: dict[int, list[Row]] = {}
-        for row in sorted(self.manifest.rows, key=lambda row: row.id):
-            rows.setdefault(bucket_of(row.id, self.buckets), []).append(row)
-        return rows
+        rows = sorted(self.manifest.rows, key=lambda row: row.id)
+        return group_by_bucket(rows, self.buckets, lambda row: row.id)
 
     def extractor(self, name: str) -> Extractor:
         return self.config.extractor(name)
 
     def flags(self, name: str) -> tuple[str, ...]:
-        """What everything made of these features must repeat: the extractor's, the data set's."""
+        """Flags of extractor and data set, which everything made of these features repeats."""
         return (*self.extractor(name).flags(), *self.manifest.card.flags.get(name, ()))
 
     def stream(self, name: str) -> StreamName:
@@ -137,8 +136,8 @@ class Job:
         return self.layout.shard(name, self.fingerprints[name], bucket, self.buckets)
 
     def items(self, name: str, bucket: int) -> list[str]:
-        """Ids that this extractor should have features of: videos, or their captions."""
-        rows = self.by_bucket.get(bucket, [])
+        """Ids that this extractor makes features of: videos, or their captions."""
+        rows = self.rows_by_bucket.get(bucket, [])
         if isinstance(self.extractor(name), CaptionExtractor):
             return [caption.id for caption in captions_of(rows)]
         return [row.id for row in rows]
@@ -152,12 +151,11 @@ class Job:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def configure_process(self) -> None:
-        """Fix the threads of every library before its first use, keep memory that networks give
-        back, and see that the device is there.
+        """Fix the thread count of every library, configure the allocator, and check the device.
 
-        A sum by two threads is rounded otherwise than by one, and bytes must not depend on the
-        process: Dask sets other defaults than a shell. The variables hold for libraries that
-        load later, the limits for those that are there.
+        A sum by two threads is rounded differently than by one, and bytes must not depend on the
+        process: Dask sets other defaults than a shell. The environment variables are for libraries
+        that are loaded later, the limits for those that are loaded already.
         """
         import threadpoolctl
 
@@ -170,11 +168,11 @@ class Job:
             import torch
 
             torch.set_num_threads(threads)
-            there = {"cpu": True, "cuda": torch.cuda.is_available()}
-            if not there.get(self.device, torch.backends.mps.is_available()):
+            available = {"cpu": True, "cuda": torch.cuda.is_available()}
+            if not available.get(self.device, torch.backends.mps.is_available()):
                 raise ResourceError(
-                    f"extract.device = {self.device!r}: torch {torch.__version__} sees no such "
-                    "device in this process; set it to 'auto' or 'cpu', or mend the driver"
+                    f"extract.device = {self.device!r}: torch {torch.__version__} finds no such "
+                    "device in this process; set it to 'auto' or 'cpu', or fix the driver"
                 )
 
 
@@ -182,7 +180,7 @@ class Job:
 def _open(spec: JobSpec) -> Job:
     if spec.version != __version__:
         raise MismatchError(
-            f"this worker runs m2hf {__version__}, the job is of m2hf {spec.version}; "
+            f"this worker runs m2hf {__version__}, the job was started by m2hf {spec.version}; "
             "install one version everywhere"
         )
     manifest = Manifest.load(Path(spec.manifest))
@@ -191,13 +189,13 @@ def _open(spec: JobSpec) -> Job:
     config = parse(ExtractConfig, json.loads(spec.config), "extract")
     layout = StoreLayout(Path(spec.store), manifest.card.name)
     declared = _declared(config, spec.only)
-    fingerprints = {name: fingerprint(said) for name, said in declared.items()}
+    fingerprints = {name: fingerprint(settings) for name, settings in declared.items()}
     for name, wanted in spec.fingerprints:
         if fingerprints[name] != wanted:
             raise MismatchError(
                 f"{name}: this process has other weights or another config for it than the one "
-                f"that started the job; see `m2hf weights check` there, or set {VARIABLE} to one "
-                "folder that all can read"
+                f"that started the job; run `m2hf weights check` there, or set {VARIABLE} to one "
+                "folder that all processes can read"
             )
     job = Job(
         spec=spec,
@@ -216,18 +214,22 @@ def _open(spec: JobSpec) -> Job:
 
 
 def _check_environment(job: Job) -> None:
-    have = job.environment()
+    installed = job.environment()
     wanted = job.spec.environment
-    differ = [f"{name} {have.get(name)}, not {w}" for name, w in wanted if have.get(name) != w]
+    differ = [
+        f"{name} {installed.get(name)}, not {version}"
+        for name, version in wanted
+        if installed.get(name) != version
+    ]
     if differ:
         raise MismatchError(
             f"the worker on {socket.gethostname()} has {'; '.join(differ)} as the driver: "
-            "features of mixed libraries can't be made again; install the same versions everywhere"
+            "features from mixed versions can't be reproduced; install the same versions everywhere"
         )
 
 
 def _declared(config: ExtractConfig, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """What each extractor declares, upstream first. Looks for every weight file, offline."""
+    """What each extractor declares, upstream first. Locates every weight file, offline."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # weights are resolved before a run, never during it
     declared: dict[str, dict[str, Any]] = {}
     fingerprints: dict[str, str] = {}
@@ -238,7 +240,7 @@ def _declared(config: ExtractConfig, names: tuple[str, ...]) -> dict[str, dict[s
 
 
 def with_upstream(config: ExtractConfig, names: tuple[str, ...]) -> list[str]:
-    """The extractors `names`, each after those that it reads."""
+    """The extractors `names`, each after those whose features it reads."""
     ordered: list[str] = []
     for name in names:
         for needed in (*config.extractor(name).reads, name):

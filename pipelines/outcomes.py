@@ -1,4 +1,4 @@
-"""What became of a bucket's items: a line in the ledger for each, and features to be written."""
+"""Record the outcome of each item of a task: in the ledger, and the features to write."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,17 +15,17 @@ ATTEMPTS = 2
 
 
 class Outcomes:
-    """Collects the items of one task; every start and end of work on one goes through here.
+    """Collects the items of one task; every start and end of work on an item is reported here.
 
-    beside: items -> streams that other threads of this process are at, which a death of the
-    process may be due to as well.
+    concurrent: item -> streams of the items that other threads of this process are working on;
+    if the process dies, any of them may be the cause.
     """
 
     def __init__(self, job: Job, names: Sequence[str], ledger: LedgerWriter) -> None:
         self._job = job
         self._ledger = ledger
         self.done: dict[str, list[ShardItem]] = {name: [] for name in names}
-        self.beside: dict[str, list[str]] = {}
+        self.concurrent: dict[str, list[str]] = {}
 
     def streams(self, names: Sequence[str]) -> list[str]:
         return [self._job.stream(name) for name in names]
@@ -33,11 +33,11 @@ class Outcomes:
     def started(
         self, item: str, names: Sequence[str], stage: str, also: Sequence[str] = ()
     ) -> None:
-        """also: other items that the same work is about."""
+        """also: other items in the same batch."""
         streams = self.streams(names)
-        beside = {**self.beside, **dict.fromkeys(also, streams)}
-        beside.pop(item, None)
-        self._ledger.started(item, streams, stage, beside)
+        concurrent = {**self.concurrent, **dict.fromkeys(also, streams)}
+        concurrent.pop(item, None)
+        self._ledger.started(item, streams, stage, concurrent)
 
     def decoded(self, item: str, seconds: float) -> None:
         self._ledger.decoded(item, round(seconds, 4))
@@ -54,14 +54,14 @@ class Outcomes:
         self._ledger.failed(item, self.streams(names), stage, error, wall_s, attempt)
 
     def keep(self, name: str, item: str, features: Features, source: str, spent: TimeSpent) -> None:
-        """Features that came out well, or EMPTY with a reason; `source` is the sha256 of what
-        they were made from."""
+        """Record features, which may be EMPTY with a reason; `source` is the sha256 of what they
+        were made from."""
         status, reason = features.status.value, features.reason
         self._ledger.done(item, self._job.stream(name), status, spent, reason)
         self.done[name].append(ShardItem(item, features, source))
 
     def attempt(self, item: str, name: str, source: str, work: Callable[[], Features]) -> None:
-        """Extract, twice if need be, and keep it; a failure goes to the ledger."""
+        """Run `work`, once more if it fails, and record its features or the failure."""
         for attempt in range(1, ATTEMPTS + 1):
             self.started(item, [name], "extract")
             watch = Stopwatch()
@@ -78,7 +78,7 @@ class Outcomes:
 
 
 class Stopwatch:
-    """Seconds from its making on, and those of models in them."""
+    """Measures seconds since its construction, and how many of them models computed."""
 
     def __init__(self) -> None:
         CLOCK.take()
@@ -90,7 +90,7 @@ class Stopwatch:
 
 @contextmanager
 def as_m2hf_errors(name: str) -> Iterator[None]:
-    """Anything that a library raises is an outcome of the clip; no memory is one of the machine."""
+    """Raise what a library raises as ExtractorError; out of memory as ResourceError."""
     try:
         yield
     except M2hfError:

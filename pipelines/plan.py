@@ -1,4 +1,4 @@
-"""What is there, what failed, and what is to be done: a set difference, read from files alone."""
+"""Which features exist, which failed and which are missing: a set difference, read from files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ from m2hf.shard import Shard
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One extractor's items of one bucket, each in exactly one of these sets."""
+class ItemStates:
+    """The items of one extractor and bucket by state; an item is in exactly one of these sets."""
 
     ok: frozenset[str] = frozenset()
     empty: frozenset[str] = frozenset()
@@ -27,10 +27,10 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Task:
+class BucketTask:
     """One bucket and the extractors that share its decode. Tasks of wave 1 read what wave 0 wrote.
 
-    failed: items not to try again, as the ledger has them.
+    failed: (item, stream) that failed before, according to the ledger, and are not retried.
     """
 
     bucket: int
@@ -40,9 +40,10 @@ class Task:
 
 
 @dataclass
-class Survey:
-    """The standing of a whole job. damaged: shards that can't be read and will be done again;
-    reasons: of every item in a shard, "" where there is nothing to say.
+class JobState:
+    """The state of a whole job. counts: items by extractor and state; todo: bucket -> extractors
+    with missing items; failed: bucket -> (item, stream) that are not retried; damaged: shards that
+    can't be read and will be extracted again; reasons: of every item in a shard, "" for none.
     """
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -52,9 +53,9 @@ class Survey:
     reasons: dict[Key, str] = field(default_factory=dict)
 
 
-def survey(job: Job, ledger: LedgerView) -> Survey:
-    """Look at every shard of the job once; raises SchemaError for one of another version."""
-    result = Survey({name: dict.fromkeys(Standing.COUNTS, 0) for name in job.names})
+def read_job_state(job: Job, ledger: LedgerView) -> JobState:
+    """Open every shard of the job once; raises SchemaError for one of another version."""
+    result = JobState({name: dict.fromkeys(ItemStates.COUNTS, 0) for name in job.names})
     for bucket in range(job.buckets):
         todo: list[str] = []
         failed: list[Key] = []
@@ -69,43 +70,43 @@ def survey(job: Job, ledger: LedgerView) -> Survey:
                 result.reasons |= {
                     (i, stream): r for i, r in zip(shard.ids, shard.reasons, strict=True)
                 }
-            now = standing(job, name, bucket, shard, ledger.failures, ledger.quarantined)
-            for count in Standing.COUNTS:
-                result.counts[name][count] += len(getattr(now, count))
-            if now.missing:
+            states = item_states(job, name, bucket, shard, ledger.failures, ledger.quarantined)
+            for count in ItemStates.COUNTS:
+                result.counts[name][count] += len(getattr(states, count))
+            if states.missing:
                 todo.append(name)
-            failed += [(item, job.stream(name)) for item in sorted(now.failed)]
+            failed += [(item, job.stream(name)) for item in sorted(states.failed)]
         result.failed[bucket] = tuple(failed)
         if todo:
             result.todo[bucket] = tuple(todo)
     return result
 
 
-def tasks(job: Job, found: Survey) -> list[Task]:
-    """Tasks for all that is missing, in an order that any executor may follow wave by wave.
+def plan_tasks(job: Job, state: JobState) -> list[BucketTask]:
+    """Tasks for everything missing, ordered by wave; tasks of one wave are independent.
 
-    Raises UsageError where an extractor reads what is neither there nor asked for.
+    Raises UsageError where an extractor reads features that are neither stored nor part of the job.
     """
-    planned: list[Task] = []
-    for bucket, missing in sorted(found.todo.items()):
+    planned: list[BucketTask] = []
+    for bucket, missing in sorted(state.todo.items()):
         for group in _groups(job):
             names = tuple(name for name in missing if name in group)
             derived = [n for n in names if isinstance(job.extractor(n), DerivedExtractor)]
             later = [n for n in derived if not set(job.extractor(n).reads) <= set(group)]
             for name in later:
                 _check_upstream(job, name, bucket)
-            if now := tuple(name for name in names if name not in later):
-                planned.append(Task(bucket, now, 0, found.failed[bucket]))
+            if first := tuple(name for name in names if name not in later):
+                planned.append(BucketTask(bucket, first, 0, state.failed[bucket]))
             if later:
-                planned.append(Task(bucket, tuple(later), 1, found.failed[bucket]))
-    # The largest first, so that no worker begins one when all others are done.
-    return sorted(planned, key=lambda t: (t.wave, -len(job.by_bucket.get(t.bucket, ()))))
+                planned.append(BucketTask(bucket, tuple(later), 1, state.failed[bucket]))
+    # The largest first, so that no long task is left for the end of the run.
+    return sorted(planned, key=lambda t: (t.wave, -len(job.rows_by_bucket.get(t.bucket, ()))))
 
 
 def read_shard(job: Job, name: str, bucket: int) -> Shard | None:
     """The shard of one extractor and bucket; None where there is none yet.
 
-    Raises ShardError where it can't be read, MismatchError where it is not what its place says.
+    Raises ShardError where it can't be read, MismatchError where its header contradicts its path.
     """
     path = job.shard(name, bucket)
     if not path.exists():
@@ -114,31 +115,31 @@ def read_shard(job: Job, name: str, bucket: int) -> Shard | None:
     place = (job.fingerprints[name], bucket, job.buckets)
     if (shard.header.fingerprint, shard.header.bucket, shard.header.buckets) != place:
         raise MismatchError(
-            f"{path}: the file is of another place in the store (its fingerprint or bucket "
-            "differs); move it away and extract again"
+            f"{path}: the shard belongs elsewhere in the store (its header has another fingerprint "
+            "or bucket); move it away and extract again"
         )
     return shard
 
 
-def standing(
+def item_states(
     job: Job,
     name: str,
     bucket: int,
     shard: Shard | None,
     failures: Mapping[Key, object],
     quarantined: Mapping[Key, object],
-) -> Standing:
-    """Sort the wanted items by what the shard and the ledger say.
+) -> ItemStates:
+    """Sort the items of the job by their state in the shard and the ledger.
 
-    A verified item counts, whatever the ledger says; one made from other content (a changed
-    caption, another file) does not.
+    An item in the shard counts, whatever its ledger entries; one that was made from other content
+    (a changed caption, another file) does not.
     """
     sources = source_digests(job, name, bucket)
     stream = job.stream(name)
-    sets: dict[str, set[str]] = {count: set() for count in Standing.COUNTS}
-    have = {} if shard is None else {item: i for i, item in enumerate(shard.ids)}
+    sets: dict[str, set[str]] = {count: set() for count in ItemStates.COUNTS}
+    position = {} if shard is None else {item: i for i, item in enumerate(shard.ids)}
     for item in job.items(name, bucket):
-        i = have.get(item)
+        i = position.get(item)
         if shard and i is not None and sources.get(item) in (None, shard.media_sha256[i]):
             sets["ok" if shard.status[i] is Status.OK else "empty"].add(item)
         elif (item, stream) in quarantined:
@@ -147,16 +148,16 @@ def standing(
             sets["failed"].add(item)
         else:
             sets["missing"].add(item)
-    return Standing(**{count: frozenset(items) for count, items in sets.items()})
+    return ItemStates(**{count: frozenset(items) for count, items in sets.items()})
 
 
 def source_digests(job: Job, name: str, bucket: int) -> dict[str, str]:
-    """Item -> sha256 of what it is to be made from, as far as that is known without decoding.
+    """Item -> sha256 of what it will be made from, as far as that is known without decoding.
 
-    Of a video, what the manifest says; of a caption, its text; of derived features, the digests
-    of what they are derived from.
+    For a video, its sha256 in the manifest; for a caption, that of its text; for derived features,
+    that of the digests of the features they are derived from.
     """
-    rows = job.by_bucket.get(bucket, [])
+    rows = job.rows_by_bucket.get(bucket, [])
     extractor = job.extractor(name)
     if isinstance(extractor, CaptionExtractor):
         return {c.id: sha256_hex(c.text.encode()) for c in captions_of(rows)}

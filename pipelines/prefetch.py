@@ -1,4 +1,4 @@
-"""Decode clips in threads while models work on the ones before."""
+"""Decode clips in background threads while models work on the clips before them."""
 
 import threading
 import time
@@ -13,69 +13,75 @@ from m2hf.manifest import Row
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
-    """A clip to decode, and the extractors that wait for it."""
+class ClipRequest:
+    """A clip to decode, and the names of the extractors that need it."""
 
     row: Row
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Decoded:
-    """How a decode ended: with a clip, or with why there is none; seconds: how long it took."""
+class DecodeResult:
+    """The decoded clip, or the error that prevented it; seconds: how long decoding took."""
 
-    wanted: Wanted
+    request: ClipRequest
     outcome: DecodedClip | MediaError
     seconds: float
 
 
-class DecodeAhead:
-    """Decodes in order, up to `ahead` clips before they are asked for; 0 decodes when asked.
+class DecodePrefetcher:
+    """Decodes in order, up to `depth` clips before they are needed; 0 decodes on demand.
 
-    Threads do: a decode is a process of ffmpeg, and waiting for its pipes. They are daemons, so
-    that an interrupt doesn't wait for them, and ffmpeg ends when nobody reads its pipes.
+    In threads, since decoding is an ffmpeg process and waiting for its pipes. The threads are
+    daemons: an interrupt doesn't wait for them, and ffmpeg ends when its pipes are closed.
     """
 
     def __init__(
-        self, decode: Callable[[Wanted], DecodedClip], clips: Sequence[Wanted], ahead: int
+        self,
+        decode: Callable[[ClipRequest], DecodedClip],
+        requests: Sequence[ClipRequest],
+        depth: int,
     ) -> None:
         self._decode = decode
-        self._clips = clips
-        self._ahead = ahead
-        self._begun: deque[Future[Decoded]] = deque()
+        self._requests = requests
+        self._depth = depth
+        self._started: deque[Future[DecodeResult]] = deque()
         self._next = 0
 
-    def in_flight(self) -> list[Wanted]:
-        """Clips that are decoded at the moment, in advance."""
-        begun = zip(self._clips[self._next - len(self._begun) :], self._begun, strict=False)
-        return [wanted for wanted, future in begun if not future.done()]
+    def in_flight(self) -> list[ClipRequest]:
+        """The clips that are being prefetched at the moment."""
+        started = zip(
+            self._requests[self._next - len(self._started) :], self._started, strict=False
+        )
+        return [request for request, future in started if not future.done()]
 
-    def coming(self) -> Iterator[tuple[Wanted, Callable[[], Decoded]]]:
-        """Each clip, and what gives its decode; to be called before the next one."""
-        return ((wanted, self._take) for wanted in self._clips)
+    def requests(self) -> Iterator[tuple[ClipRequest, Callable[[], DecodeResult]]]:
+        """Each request, and the function that returns its result; call it before the next one."""
+        return ((request, self._next_result) for request in self._requests)
 
-    def _take(self) -> Decoded:
-        self._begin(1)
-        decoded = self._begun.popleft().result()
-        self._begin(self._ahead)
-        return decoded
+    def _next_result(self) -> DecodeResult:
+        self._start(1)
+        result = self._started.popleft().result()
+        self._start(self._depth)
+        return result
 
-    def _begin(self, count: int) -> None:
-        while self._next < len(self._clips) and len(self._begun) < count:
-            future = Future[Decoded]()
-            self._begun.append(future)
+    def _start(self, count: int) -> None:
+        """Start decodes until `count` are started and not yet returned."""
+        while self._next < len(self._requests) and len(self._started) < count:
+            future = Future[DecodeResult]()
+            self._started.append(future)
             threading.Thread(
-                target=self._run, args=(self._clips[self._next], future), daemon=True
+                target=self._run, args=(self._requests[self._next], future), daemon=True
             ).start()
             self._next += 1
 
-    def _run(self, wanted: Wanted, future: "Future[Decoded]") -> None:
+    def _run(self, request: ClipRequest, future: "Future[DecodeResult]") -> None:
         began = time.perf_counter()
         try:
-            outcome: DecodedClip | MediaError = self._decode(wanted)
+            outcome: DecodedClip | MediaError = self._decode(request)
         except MediaError as error:
             outcome = error
-        except BaseException as error:  # noqa: BLE001 - the thread that waits raises it
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             future.set_exception(error)
             return
-        future.set_result(Decoded(wanted, outcome, time.perf_counter() - began))
+        future.set_result(DecodeResult(request, outcome, time.perf_counter() - began))

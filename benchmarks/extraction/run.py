@@ -20,7 +20,7 @@ from pathlib import Path
 from m2hf.layout import StoreLayout
 from m2hf.ledger import DECODE
 from m2hf.manifest import Manifest
-from m2hf.pipelines.efficiency import Efficiency, EfficiencyMeter
+from m2hf.pipelines.run_times import RunTimer, RunTimes
 from m2hf.streams import extractor_of
 
 M2HF = str(Path(sys.executable).with_name("m2hf"))
@@ -50,17 +50,17 @@ class ClipFolder:
             *("--captions", str(captions), "--out", str(self.manifest)),
         )
 
-    def extract(self, store: str, only: str, *options: str) -> Efficiency:
+    def extract(self, store: str, only: str, *options: str) -> RunTimes:
         """Extract into a store; returns the time that was spent."""
         root = self.folder / store
         sets = [part for one in self.settings for part in ("--set", one)]
-        meter = EfficiencyMeter(StoreLayout(root, Manifest.load(self.manifest).card.name).ledger)
+        timer = RunTimer(StoreLayout(root, Manifest.load(self.manifest).card.name).ledger)
         began = time.perf_counter()
         _m2hf(
             *("extract", "--manifest", str(self.manifest), "--media", str(self.media)),
             *("--store", str(root), "--only", only, *sets, *options),
         )
-        return meter.read(time.perf_counter() - began)
+        return timer.read(time.perf_counter() - began)
 
     def shards(self, store: str) -> dict[str, bytes]:
         root = self.folder / store
@@ -99,7 +99,7 @@ def _m2hf(*arguments: str) -> None:
     subprocess.run([M2HF, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
-def _runs_table(runs: dict[str, Efficiency]) -> str:
+def _runs_table(runs: dict[str, RunTimes]) -> str:
     first = next(iter(runs.values()))
     lines = [
         "| run | wall s | models s | wall x processes / models | speed-up |",
@@ -107,13 +107,13 @@ def _runs_table(runs: dict[str, Efficiency]) -> str:
     ]
     for name, run in runs.items():
         lines.append(
-            f"| {name} | {run.wall_s:.1f} | {run.model_s:.1f} | {run.ratio:.2f} "
+            f"| {name} | {run.wall_s:.1f} | {run.model_s:.1f} | {run.overhead_ratio:.2f} "
             f"| {first.wall_s / run.wall_s:.2f} |"
         )
     return "\n".join(lines)
 
 
-def _extractors_table(run: Efficiency) -> str:
+def _extractors_table(run: RunTimes) -> str:
     lines = [
         "| extractor | items | seconds | in models | ratio | share of model time |",
         "|---|---:|---:|---:|---:|---:|",
@@ -128,12 +128,17 @@ def _extractors_table(run: Efficiency) -> str:
     return "\n".join(lines)
 
 
-def _plain(run: Efficiency) -> dict[str, object]:
+def _plain(run: RunTimes) -> dict[str, object]:
     spent = {
         extractor_of(stream): [items, round(s.wall_s, 3), round(s.model_s, 3)]
         for stream, (items, s) in run.spent.items()
     }
-    return {"wall_s": run.wall_s, "processes": run.processes, "ratio": run.ratio, "spent": spent}
+    return {
+        "wall_s": run.wall_s,
+        "processes": run.processes,
+        "ratio": run.overhead_ratio,
+        "spent": spent,
+    }
 
 
 if __name__ == "__main__":

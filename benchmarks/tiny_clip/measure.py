@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.tiny_clip.stills import Stills
 from m2hf.data_manifests.toybox.captions import SEEN, sentence
 from m2hf.data_manifests.toybox.scene import Scene
-from m2hf.data_manifests.toybox.world import draw_world
+from m2hf.data_manifests.toybox.tiny_clip_scenes import draw_tiny_clip_scenes
 
 GALLERY = 100
 PROBED, PROBE_SEED = 300, 1  # sentences to fit the probe, and as many to test it
@@ -56,7 +56,7 @@ def probe(model: Any, tokenizer: Any, part: Literal["motion", "sound"]) -> float
     separate, a fusion trained on few captions can't separate either.
     """
     rng = np.random.default_rng(0)
-    drawn = draw_world(PROBE_SEED, held_out=True)
+    drawn = draw_tiny_clip_scenes(PROBE_SEED, held_out=True)
     scenes = list(islice((s for s in drawn if getattr(s, part) is not None), 2 * PROBED))
     texts = [sentence(scene, (*SEEN, part), rng) for scene in scenes]
     with torch.inference_mode():

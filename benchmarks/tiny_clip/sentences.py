@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from m2hf.data_manifests.toybox.captions import SEEN, Part, hidden_parts, sentence
+from m2hf.data_manifests.toybox.captions import SEEN, ScenePart, hidden_parts, sentence
 from m2hf.data_manifests.toybox.families import TWINS
 from m2hf.data_manifests.toybox.scene import Scene
+from m2hf.data_manifests.toybox.tiny_clip_scenes import WORDS
 from m2hf.data_manifests.toybox.vocabulary import MOTIONS, SOUNDS
 from m2hf.data_manifests.toybox.voice import SENTENCE
-from m2hf.data_manifests.toybox.world import WORDS
 
 EXTRA_SHARE = 0.25  # of image sentences that also mention something not visible
 MORE_SHARE = 0.3  # of families whose sentences mention two parts that are not visible, not one
@@ -26,7 +26,7 @@ STRING_SHARE = 0.5  # of families with sign or speech whose partners are the bar
 
 def visual_sentence(scene: Scene, rng: np.random.Generator) -> str:
     """A sentence about the visible parts; a share of them adds one that is not visible."""
-    parts: list[Part] = list(SEEN)
+    parts: list[ScenePart] = list(SEEN)
     if rng.random() < 0.15:
         parts.remove("figures" if rng.random() < 0.3 else "ground")
     if rng.random() < EXTRA_SHARE:
@@ -69,7 +69,7 @@ def _twins(scene: Scene, rng: np.random.Generator) -> list[Scene]:
     ]
 
 
-def _string(scene: Scene, part: Part, rng: np.random.Generator) -> str:
+def _string(scene: Scene, part: ScenePart, rng: np.random.Generator) -> str:
     """The string as OCR or speech recognition gives it."""
     if part == "sign":
         return str(scene.sign)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from m2hf.data_manifests.toybox.drawing import Stage
+from m2hf.data_manifests.toybox.drawing import SceneRenderer
 from m2hf.data_manifests.toybox.scene import SECONDS, Scene
-from m2hf.data_manifests.toybox.world import draw_world
+from m2hf.data_manifests.toybox.tiny_clip_scenes import draw_tiny_clip_scenes
 
 _CHUNK = 250  # scenes per task of a process
 
@@ -30,7 +30,7 @@ class Stills:
     @classmethod
     def draw(cls, count: int, side: int, seed: int, held_out: bool, processes: int) -> "Stills":
         """Equal arguments give equal stills; `processes` doesn't matter."""
-        scenes = tuple(islice(draw_world(seed, held_out), count))
+        scenes = tuple(islice(draw_tiny_clip_scenes(seed, held_out), count))
         chunks = [scenes[at : at + _CHUNK] for at in range(0, count, _CHUNK)]
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             drawn = list(pool.map(_draw, chunks, [side] * len(chunks)))
@@ -41,7 +41,7 @@ def _draw(scenes: Sequence[Scene], side: int) -> NDArray[np.uint8]:
     pixels = []
     for scene in scenes:
         moment = np.random.default_rng(scene.seed + 1).uniform(0, SECONDS)
-        image = Image.fromarray(Stage(scene).frame(moment))
+        image = Image.fromarray(SceneRenderer(scene).frame(moment))
         # As open_clip resizes an image that it squashes.
         pixels.append(np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)))
     return np.stack(pixels)

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shards = [Shard.open(path) for path in layout.shards(layout.find_stream(name))]
         items = [item for shard in shards for item in shard.items() if item.id in kept]
         path = given.out / f"{name}.h5"
-        precomputed.write(path, shards[0], items, manifest, bucket=0, buckets=1)
+        precomputed.write_subset(path, shards[0], items, manifest, bucket=0, buckets=1)
         print(f"{path}: {len(items)} clips, {path.stat().st_size} bytes")
     return 0
 

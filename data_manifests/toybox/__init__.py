@@ -1,1 +1,1 @@
-"""Toybox: a world of short clips that this project generates, offline and from a seed."""
+"""Toybox: a benchmark of short synthetic clips, generated offline from a seed."""

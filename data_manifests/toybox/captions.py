@@ -1,11 +1,11 @@
-"""Sentences about a scene, each about some of its parts and about nothing else."""
+"""Captions of a scene: sentences that mention a given set of its parts and nothing else."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeVar
 
 import numpy as np
 
-from m2hf.data_manifests.toybox.scene import Group, Scene
+from m2hf.data_manifests.toybox.scene import FigureGroup, Scene
 from m2hf.data_manifests.toybox.vocabulary import (
     COLOURS,
     COUNTS,
@@ -19,30 +19,30 @@ from m2hf.data_manifests.toybox.vocabulary import (
     SOUNDS,
 )
 
-Part = Literal["figures", "ground", "motion", "sound", "sign", "spoken"]
-SEEN: tuple[Part, ...] = ("figures", "ground")  # what a single frame shows and CLIP can tell
+ScenePart = Literal["figures", "ground", "motion", "sound", "sign", "spoken"]
+SEEN: tuple[ScenePart, ...] = ("figures", "ground")  # visible in one frame, and known to CLIP
 _PLURAL = {"cross": "crosses", "plus": "pluses", "box": "boxes", "rhombus": "rhombi"}
 
 Item = TypeVar("Item")
 
 
-def parts_of(scene: Scene) -> tuple[Part, ...]:
-    """What can be said of it."""
-    heard: list[Part] = ["sound"] if scene.sound is not None else []
-    heard += ["sign"] if scene.sign is not None else []
-    heard += ["spoken"] if scene.spoken is not None else []
-    return ("figures", "ground", "motion", *heard)
+def parts_of(scene: Scene) -> tuple[ScenePart, ...]:
+    """The parts that the scene has, all of which a caption can mention."""
+    optional: list[ScenePart] = ["sound"] if scene.sound is not None else []
+    optional += ["sign"] if scene.sign is not None else []
+    optional += ["spoken"] if scene.spoken is not None else []
+    return ("figures", "ground", "motion", *optional)
 
 
-def hidden_parts(scene: Scene) -> list[Part]:
-    """What can be said of it that no single frame shows."""
+def hidden_parts(scene: Scene) -> list[ScenePart]:
+    """The parts that are not visible in a single frame."""
     return [part for part in parts_of(scene) if part not in SEEN]
 
 
-def sentence(scene: Scene, parts: Iterable[Part], rng: np.random.Generator) -> str:
+def sentence(scene: Scene, parts: Iterable[ScenePart], rng: np.random.Generator) -> str:
     """One sentence that mentions exactly these parts of the scene, in words drawn by `rng`.
 
-    Raises ValueError for a part that the scene doesn't have, and for none.
+    Raises ValueError for a part that the scene doesn't have, and for no parts at all.
     """
     chosen = set(parts)
     unknown = sorted(chosen - set(parts_of(scene)))
@@ -56,15 +56,15 @@ def sentence(scene: Scene, parts: Iterable[Part], rng: np.random.Generator) -> s
     if "sound" in chosen and scene.sound is not None:
         clauses.append(_pick(SOUNDS[scene.sound], rng))
     clauses = [clauses[at] for at in rng.permutation(len(clauses))]
-    if picture := _picture(scene, chosen, rng):
-        clauses.insert(0 if rng.random() < 0.7 else len(clauses), picture)
+    if visual := _visual_clause(scene, chosen, rng):
+        clauses.insert(0 if rng.random() < 0.7 else len(clauses), visual)
     if len(clauses) < 3:
         return " while ".join(clauses)
     return ", ".join(clauses[:-1]) + " and " + clauses[-1]
 
 
-def _picture(scene: Scene, chosen: set[Part], rng: np.random.Generator) -> str:
-    """What is seen, as one clause; "" where none of it is chosen."""
+def _visual_clause(scene: Scene, chosen: set[ScenePart], rng: np.random.Generator) -> str:
+    """One clause about figures, ground and motion; "" where none of them is chosen."""
     ground = _pick(GROUNDS[scene.ground], rng)
     motion = _pick(MOTIONS[scene.motion], rng)
     if "figures" not in chosen:
@@ -83,7 +83,7 @@ def _picture(scene: Scene, chosen: set[Part], rng: np.random.Generator) -> str:
     return text
 
 
-def _noun(group: Group, rng: np.random.Generator) -> str:
+def _noun(group: FigureGroup, rng: np.random.Generator) -> str:
     many = group.count > 1
     shape = _pick(SHAPES[group.shape], rng)
     words = [

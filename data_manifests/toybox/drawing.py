@@ -1,7 +1,7 @@
-"""The frames of a scene: figures that move together over a light texture, and a sign that rests.
+"""Render the frames of a scene: figures moving together over a light texture, and a fixed sign.
 
-Figures that leave the picture on one side come back on the other, from a start that the seed
-draws. So a set of frames without their order says nothing of the direction.
+Figures that leave the frame on one side re-enter on the other, and their start is random. So an
+unordered set of frames doesn't reveal the direction of motion.
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from m2hf.data_manifests.toybox.scene import FPS, FRAMES, HEIGHT, WIDTH, Group, Scene
+from m2hf.data_manifests.toybox.scene import FPS, FRAMES, HEIGHT, WIDTH, FigureGroup, Scene
 
 SCALE = 2  # drawn this much larger and averaged down, for smooth edges
-SIGN_BAND = 72  # pixels at the top or the bottom that a sign keeps to itself
+SIGN_BAND = 72  # pixels at the top or the bottom that are reserved for a sign
 RADIUS = {"large": 44.0, "small": 26.0}  # pixels
-TURNS = 0.5  # how often a figure crosses the whole picture, a second
+TURNS = 0.5  # how often per second a figure crosses the whole frame
 SHAKE = 22.0  # pixels to either side
-SHAKES = 2.0  # a second
+SHAKES = 2.0  # per second
 
 RGB = {
     "red": (222, 30, 36),
@@ -35,11 +35,11 @@ RGB = {
 }
 
 Outline = NDArray[np.float64]  # (corners, 2): x to the right, y down, within the unit circle
-Picture = NDArray[np.uint8]
+RgbArray = NDArray[np.uint8]
 
 
-class Stage:
-    """A scene, drawn once; frames are that drawing, moved."""
+class SceneRenderer:
+    """Renders frames of a scene: its figures are drawn once, and shifted for each frame."""
 
     def __init__(self, scene: Scene) -> None:
         rng = np.random.default_rng(scene.seed)
@@ -55,15 +55,15 @@ class Stage:
         self._still = still
         self._layer = _figures(scene, self._area.stop - self._area.start, rng)
 
-    def frame(self, second: float) -> Picture:
+    def frame(self, second: float) -> RgbArray:
         """(HEIGHT, WIDTH, 3) uint8 RGB at `second` of the clip."""
-        picture = self._still.copy()
-        area = picture.crop((0, self._area.start, WIDTH, self._area.stop))
+        image = self._still.copy()
+        area = image.crop((0, self._area.start, WIDTH, self._area.stop))
         down, right = self._shift(second)
         moved = ImageChops.offset(self._layer, right, down)
         area.paste(moved, mask=moved.getchannel("A"))
-        picture.paste(area, (0, self._area.start))
-        return np.asarray(picture)
+        image.paste(area, (0, self._area.start))
+        return np.asarray(image)
 
     def _shift(self, second: float) -> tuple[int, int]:
         """Pixels down and to the right, from where the figures were drawn."""
@@ -86,15 +86,15 @@ class Stage:
         raise ValueError(f"no motion {self._scene.motion!r}")
 
 
-def frames(scene: Scene) -> Iterator[Picture]:
+def frames(scene: Scene) -> Iterator[RgbArray]:
     """The scene's frames in order: FRAMES arrays of (HEIGHT, WIDTH, 3) uint8 RGB."""
-    stage = Stage(scene)
+    renderer = SceneRenderer(scene)
     for number in range(FRAMES):
-        yield stage.frame(number / FPS)
+        yield renderer.frame(number / FPS)
 
 
 def _figures(scene: Scene, height: int, rng: np.random.Generator) -> Image.Image:
-    """WIDTH x height, RGBA: each figure in a slot of its own, so that none is covered."""
+    """WIDTH x height, RGBA: each figure in a slot of its own, so that none overlap."""
     image = Image.new("RGBA", (WIDTH * SCALE, height * SCALE))
     slots = sum(group.count for group in scene.groups)
     place = 0
@@ -107,7 +107,7 @@ def _figures(scene: Scene, height: int, rng: np.random.Generator) -> Image.Image
 
 
 def _slot(
-    scene: Scene, group: Group, place: int, slots: int, height: int, rng: np.random.Generator
+    scene: Scene, group: FigureGroup, place: int, slots: int, height: int, rng: np.random.Generator
 ) -> tuple[float, float, float]:
     """Centre and radius of one figure, in pixels."""
     spread = WIDTH if scene.place is None else min(WIDTH, slots * 2.4 * RADIUS[group.size])
@@ -130,7 +130,7 @@ def _slot(
     return left + (place + 0.5) * slot, top, radius
 
 
-def _draw_figure(image: Image.Image, group: Group, x: float, y: float, radius: float) -> None:
+def _draw_figure(image: Image.Image, group: FigureGroup, x: float, y: float, radius: float) -> None:
     pen = ImageDraw.Draw(image)
     if group.shape == "ring":
         edge = [(x - radius) * SCALE, (y - radius) * SCALE, (x + radius) * SCALE, 0.0]
@@ -141,7 +141,7 @@ def _draw_figure(image: Image.Image, group: Group, x: float, y: float, radius: f
         pen.ellipse(inner, outline=RGB[group.colour], width=rim - SCALE)
         return
     points = [(float(a), float(b)) for a, b in (_outline(group.shape) * radius + (x, y)) * SCALE]
-    # The dark rim keeps yellow off the white and green off the grey.
+    # The dark rim separates yellow from white and green from grey.
     pen.polygon(points, fill=RGB[group.colour])
     pen.line([*points, points[0], points[1]], fill=(20, 20, 20), width=2 * SCALE, joint="curve")
 
@@ -192,7 +192,7 @@ def _arc(radius: float, x: float, half: float, corners: int) -> Outline:
     return np.stack([x + radius * np.cos(turn), radius * np.sin(turn)], axis=1)
 
 
-def _ground(ground: str, rng: np.random.Generator) -> Picture:
+def _ground(ground: str, rng: np.random.Generator) -> RgbArray:
     """A light texture: (HEIGHT, WIDTH, 3) uint8 in two close tones of grey and a fine grain."""
     y, x = np.ogrid[0:HEIGHT, 0:WIDTH]
     step = int(rng.integers(22, 31))
@@ -226,6 +226,6 @@ def _draw_sign(image: Image.Image, word: str, y: float) -> None:
     pen = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=44)
     left, top, right, bottom = pen.textbbox((WIDTH / 2, y), word, font=font, anchor="mm")
-    # No rim: OCR takes one beside the last letter for an I.
+    # No rim: OCR reads one next to the last letter as an I.
     pen.rectangle((left - 12, top - 12, right + 12, bottom + 12), fill=(255, 255, 255))
     pen.text((WIDTH / 2, y), word, fill=(10, 10, 10), font=font, anchor="mm")

@@ -1,8 +1,8 @@
-"""Scenes of the benchmark: some alone, some with twins that only one modality tells apart.
+"""Draw the scenes of the benchmark: half look unique, half have twins that look the same.
 
-In each eight clips four are alone in how they look, and four look alike: the same figures on the
-same ground, that move otherwise, and are heard, labelled and spoken over otherwise. All figures
-are combinations that the tiny CLIP was not trained on.
+Of each eight clips, four look unique and four are a family of twins: the same figures on the same
+ground, which differ in motion, sound, sign and speech. All figures are combinations that the tiny
+CLIP was not trained on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from m2hf.data_manifests.toybox.captions import SEEN, Part, hidden_parts
-from m2hf.data_manifests.toybox.scene import Group, Scene, is_held_out
+from m2hf.data_manifests.toybox.captions import SEEN, ScenePart, hidden_parts
+from m2hf.data_manifests.toybox.scene import FigureGroup, Scene, is_held_out
 from m2hf.data_manifests.toybox.vocabulary import (
     MOTIONS,
     SIGNS,
@@ -27,7 +27,7 @@ from m2hf.data_manifests.toybox.vocabulary import (
 Item = TypeVar("Item")
 
 TWINS = 4
-BLOCK = 2 * TWINS  # clips: one family, and as many that are alone
+BLOCK = 2 * TWINS  # clips: one family of twins, and as many unique ones
 MUTE_SHARE, PAIR_SHARE = 0.12, 0.25
 SIGN_AND_VOICE = ((True, True), (True, False), (False, True), (False, False))  # in equal parts
 
@@ -39,16 +39,19 @@ def draw_toybox(count: int, seed: int) -> list[Scene]:
     """
     rng = np.random.default_rng((seed, 2))
     looks = _looks(rng)
-    signs, words = _dealt(SIGNS, rng), _dealt(SPOKEN, rng)
-    sounds = _dealt(tuple(SOUNDS), rng)
-    family_words, lone_words = _dealt(SIGN_AND_VOICE, rng), _dealt(SIGN_AND_VOICE, rng)
+    signs, words = _shuffled_cycle(SIGNS, rng), _shuffled_cycle(SPOKEN, rng)
+    sounds = _shuffled_cycle(tuple(SOUNDS), rng)
+    family_words, lone_words = (
+        _shuffled_cycle(SIGN_AND_VOICE, rng),
+        _shuffled_cycle(SIGN_AND_VOICE, rng),
+    )
     scenes: list[Scene] = []
     while len(scenes) < count:
         in_block = len(scenes) % BLOCK
         twins = TWINS if in_block < TWINS else 1
         groups, ground = next(looks)
         motions = rng.permutation(list(MOTIONS))[:twins]
-        # All of a family or none: that there is a sign, or a voice, must not tell which it is.
+        # All of a family or none: the presence of a sign or voice must not identify a twin.
         signed, speaks = next(family_words if twins > 1 else lone_words)
         for motion in motions[: count - len(scenes)]:
             mute = rng.random() < MUTE_SHARE
@@ -66,14 +69,15 @@ def draw_toybox(count: int, seed: int) -> list[Scene]:
     return scenes
 
 
-def questions(scene: Scene, alone: bool) -> Iterator[tuple[str, tuple[Part, ...]]]:
-    """What a test clip is asked by: kind, and the parts that its caption mentions.
+def caption_kinds(scene: Scene, unique: bool) -> Iterator[tuple[str, tuple[ScenePart, ...]]]:
+    """The captions of a test clip: (kind, parts that the caption mentions).
 
-    A kind says what is needed beside the looks: `look` (nothing), motion, sound, sign or spoken;
-    `unseen` says nothing of the looks, and all that is heard and read, where that is two things.
+    A kind is the modality needed in addition to appearance: `look` (none), motion, sound, sign or
+    spoken. An `unseen` caption mentions no appearance but all of sound, sign and speech, where the
+    clip has at least two of them.
     """
     hidden = hidden_parts(scene)
-    if alone:
+    if unique:
         yield "look", SEEN
     else:
         yield from ((part, (*SEEN, part)) for part in hidden)
@@ -82,8 +86,8 @@ def questions(scene: Scene, alone: bool) -> Iterator[tuple[str, tuple[Part, ...]
         yield "unseen", heard
 
 
-def _looks(rng: np.random.Generator) -> Iterator[tuple[tuple[Group, ...], str]]:
-    """Figures and ground, no two alike; the first figures are a held-out combination."""
+def _looks(rng: np.random.Generator) -> Iterator[tuple[tuple[FigureGroup, ...], str]]:
+    """Figures and ground, no two equal; the first figures are a held-out combination."""
     seen = set()
     while True:
         ground = str(rng.choice(TOYBOX_GROUNDS))
@@ -91,7 +95,7 @@ def _looks(rng: np.random.Generator) -> Iterator[tuple[tuple[Group, ...], str]]:
         shapes = [str(name) for name in rng.permutation(TOYBOX_SHAPES)[:2]]
         pair = rng.random() < PAIR_SHARE
         groups = tuple(
-            Group(int(rng.choice(TOYBOX_COUNTS)), str(rng.choice(list(SIZES))), colour, shape)
+            FigureGroup(int(rng.choice(TOYBOX_COUNTS)), str(rng.choice(list(SIZES))), colour, shape)
             for colour, shape in zip(colours, shapes, strict=True)
         )[: 1 + pair]
         look = (groups, ground)
@@ -100,8 +104,8 @@ def _looks(rng: np.random.Generator) -> Iterator[tuple[tuple[Group, ...], str]]:
             yield look
 
 
-def _dealt(items: Sequence[Item], rng: np.random.Generator) -> Iterator[Item]:
-    """Each once in a random order, then again in another; any TWINS in a row are different."""
+def _shuffled_cycle(items: Sequence[Item], rng: np.random.Generator) -> Iterator[Item]:
+    """Endless: all items in random order, again and again; any TWINS in a row are different."""
     last: list[Item] = []
     while True:
         fresh = [item for item in items if item not in last]

@@ -1,4 +1,4 @@
-"""The truth about one clip, and which scenes are kept from the training of the tiny CLIP."""
+"""The content of one clip, and which scenes are held out from the training of the tiny CLIP."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ WIDTH, HEIGHT, FPS = 320, 240, 8  # pixels, pixels, frames per second
 SECONDS = 4.0
 FRAMES = round(FPS * SECONDS)
 
-HELD_OUT = 5  # one in so many combinations of colour, shape and ground
+HELD_OUT = 5  # one in this many combinations of colour, shape and ground
 
 
 @dataclass(frozen=True)
-class Group:
-    """Equal figures side by side; keys of COUNTS, SIZES, COLOURS and SHAPES."""
+class FigureGroup:
+    """Identical figures side by side; keys of COUNTS, SIZES, COLOURS and SHAPES."""
 
     count: int
     size: str
@@ -22,14 +22,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two groups, the ground, what all figures do, a sign, what is heard.
+    """One or two groups of figures, the ground, the motion of all figures, sound, sign and speech.
 
-    `place` is a key of PLACES, or None where the figures fill the picture or move; `sound` is a
-    key of SOUNDS, or None for a clip without an audio track; `sign` and `spoken` are words, or
-    None. `seed` settles what no caption mentions.
+    `place` is a key of PLACES, or None where the figures fill the frame or move; `sound` is a key
+    of SOUNDS, or None for a clip without an audio track; `sign` and `spoken` are words, or None.
+    `seed` determines what no caption mentions.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[FigureGroup, ...]
     ground: str
     motion: str
     place: str | None = None
@@ -40,16 +40,16 @@ class Scene:
 
     @property
     def has_audio(self) -> bool:
-        """Whether the clip has an audio track at all."""
+        """Whether the clip has an audio track."""
         return self.sound is not None
 
     @property
     def held_out(self) -> bool:
-        """Whether any of its figures on its ground is a combination that no training scene has."""
+        """Whether any group on its ground is a combination that no training scene has."""
         return any(is_held_out(group.colour, group.shape, self.ground) for group in self.groups)
 
 
 def is_held_out(colour: str, shape: str, ground: str) -> bool:
-    """One in HELD_OUT combinations, the same ones for ever."""
+    """Whether a combination is held out: a fixed one in HELD_OUT, by hash."""
     digest = hashlib.sha256(f"{colour} {shape} {ground}".encode()).digest()
     return int.from_bytes(digest[:4], "big") % HELD_OUT == 0

@@ -1,4 +1,4 @@
-"""What a scene sounds like, as a waveform: a sound, and then a voice if one speaks."""
+"""The waveform of a scene: its sound, followed by speech if it has any."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from m2hf.data_manifests.toybox.scene import SECONDS, Scene
 
 RATE = 22050  # samples per second, mono
 LOUD = 0.3  # peak of the sound, of 1
-SPEECH_START = 1.7  # seconds; where a voice speaks, the sound ends before it
+SPEECH_START = 1.7  # seconds; where there is speech, the sound ends before it
 
 Wave = NDArray[np.float32]
 
@@ -15,8 +15,8 @@ Wave = NDArray[np.float32]
 def soundtrack(scene: Scene, speech: Wave | None) -> Wave:
     """The scene's waveform: (SECONDS * RATE,) float32 mono within -1..1.
 
-    `speech`, a waveform at RATE with peak 1 or less, starts at SPEECH_START; what would run past
-    the end is cut. Raises ValueError for a scene without audio.
+    `speech`, a waveform at RATE with peak 1 or less, starts at SPEECH_START and is cut at the end
+    of the clip. Raises ValueError for a scene without audio.
     """
     if scene.sound is None:
         raise ValueError("this scene has no audio track")
@@ -73,7 +73,7 @@ def make_sound(sound: str, seed: int) -> Wave:
 
 
 def _fade(samples: int) -> NDArray[np.float64]:
-    """No click at either end."""
+    """A linear fade at both ends, which avoids clicks."""
     at = np.arange(samples) / RATE
     fade: NDArray[np.float64] = np.minimum(1, np.minimum(at, at[::-1]) / 0.02)
     return fade

@@ -1,11 +1,11 @@
-"""The words of the world, and what each may be called; which of them the toybox shows.
+"""The vocabulary of scenes and captions, with synonyms, and the part of it that the toybox uses.
 
-The tiny CLIP is trained on the whole world, the benchmark shows a part of it, first names first.
+The tiny CLIP is trained on the whole vocabulary; the toybox uses the first entries of each table.
 """
 
 from types import MappingProxyType
 
-# Key -> what a caption may call it.
+# Key -> the words for it in captions.
 COLOURS = MappingProxyType(
     {
         "red": ("red", "crimson"),
@@ -61,7 +61,7 @@ PLACES = MappingProxyType(
         "middle": ("in the middle", "in the centre"),
     }
 )
-# What one figure does; of several, the first verb loses its s.
+# The motion of one figure; for several, the first verb loses its s.
 MOTIONS = MappingProxyType(
     {
         "right": ("slides to the right", "moves right"),
@@ -101,8 +101,8 @@ SPOKEN = (
     *("umbrella", "vampire", "pumpkin", "sandwich", "ladybug", "blanket", "carpet", "cookie"),
     *("pineapple", "helicopter", "mushroom", "mirror", "penguin", "rabbit", "turtle", "snowman"),
 )
-# Words that only the world has, on signs and spoken, so that the text tower knows more than it
-# is later asked.
+# Words on signs and in speech that only the tiny CLIP's training has, so that its text tower knows
+# more words than the benchmark uses.
 OTHER_WORDS = (
     *("apple", "bottle", "butter", "cheese", "circus", "cloud", "desert", "engine", "feather"),
     *("forest", "ghost", "hotel", "island", "jacket", "jungle", "ladder", "letter", "lion"),
@@ -112,7 +112,7 @@ OTHER_WORDS = (
     *("table", "thunder", "ticket", "tower", "train", "village", "violin", "wagon", "whale"),
 )
 
-# What the benchmark shows: the first of each.
+# What the toybox uses: the first entries of each table.
 TOYBOX_COLOURS = tuple(COLOURS)[:8]
 TOYBOX_SHAPES = tuple(SHAPES)[:8]
 TOYBOX_GROUNDS = tuple(GROUNDS)[:6]

@@ -1,4 +1,4 @@
-"""The voice that speaks the words: espeak-ng, from the optional wheel `espeakng-loader`."""
+"""Speech synthesis by espeak-ng, from the optional wheel `espeakng-loader`."""
 
 from ctypes import CDLL, CFUNCTYPE, POINTER, c_int, c_short, c_void_p, string_at
 from functools import cache
@@ -11,8 +11,8 @@ from m2hf.data_manifests.toybox.sound import RATE, Wave
 from m2hf.data_manifests.toybox.vocabulary import SPOKEN
 from m2hf.errors import ResourceError
 
-# A small speech recogniser gets the words in this sentence at this speed; in "The word is ..." it
-# misses a third of them.
+# A small speech recognizer recognizes the words in this sentence at this speed; in
+# "The word is ..." it misses a third of them.
 SENTENCE = "This is a {}."
 WORDS_PER_MINUTE = 120
 
@@ -24,19 +24,19 @@ _BUFFER_MILLISECONDS = 500
 _Callback = CFUNCTYPE(c_int, POINTER(c_short), c_int, c_void_p)
 
 
-def say(word: str) -> Wave:
+def synthesize(word: str) -> Wave:
     """SENTENCE with `word`: (samples,) float32 mono at sound.RATE, peak 1.
 
-    The same word gives the same samples in every process. Raises ResourceError where the voice
-    doesn't start, KeyError for a word that is not in SPOKEN.
+    The same word gives the same samples in every process. Raises ResourceError where espeak-ng
+    is not installed or doesn't start, KeyError for a word that is not in SPOKEN.
     """
     return _vocabulary()[word]
 
 
 @cache
 def _vocabulary() -> MappingProxyType[str, Wave]:
-    # The voice wavers a little, by state that runs on from one word to the next and that no call
-    # resets. So all words are spoken once per process, in one order, whichever is asked for.
+    # The synthesizer has state that no call resets: the samples of a word depend on earlier ones.
+    # So all words are synthesized once per process, always in the same order.
     library, data = _load()
     chunks: list[bytes] = []
 
@@ -48,7 +48,7 @@ def _vocabulary() -> MappingProxyType[str, Wave]:
     callback = _Callback(collect)  # the library holds no reference: it must outlive the calls
     rate = library.espeak_Initialize(_SYNCHRONOUS, _BUFFER_MILLISECONDS, data.encode(), _DONT_EXIT)
     if rate != RATE:
-        raise ResourceError(f"espeak-ng: it started with {rate} for {RATE} Hz, data in {data}")
+        raise ResourceError(f"espeak-ng: sample rate {rate} Hz, expected {RATE} Hz; data in {data}")
     spoken: dict[str, Wave] = {}
     try:
         library.espeak_SetSynthCallback(callback)
@@ -60,7 +60,7 @@ def _vocabulary() -> MappingProxyType[str, Wave]:
             library.espeak_Synth(text, len(text) + 1, 0, 1, 0, 0, None, None)
             wave = np.frombuffer(b"".join(chunks), dtype=np.int16).astype(np.float32)
             if not wave.any():
-                raise ResourceError(f"espeak-ng: it said nothing for {word!r}, data in {data}")
+                raise ResourceError(f"espeak-ng: no samples for {word!r}; data in {data}")
             spoken[word] = wave / np.abs(wave).max()
     finally:
         library.espeak_Terminate()
@@ -74,6 +74,6 @@ def _load() -> tuple[CDLL, str]:
         return CDLL(espeakng_loader.get_library_path()), str(espeakng_loader.get_data_path())
     except (OSError, RuntimeError) as error:
         raise ResourceError(
-            f"espeak-ng: the voice of the toybox corpus can't be loaded ({error}); "
+            f"espeak-ng: the speech synthesizer of the toybox can't be loaded ({error}); "
             "reinstall the package espeakng-loader"
         ) from error

@@ -14,11 +14,11 @@ from m2hf.errors import EXIT_FAILURES, UsageError
 from m2hf.keys import canonical_json
 
 if TYPE_CHECKING:
-    from m2hf.pipelines.efficiency import Efficiency
     from m2hf.pipelines.executors import Executor
-    from m2hf.pipelines.extraction import Status
+    from m2hf.pipelines.extraction import RunStatus
     from m2hf.pipelines.job import Job
-    from m2hf.pipelines.plan import Survey
+    from m2hf.pipelines.plan import JobState
+    from m2hf.pipelines.run_times import RunTimes
 
 _SHOWN = 20  # failures that a summary lists; `m2hf status` lists all
 
@@ -59,7 +59,7 @@ def retry(on: options.JobOptions, by: options.ExecutorOptions) -> None:
 
     executor = _executor(by)
     job = _job(on)
-    typer.echo(f"{extraction.forget(job)} items will be tried again", err=True)
+    typer.echo(f"{extraction.reset_failures(job)} items will be tried again", err=True)
     _run(job, executor)
 
 
@@ -113,23 +113,23 @@ def _job(on: options.JobOptions) -> "Job":
 
 
 def _executor(by: options.ExecutorOptions) -> "Executor":
-    from m2hf.pipelines.executors import Array, Serial
+    from m2hf.pipelines.executors import ArrayExecutor, SerialExecutor
 
     if sum(map(bool, (by.workers, by.scheduler, by.array))) > 1:
         raise UsageError("--workers, --scheduler and --array exclude each other; give one")
     if by.array:
-        return Array.parse(by.array)
+        return ArrayExecutor.parse(by.array)
     if not (by.workers or by.scheduler):
-        return Serial()
-    from m2hf.pipelines.cluster.dask_cluster import DaskCluster
+        return SerialExecutor()
+    from m2hf.pipelines.cluster.dask_executor import DaskExecutor
 
-    return DaskCluster(by.workers, by.scheduler, partial(typer.echo, err=True))
+    return DaskExecutor(by.workers, by.scheduler, partial(typer.echo, err=True))
 
 
 def _run(job: "Job", executor: "Executor") -> None:
     from m2hf.cli.progress import extraction_progress
     from m2hf.pipelines import extraction
-    from m2hf.pipelines.efficiency import EfficiencyMeter
+    from m2hf.pipelines.run_times import RunTimer
 
     console = Console(stderr=True)
     found = extraction.plan(job)
@@ -140,18 +140,18 @@ def _run(job: "Job", executor: "Executor") -> None:
         if counts["missing"]
     }
     if totals:
-        meter, began = EfficiencyMeter(job.layout.ledger), time.perf_counter()
+        timer, began = RunTimer(job.layout.ledger), time.perf_counter()
         with extraction_progress(console, job.layout.ledger, totals):
             for _ in extraction.extract(job, executor, found):
                 pass
-        _print_efficiency(console, job, meter.read(time.perf_counter() - began))
+        _print_efficiency(console, job, timer.read(time.perf_counter() - began))
     now = extraction.status(job)
     _print_status(Console(), job, now, _SHOWN)
     if now.failures or now.damaged:
         raise typer.Exit(EXIT_FAILURES)
 
 
-def _print_plan(console: Console, job: "Job", found: "Survey") -> None:
+def _print_plan(console: Console, job: "Job", found: "JobState") -> None:
     for message in found.damaged:
         console.print(f"[yellow]to be extracted again:[/] {message}", soft_wrap=True)
     missing = ", ".join(
@@ -166,7 +166,7 @@ def _print_plan(console: Console, job: "Job", found: "Survey") -> None:
     )
 
 
-def _print_efficiency(console: Console, job: "Job", run: "Efficiency") -> None:
+def _print_efficiency(console: Console, job: "Job", run: "RunTimes") -> None:
     names: dict[str, str] = {job.stream(name): name for name in job.names}
     table = Table("this run", title_justify="left")
     for heading in ("items", "seconds per item", "of it in models", "ratio"):
@@ -180,8 +180,8 @@ def _print_efficiency(console: Console, job: "Job", run: "Efficiency") -> None:
     if run.model_s:
         processes = "1 process" if run.processes == 1 else f"{run.processes} processes"
         console.print(
-            f"{run.wall_s:.1f} s in {processes}, models {run.model_s:.1f} s: {run.ratio:.2f} times "
-            "the models' own time",
+            f"{run.wall_s:.1f} s in {processes}, models {run.model_s:.1f} s: "
+            f"{run.overhead_ratio:.2f} times the models' own time",
             soft_wrap=True,
         )
 
@@ -198,7 +198,7 @@ def _counts_table(job: "Job", counts: dict[str, dict[str, int]]) -> Table:
     return table
 
 
-def _print_status(console: Console, job: "Job", now: "Status", shown: int | None) -> None:
+def _print_status(console: Console, job: "Job", now: "RunStatus", shown: int | None) -> None:
     console.print(_counts_table(job, now.counts))
     if now.spent:
         parts = [f"{n} {s.wall_s / items:.2f}" for n, (items, s) in sorted(now.spent.items())]

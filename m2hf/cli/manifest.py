@@ -97,9 +97,9 @@ def toybox(
     OCR and ASR features of the default set, without its test split; `m2hf extract` adds the rest.
     """
     from m2hf.data_manifests.toybox import precomputed
-    from m2hf.data_manifests.toybox.corpus import Corpus, generate
+    from m2hf.data_manifests.toybox.corpus import ToyboxCorpus, generate
 
-    corpus = Corpus.draw(clips, seed)
+    corpus = ToyboxCorpus.draw(clips, seed)
     generate(out, corpus)
     made = corpus.manifest()
     made.save(out / "manifest")
@@ -109,7 +109,7 @@ def toybox(
     typer.echo(f"of {clips} clips: {have}")
     typer.echo(f"wrote {out / 'manifest'} ({made.digest[:8]})")
     if store is not None:
-        placed = precomputed.place(store, made)
+        placed = precomputed.copy_to_store(store, made)
         names = " and ".join(precomputed.EXTRACTORS)
         typer.echo(
             f"{store}: {names} of {placed} clips are precomputed"

@@ -11,7 +11,7 @@ from m2hf.errors import EXIT_FAILURES, ResourceError
 from m2hf.keys import canonical_json
 
 if TYPE_CHECKING:
-    from m2hf.pipelines.needs import Need
+    from m2hf.pipelines.required_weights import RequiredWeight
 
 app = typer.Typer(help="List, download and check weight files.", no_args_is_help=True)
 
@@ -68,10 +68,10 @@ def check(
     """Hash every weight file of the recipe and of the weights folder; exit code 3 where one is
     missing or has changed."""
     from m2hf.extract.weights.folder import WeightsFolder
-    from m2hf.pipelines.needs import others_kept
+    from m2hf.pipelines.required_weights import other_weights
 
     found, folder = _needs(config, set_, only), WeightsFolder.default()
-    others = dict(others_kept(folder, found))
+    others = dict(other_weights(folder, found))
     wrong = [need.message for need in found if need.state != "found"]
     wrong += [f"weights {name}: {damage}" for name, damage in others.items() if damage]
     if json:
@@ -90,16 +90,16 @@ app.command()(pull)
 app.command()(check)
 
 
-def _needs(config: options.Config, set_: options.Set, only: str) -> "list[Need]":
+def _needs(config: options.Config, set_: options.Set, only: str) -> "list[RequiredWeight]":
     from m2hf.cli.recipe import load_recipe
     from m2hf.pipelines.config import select
-    from m2hf.pipelines.needs import needs
+    from m2hf.pipelines.required_weights import required_weights
 
     recipe, _ = load_recipe(config, set_)
-    return needs(recipe.extract, select(only, default=recipe.extract.extractors))
+    return required_weights(recipe.extract, select(only, default=recipe.extract.extractors))
 
 
-def _line(need: "Need") -> str:
+def _line(need: "RequiredWeight") -> str:
     size = f"{need.size_mb:.1f} MB" if need.size_mb else "small"
     start = f"{need.weight.name} (for {', '.join(need.extractors)}; {size})"
     if need.state == "damaged":
@@ -113,7 +113,7 @@ def _line(need: "Need") -> str:
     return f"{start}: {need.file.place}: {where}, sha256 {need.file.sha256} ({origin})"
 
 
-def _counts(found: "Sequence[Need]") -> str:
+def _counts(found: "Sequence[RequiredWeight]") -> str:
     if not found:
         return "no weights are needed"
     lacking = sum(need.state != "found" for need in found)

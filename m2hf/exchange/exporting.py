@@ -15,7 +15,7 @@ from m2hf.errors import ShardError, UsageError
 from m2hf.exchange.files import check_format, open_files
 from m2hf.exchange.item import ExportedItem, ValueType
 from m2hf.features import Status
-from m2hf.keys import bucket_of, canonical_json, sha256_hex
+from m2hf.keys import canonical_json, group_by_bucket, sha256_hex
 from m2hf.layout import StoreLayout
 from m2hf.ledger import LedgerView
 from m2hf.manifest import Manifest, Row
@@ -74,13 +74,12 @@ def export_streams(
             )
         readers[reader.extractor] = reader
     buckets = layout.buckets(0, len(manifest.rows))
-    inside: dict[int, list[Row]] = {}
-    for row in sorted(manifest.rows, key=lambda row: row.id):
-        inside.setdefault(bucket_of(row.id, buckets), []).append(row)
+    by_id = sorted(manifest.rows, key=lambda row: row.id)
+    rows_by_bucket = group_by_bucket(by_id, buckets, lambda row: row.id)
     with atomic_folder(out) as folder:
         kinds = {name: ValueType(s.report.width, s.report.dtype) for name, s in readers.items()}
         with open_files(form, folder, manifest.card.name, kinds) as files:
-            for bucket, rows in sorted(inside.items()):
+            for bucket, rows in sorted(rows_by_bucket.items()):
                 opened = {n: s.items(bucket, buckets, rows) for n, s in readers.items()}
                 for row in rows:
                     files.add(row, {name: next(items) for name, items in opened.items()})

@@ -22,7 +22,7 @@ from m2hf.errors import UsageError
 from m2hf.exchange.arrays import ArraySource, ItemArrays, open_videos
 from m2hf.exchange.caption_arrays import open_captions
 from m2hf.features import Features, Status
-from m2hf.keys import bucket_of, canonical_json, fingerprint, sha256_hex
+from m2hf.keys import canonical_json, fingerprint, group_by_bucket, sha256_hex
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, captions_of
 from m2hf.shard import ShardHeader, ShardItem, write_shard
@@ -151,11 +151,9 @@ class _Survey:
             environment={"m2hf": __version__},
             flags=flags,
         )
-        inside: dict[int, list[str]] = {}
-        for item in self.digests:
-            inside.setdefault(bucket_of(self.owners[item], buckets), []).append(item)
+        ids_by_bucket = group_by_bucket(self.digests, buckets, lambda item: self.owners[item])
         outcomes = dict.fromkeys(Status, 0)
-        for bucket, ids in sorted(inside.items()):
+        for bucket, ids in sorted(ids_by_bucket.items()):
             items = list(self._items(ids))
             path = layout.shard(self.name, header.fingerprint, bucket, buckets)
             write_shard(path, replace(header, bucket=bucket), items, self.dtype, self.width)
@@ -170,7 +168,7 @@ class _Survey:
             width=self.width,
             dtype=self.dtype,
             flags=flags,
-            shards=len(inside),
+            shards=len(ids_by_bucket),
             others=tuple(other for other in layout.streams(self.name) if other != stream),
         )
 

@@ -1,1 +1,1 @@
-"""Extraction by Dask; the only place that imports it."""
+"""Extraction on Dask workers; the only package that imports dask."""

@@ -1,6 +1,7 @@
-"""Tasks that are out on Dask workers, and their receipts as they come back.
+"""Send tasks to Dask workers and collect their results.
 
-Names and receipts travel, no arrays and no exceptions: what can't be unpickled would hang a run.
+Only names and counts are transferred, no arrays and no exceptions: an exception that can't be
+unpickled would hang the run.
 """
 
 import queue
@@ -16,123 +17,126 @@ from distributed.client import FutureCancelledError
 from m2hf import errors
 from m2hf.errors import MismatchError, ResourceError
 from m2hf.ledger import LedgerView
-from m2hf.pipelines.bucket import Receipt, run_task
-from m2hf.pipelines.cluster.workers import Offers, Patience, needed
+from m2hf.pipelines.bucket import TaskResult, run_task
+from m2hf.pipelines.cluster.workers import WorkerResources, WorkerWaiter, required_resource
 from m2hf.pipelines.job import Job, JobSpec
-from m2hf.pipelines.plan import Task
+from m2hf.pipelines.plan import BucketTask
 
-_LOOK_S = 2.0  # how often a run that hears nothing looks whether there are workers
+_POLL_S = 2.0  # how often the workers are checked while no result arrives
 
 
 @dataclass(frozen=True)
-class Broken:
-    """An error of a worker as plain text."""
+class WorkerError:
+    """An error that was raised in a worker, as plain text."""
 
     kind: str
     message: str
 
     def rethrow(self) -> NoReturn:
-        """Raise it here: as what it was if it is one of ours, else as a bug with its traceback."""
-        ours = getattr(errors, self.kind, None)
-        raise ours(self.message) if ours else RuntimeError(f"in a worker:\n{self.message}")
+        """Raise it in the driver: as the m2hf error it was, else with the worker's traceback."""
+        own_class = getattr(errors, self.kind, None)
+        raise (
+            own_class(self.message) if own_class else RuntimeError(f"in a worker:\n{self.message}")
+        )
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A task that is out: what it asks a worker for, how many items were in quarantine when it
-    was sent, and how often it was sent before."""
+class SentTask:
+    """A pending task. resource: what it requests from a worker, "" for any; quarantined: number of
+    items in quarantine when it was sent; resends: how often it was sent before."""
 
-    task: Task
-    asks: str
+    task: BucketTask
+    resource: str
     quarantined: int
-    again: int = 0
+    resends: int = 0
 
 
-class Dispatch:
-    """Sends tasks to the workers of `client`, and sends again what they died of."""
+class TaskDispatcher:
+    """Sends tasks to the workers of `client`, and sends a task again if its worker died."""
 
-    def __init__(self, client: Client, job: Job, device: str, patience: Patience) -> None:
+    def __init__(self, client: Client, job: Job, device: str, waiter: WorkerWaiter) -> None:
         self._client = client
         self._job = job
         self._device = device
         self._spec = job.for_workers(device)
-        self._patience = patience
-        self._run = uuid.uuid4().hex[:8]  # a scheduler that serves others, too, tells runs apart
-        self._out: dict[Future, Sent] = {}
-        self._back: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._waiter = waiter
+        self._run = uuid.uuid4().hex[:8]  # keeps keys of different runs on one scheduler apart
+        self._pending: dict[Future, SentTask] = {}
+        self._finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
 
-    def receipts(self, tasks: Sequence[Task]) -> Iterator[Receipt]:
-        """Do them all. Whatever ends it early, an interrupt too, tasks still out are cancelled:
-        those that wait never start; a bucket that a worker is at is finished there, whole."""
-        offers = Offers.of(self._client)
+    def results(self, tasks: Sequence[BucketTask]) -> Iterator[TaskResult]:
+        """Run all tasks and yield their results. If it ends early, also by an interrupt, pending
+        tasks are cancelled: those in the queue never start, and a worker finishes the bucket that
+        it has started."""
+        offered = WorkerResources.of(self._client)
         quarantined = self._quarantined()
         try:
             for task in tasks:
-                asks = offers.asked(needed(self._job, task, self._device))
-                self._send(Sent(task, asks, quarantined))
-            while self._out:
+                required = required_resource(self._job, task, self._device)
+                self._send(SentTask(task, offered.request_for(required), quarantined))
+            while self._pending:
                 try:
-                    future = self._back.get(timeout=_LOOK_S)
+                    future = self._finished.get(timeout=_POLL_S)
                 except queue.Empty:
-                    self._patience.look({sent.asks for sent in self._out.values()})
+                    self._waiter.check({sent.resource for sent in self._pending.values()})
                     continue
-                receipt = self._receipt(future, self._out.pop(future))
-                if receipt is not None:
-                    yield receipt
+                result = self._result(future, self._pending.pop(future))
+                if result is not None:
+                    yield result
         finally:
-            if self._out and self._client.status == "running":
-                self._client.cancel(list(self._out))
+            if self._pending and self._client.status == "running":
+                self._client.cancel(list(self._pending))
 
-    def _send(self, sent: Sent) -> None:
+    def _send(self, sent: SentTask) -> None:
         task = sent.task
         future = self._client.submit(
             _on_worker,
             self._spec,
             task,
-            key=f"{'+'.join(task.names)}-{task.bucket}-{self._run}-{sent.again}",
-            resources={sent.asks: 1} if sent.asks else None,
+            key=f"{'+'.join(task.names)}-{task.bucket}-{self._run}-{sent.resends}",
+            resources={sent.resource: 1} if sent.resource else None,
             pure=False,
         )
-        self._out[future] = sent
-        future.add_done_callback(self._back.put)
+        self._pending[future] = sent
+        future.add_done_callback(self._finished.put)
 
-    def _receipt(self, future: Future, sent: Sent) -> Receipt | None:
-        """What came back; None where it was sent again."""
+    def _result(self, future: Future, sent: SentTask) -> TaskResult | None:
+        """The result of a finished task; None if the task was sent again."""
         bucket = sent.task.bucket
         try:
             outcome = future.result()
         except KilledWorker as error:
-            now = self._quarantined()
-            if sent.again and now == sent.quarantined:
+            quarantined = self._quarantined()
+            if sent.resends and quarantined == sent.quarantined:
                 raise ResourceError(
-                    f"bucket {bucket}: its workers keep dying, and no single clip is to "
-                    "blame; look for a lack of memory (fewer --workers?) and run again"
+                    f"bucket {bucket}: its workers keep dying, and no single clip is the "
+                    "cause; check whether memory runs out (fewer --workers?) and run again"
                 ) from error
-            self._send(replace(sent, quarantined=now, again=sent.again + 1))
+            self._send(replace(sent, quarantined=quarantined, resends=sent.resends + 1))
             return None
         except FutureCancelledError as error:
             raise ResourceError(
-                f"bucket {bucket}: the Dask scheduler is gone or dropped it ({error.reason}); "
-                "run the same command again to go on"
+                f"bucket {bucket}: the Dask scheduler is gone or dropped the task "
+                f"({error.reason}); run the same command again to resume"
             ) from error
         except Exception as error:
             raise MismatchError(
-                f"bucket {bucket}: no worker could begin it: {type(error).__name__}: {error}; "
-                "is the same m2hf installed on every worker?"
+                f"bucket {bucket}: no worker could start the task: {type(error).__name__}: "
+                f"{error}; is the same m2hf installed on every worker?"
             ) from error
-        if isinstance(outcome, Broken):
+        if isinstance(outcome, WorkerError):
             outcome.rethrow()
-        assert isinstance(outcome, Receipt)
+        assert isinstance(outcome, TaskResult)
         return outcome
 
     def _quarantined(self) -> int:
         return len(LedgerView.read_deaths(self._job.layout.ledger).quarantined)
 
 
-def _on_worker(spec: JobSpec, task: Task) -> Receipt | Broken:
+def _on_worker(spec: JobSpec, task: BucketTask) -> TaskResult | WorkerError:
     try:
         return run_task(spec, task)
     except errors.M2hfError as error:
-        return Broken(type(error).__name__, str(error))
-    except Exception:  # noqa: BLE001 - it travels as text and is raised again by the driver
-        return Broken("", traceback.format_exc())
+        return WorkerError(type(error).__name__, str(error))
+    except Exception:  # noqa: BLE001 - sent as text and raised again in the driver
+        return WorkerError("", traceback.format_exc())

@@ -1,1 +1,1 @@
-"""Recipes for clusters: copy one, and fill in what is of your place (docs/cluster.md)."""
+"""Templates for clusters: copy one and fill in your site's settings (docs/cluster.md)."""

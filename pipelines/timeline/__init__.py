@@ -1,1 +1,1 @@
-"""What a store has of one video, as text, JSON and a page."""
+"""The stored features of one video on a time axis, as text, JSON and HTML."""

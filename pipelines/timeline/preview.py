@@ -1,6 +1,6 @@
-"""A clip for the eye: small pictures at stored times, and a spectrogram, from one decode.
+"""Thumbnails of a clip at the times of its stored frames, and its spectrogram, from one decode.
 
-F pictures; T columns of the spectrogram, M its mel bands.
+T columns of the spectrogram, M mel bands.
 """
 
 import base64
@@ -19,11 +19,11 @@ from m2hf.extract.media.decode import Frames, Sound, decode
 from m2hf.extract.media.views import FrameView
 from m2hf.extract.thumbnail import jpeg
 from m2hf.manifest import Row
-from m2hf.pipelines.timeline.timeline import Entry
+from m2hf.pipelines.timeline.timeline import StreamEntry
 from m2hf.thumbnails import ThumbnailImage
 
 _SIDE = 160  # pixels, the longer side of a thumbnail
-_UNSTORED = 12  # pictures of a clip that has no stored times
+_UNSTORED = 12  # thumbnails of a clip that has no stored frames
 _QUALITY = 80
 _RATE = 16000
 _WINDOW = 512
@@ -34,7 +34,7 @@ _RANGE_DB = 80.0
 
 
 @dataclass(frozen=True)
-class Picture:
+class PreviewImage:
     """An image as a data: URI, shown from start_s to end_s."""
 
     start_s: float
@@ -44,12 +44,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Preview:
-    """What the media file of one video gave. error: why it gave nothing; sha256: of the file;
-    stored: whether the thumbnails are at the times of stored frames; remark: where it breaks off.
+    """Images made from the media file of one video. error: why it could not be decoded; sha256: of
+    the file; stored: whether the thumbnails are at the times of stored frames; remark: where the
+    file breaks off.
     """
 
-    thumbnails: tuple[Picture, ...] = ()
-    spectrogram: Picture | None = None
+    thumbnails: tuple[PreviewImage, ...] = ()
+    spectrogram: PreviewImage | None = None
     duration_s: float = 0.0
     sha256: str = ""
     stored: bool = False
@@ -57,53 +58,53 @@ class Preview:
     error: str = ""
 
     @classmethod
-    def of(cls, media: Path, row: Row, frames: Entry | None) -> "Preview":
-        """Decode the video of `row` once. frames: the entry whose rows are pictures; without one,
-        thumbnails are evenly over the clip. A file that can't be decoded is an `error`."""
+    def of(cls, media: Path, row: Row, frames: StreamEntry | None) -> "Preview":
+        """Decode the video of `row` once. frames: the entry whose rows are frames; without one,
+        thumbnails are spaced evenly. A file that can't be decoded gives a Preview with `error`."""
         view = FrameView(fps=_fps(frames), max_side=_SIDE)
         try:
             clip = decode(media / row.path, [view], [_RATE], start=row.start, end=row.end)
-            pictures, sound = clip.frames(view), clip.sound(_RATE)
+            decoded, sound = clip.frames(view), clip.sound(_RATE)
         except MediaError as error:
             return cls(error=str(error))
-        stored = frames is not None and frames.features is not None and pictures is not None
-        if stored and frames is not None and frames.features is not None and pictures is not None:
-            pictures = _at(pictures, frames.features.start_s, 1 / view.fps)
-        elif pictures is not None:
-            pictures = pictures.take(_UNSTORED)
+        features = None if frames is None else frames.features
+        if decoded is not None and features is not None:
+            shown: Frames | None = _nearest(decoded, features.start_s, 1 / view.fps)
+        else:
+            shown = None if decoded is None else decoded.take(_UNSTORED)
         return cls(
-            thumbnails=() if pictures is None else tuple(_thumbnails(pictures)),
+            thumbnails=() if shown is None else tuple(_thumbnails(shown)),
             spectrogram=None if sound is None else _spectrogram(sound),
             duration_s=clip.duration_s,
             sha256=clip.sha256,
-            stored=stored,
+            stored=decoded is not None and features is not None,
             remark=clip.remark([view], [_RATE]),
         )
 
 
-def _fps(frames: Entry | None) -> float:
-    """Of the grid that stored frames were chosen from, so that the times fall together."""
+def _fps(frames: StreamEntry | None) -> float:
+    """The frame rate that stored frames were sampled at, so that the times coincide."""
     if frames is None or frames.header is None:
         return FrameView().fps
     view = frames.header.config.get("config", {}).get("view", {})
     return float(view.get("fps", FrameView().fps))
 
 
-def _at(frames: Frames, start_s: NDArray[np.floating[Any]], step_s: float) -> Frames:
-    """The pictures nearest to these times, without times that have none within a step."""
+def _nearest(frames: Frames, start_s: NDArray[np.floating[Any]], step_s: float) -> Frames:
+    """The frames nearest to these times; times without a frame within one step are dropped."""
     apart = np.abs(frames.start_s[None, :] - start_s[:, None])
     near = apart.argmin(axis=1)[apart.min(axis=1) <= step_s]
     return Frames(frames.pixels[near], frames.start_s[near], frames.end_s[near])
 
 
-def _thumbnails(frames: Frames) -> Iterator[Picture]:
+def _thumbnails(frames: Frames) -> Iterator[PreviewImage]:
     for pixels, start_s, end_s in zip(frames.pixels, frames.start_s, frames.end_s, strict=True):
-        picture = ThumbnailImage(float(start_s), float(end_s), jpeg(pixels, _QUALITY))
-        yield Picture(picture.start_s, picture.end_s, picture.uri)
+        thumbnail = ThumbnailImage(float(start_s), float(end_s), jpeg(pixels, _QUALITY))
+        yield PreviewImage(thumbnail.start_s, thumbnail.end_s, thumbnail.uri)
 
 
-def _spectrogram(sound: Sound) -> Picture:
-    """Mel power (M, T) in dB below its peak; long sounds are sampled, at most 1600 columns."""
+def _spectrogram(sound: Sound) -> PreviewImage:
+    """Mel power (M, T) in dB below its peak; the hop grows so that T is at most _MOST_COLUMNS."""
     import librosa
     import matplotlib as mpl
     from PIL import Image
@@ -123,4 +124,4 @@ def _spectrogram(sound: Sound) -> Picture:
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(colours)).save(stream, "PNG", optimize=True)
     uri = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
-    return Picture(0.0, sound.duration_s, uri)
+    return PreviewImage(0.0, sound.duration_s, uri)

@@ -1,4 +1,4 @@
-"""A time line as text for a terminal, within 96 columns."""
+"""A timeline as text for a terminal, within 96 columns."""
 
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from m2hf.features import Features
-from m2hf.pipelines.timeline.timeline import Entry, Timeline
+from m2hf.pipelines.timeline.timeline import StreamEntry, Timeline
 from m2hf.printable import printable
 from m2hf.streams import HALLUCINATED, THUMBNAIL
 from m2hf.thumbnails import thumbnails
@@ -18,7 +18,7 @@ _INDENT = " " * 4
 
 
 def lines(timeline: Timeline) -> Iterator[str]:
-    """Head, captions, then a bar, the numbers and the strings of each stream."""
+    """A header, captions, then per stream a summary, a bar of its windows, and its strings."""
     row = timeline.row
     where = "" if row is None else f", {row.split}, {row.path}"
     yield from _wrapped(f"{timeline.id}: {timeline.dataset}{where}", "")
@@ -35,16 +35,15 @@ def lines(timeline: Timeline) -> Iterator[str]:
         yield from _entry(entry, end_s)
 
 
-def said(entry: Entry) -> str:
-    """An entry's rows in one line; "" where it has none. Norms of values that have names of their
-    own would mean nothing."""
+def summary_line(entry: StreamEntry) -> str:
+    """A summary of an entry's rows; "" where it has none. Rows of named columns have no norms."""
     summary = entry.summary
     if summary is None:
         return ""
     rows = f"{summary.rows} {'windows' if entry.strings is None else 'strings'}"
     if entry.extractor == THUMBNAIL and entry.features is not None:
-        size = sum(len(picture.jpeg) for picture in thumbnails(entry.features))
-        rows = f"{summary.rows} pictures, {size / 1000:.1f} kB"
+        size = sum(len(thumbnail.jpeg) for thumbnail in thumbnails(entry.features))
+        rows = f"{summary.rows} thumbnails, {size / 1000:.1f} kB"
     line = f"{rows}, {summary.start_s:.1f} to {summary.end_s:.1f} s"
     if entry.header is not None and entry.header.columns:
         return line
@@ -56,7 +55,7 @@ def said(entry: Entry) -> str:
 
 
 def bar(features: Features, end_s: float, cells: int) -> str:
-    """Time as `cells` characters: [ where a window begins, = where one lasts, . for none."""
+    """Time as `cells` characters: [ where a window begins, = inside a window, . for none."""
     cell_N = np.minimum((features.start_s / end_s * cells).astype(int), cells - 1)
     last_N = np.ceil(features.end_s / end_s * cells).astype(int)
     drawn = ["."] * cells
@@ -67,17 +66,17 @@ def bar(features: Features, end_s: float, cells: int) -> str:
     return "".join(drawn)
 
 
-def marked(window: Mapping[str, Any]) -> str:
-    """A window's string, with a mark where it is taken for invented; "" where it has none."""
+def marked_text(window: Mapping[str, Any]) -> str:
+    """A window's string, marked if it is flagged as hallucinated; "" for a window without one."""
     text: str = window.get("text", "")
-    return f"({HALLUCINATED}) {text}" if window.get(HALLUCINATED) else text
+    return f"(hallucinated) {text}" if window.get(HALLUCINATED) else text
 
 
-def _entry(entry: Entry, end_s: float) -> Iterator[str]:
+def _entry(entry: StreamEntry, end_s: float) -> Iterator[str]:
     features = entry.features
     yield ""
-    told = filter(None, [entry.outcome.value, said(entry), entry.reason])
-    yield from _wrapped("; ".join(told), f"{entry.stream}: ")
+    parts = filter(None, [entry.outcome.value, summary_line(entry), entry.reason])
+    yield from _wrapped("; ".join(parts), f"{entry.stream}: ")
     if entry.flags:
         yield from _wrapped(", ".join(entry.flags), f"{_INDENT}flagged: ")
     if features is None or not len(features.values):
@@ -88,10 +87,10 @@ def _entry(entry: Entry, end_s: float) -> Iterator[str]:
         return
     for window in entry.windows():
         times = f"{window.pop('start_s'):7.1f} {window.pop('end_s'):7.1f}"
-        text, sure = marked(window), window["confidence"]
+        text, confidence = marked_text(window), window["confidence"]
         for shown in ("text", "confidence", HALLUCINATED):
             window.pop(shown, None)
-        string = list(_wrapped(text, f"{_INDENT}{times}  {sure:.2f}  "))
+        string = list(_wrapped(text, f"{_INDENT}{times}  {confidence:.2f}  "))
         named = f"({', '.join(f'{name} {value:.2f}' for name, value in window.items())})"
         if window and len(string[-1]) + len(named) + 2 <= COLUMNS:
             string[-1] += f"  {named}"
@@ -100,13 +99,13 @@ def _entry(entry: Entry, end_s: float) -> Iterator[str]:
         yield from string
 
 
-def _captions(entry: Entry, with_text: bool) -> Iterator[str]:
+def _captions(entry: StreamEntry, with_text: bool) -> Iterator[str]:
     features = entry.features
     text = "" if features is None or not features.texts else features.texts[0]
-    what = [entry.outcome.value, *filter(None, [entry.reason]), *entry.flags]
+    parts = [entry.outcome.value, *filter(None, [entry.reason]), *entry.flags]
     if text and with_text:
-        what.insert(0, text)
-    yield from _wrapped("; ".join(what), f"{entry.stream} {entry.item}: ")
+        parts.insert(0, text)
+    yield from _wrapped("; ".join(parts), f"{entry.stream} {entry.item}: ")
 
 
 def _wrapped(text: str, head: str) -> Iterator[str]:

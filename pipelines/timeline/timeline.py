@@ -1,4 +1,4 @@
-"""What a store has of one video, and why it lacks the rest: read from shards and ledger.
+"""The features of one video in a store, and why others are missing: from shards and ledger.
 
 N rows of an entry, D their width.
 """
@@ -26,9 +26,9 @@ from m2hf.streams import CAPTION, CLIP, THUMBNAIL, StreamName, extractor_of
 NO_STREAM = "the store has no such stream"
 
 
-class Outcome(StrEnum):
-    """What became of one item in one stream. DAMAGED: a shard, or an item that doesn't match its
-    digest; MISSING: neither shard nor ledger know of it."""
+class EntryOutcome(StrEnum):
+    """The outcome of one item in one stream. DAMAGED: an unreadable shard, or an item that doesn't
+    match its digest; MISSING: neither in a shard nor in the ledger."""
 
     OK = "ok"
     EMPTY = "empty"
@@ -39,9 +39,9 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Summary:
-    """Rows in a few numbers. norm_min, norm_max: of the rows' L2 norms; alike: mean cosine of a
-    row and the next one, or None for fewer than two rows that have a direction."""
+class RowSummary:
+    """Statistics of an entry's rows. norm_min, norm_max: of their L2 norms; alike: mean cosine of
+    adjacent rows, None where there are fewer than two with a non-zero norm."""
 
     rows: int
     width: int
@@ -53,7 +53,7 @@ class Summary:
     alike: float | None
 
     @classmethod
-    def of(cls, features: Features) -> "Summary | None":
+    def of(cls, features: Features) -> "RowSummary | None":
         """None where there are no rows."""
         values_ND = features.values.astype(np.float64)
         if not len(values_ND):
@@ -75,13 +75,13 @@ class Summary:
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
-    """One item in one stream. reason: why it is not ok, or a remark on rows that are; header and
-    features where a shard has them, and source, the sha256 of what they were made from."""
+class StreamEntry:
+    """One item in one stream. reason: why it is not ok, or a remark on rows that are; header,
+    features and source (sha256 of what they were made from): None or "" if not in a shard."""
 
     stream: str
     item: str
-    outcome: Outcome
+    outcome: EntryOutcome
     reason: str = ""
     header: ShardHeader | None = None
     features: Features | None = None
@@ -97,17 +97,17 @@ class Entry:
 
     @property
     def strings(self) -> tuple[str, ...] | None:
-        """Words that were read or heard, a string a row; None where rows have none."""
+        """Recognized text, one string per row; None for a stream without text."""
         if self.features is None or self.extractor == THUMBNAIL:
             return None
         return self.features.texts
 
     @property
-    def summary(self) -> Summary | None:
-        return None if self.features is None else Summary.of(self.features)
+    def summary(self) -> RowSummary | None:
+        return None if self.features is None else RowSummary.of(self.features)
 
     def windows(self) -> Iterator[dict[str, Any]]:
-        """start_s and end_s of each row; text and confidence of strings, and named values."""
+        """Per row: start_s and end_s, text and confidence of a string, and named columns."""
         if self.features is None:
             return
         f, strings = self.features, self.strings
@@ -122,7 +122,7 @@ class Entry:
             yield window
 
     def as_json(self) -> dict[str, Any]:
-        """What `show --json` prints of it."""
+        """The entry that `show --json` prints."""
         return {
             "stream": self.stream,
             "item": self.item,
@@ -138,66 +138,66 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """One video: its entries in extraction order, and those of its captions. row: what a manifest
-    says of it, where one was given."""
+    """One video: its entries in extraction order, and those of its captions. row: its row in the
+    manifest, where one was given."""
 
     dataset: str
     id: str
     row: Row | None
-    entries: tuple[Entry, ...]
-    captions: tuple[Entry, ...]
+    entries: tuple[StreamEntry, ...]
+    captions: tuple[StreamEntry, ...]
 
     @classmethod
     def read(
         cls, layout: StoreLayout, video: str, row: Row | None, known: Iterable[str]
     ) -> "Timeline":
-        """`known`: ids that there are beside those that the store tells of.
+        """Read the entries of `video`; known: valid ids in addition to those in the store.
 
-        Raises UsageError, naming ids that are near, where nothing at all is known of `video`.
+        Raises UsageError, naming similar ids, where `video` is in neither.
         """
         ledger = LedgerView.read(layout.ledger)
         bucket = bucket_of(video, buckets := layout.buckets(0, 0))
         reasons = {**_failures(ledger), **ledger.quarantined}
-        spoken = re.compile(rf"{re.escape(video)}#\d+")
-        entries: list[Entry] = []
-        captions: list[Entry] = []
-        told = {
+        caption_id = re.compile(rf"{re.escape(video)}#\d+")
+        entries: list[StreamEntry] = []
+        captions: list[StreamEntry] = []
+        in_ledger = {
             StreamName(stream)
             for item, stream in reasons
-            if item == video or spoken.fullmatch(item)
+            if item == video or caption_id.fullmatch(item)
         }
-        for stream in _ordered({*layout.streams(), *told}):
-            shelf = _Shelf.open(layout, stream, bucket, buckets)
+        for stream in sorted({*layout.streams(), *in_ledger}, key=_extraction_order):
+            shard = _BucketShard.open(layout, stream, bucket, buckets)
             if stream.extractor != CAPTION:
-                entries.append(shelf.entry(stream, video, ledger, reasons))
+                entries.append(shard.entry(stream, video, ledger, reasons))
                 continue
-            items = {i for i in shelf.ids if spoken.fullmatch(i)}
-            items |= {i for i, of in reasons if of == stream and spoken.fullmatch(i)}
+            items = {i for i in shard.ids if caption_id.fullmatch(i)}
+            items |= {i for i, of in reasons if of == stream and caption_id.fullmatch(i)}
             if row is not None:
                 items = {caption.id for caption in captions_of([row])}
             order = sorted(items, key=lambda item: int(item.rpartition("#")[2]))
-            captions += [shelf.entry(stream, item, ledger, reasons) for item in order]
-        if row is None and not captions and all(e.outcome is Outcome.MISSING for e in entries):
+            captions += [shard.entry(stream, item, ledger, reasons) for item in order]
+        if row is None and not captions and all(e.outcome is EntryOutcome.MISSING for e in entries):
             raise UsageError(_unknown(layout, video, known))
-        have = {entry.extractor for entry in entries}
-        absent = [n for n in registry.names() if n not in have and n != CAPTION]
-        entries += [Entry(name, video, Outcome.MISSING, NO_STREAM) for name in absent]
-        entries.sort(key=lambda entry: _place(entry.stream))
+        present = {entry.extractor for entry in entries}
+        absent = [n for n in registry.names() if n not in present and n != CAPTION]
+        entries += [StreamEntry(name, video, EntryOutcome.MISSING, NO_STREAM) for name in absent]
+        entries.sort(key=lambda entry: _extraction_order(entry.stream))
         return cls(layout.dataset, video, row, tuple(entries), tuple(captions))
 
     @property
     def end_s(self) -> float:
-        """Where the last window ends; 0 where there is none."""
+        """End of the last window; 0 where there is none."""
         return max((e.summary.end_s for e in self.entries if e.summary is not None), default=0.0)
 
     @property
-    def frames(self) -> Entry | None:
-        """The pictures' entry, where it has rows."""
-        found = (e for e in self.entries if e.extractor == CLIP and e.outcome is Outcome.OK)
+    def frames(self) -> StreamEntry | None:
+        """The entry of the frames, where it has rows."""
+        found = (e for e in self.entries if e.extractor == CLIP and e.outcome is EntryOutcome.OK)
         return next(found, None)
 
-    def changed(self, sha256: str) -> list[str]:
-        """Streams that were made from another file than the one with this digest."""
+    def streams_of_other_file(self, sha256: str) -> list[str]:
+        """Streams that were made from a file with another digest than this."""
         derived = {n for n in registry.names() if registry.extractor_class(n).reads}
         return [
             e.stream
@@ -209,7 +209,7 @@ class Timeline:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """What `show --json` prints."""
+        """The object that `show --json` prints."""
         return {
             "dataset": self.dataset,
             "id": self.id,
@@ -221,14 +221,16 @@ class Timeline:
 
 
 @dataclass(frozen=True, eq=False)
-class _Shelf:
-    """One stream's shard of one bucket: opened, damaged, or not there."""
+class _BucketShard:
+    """One stream's shard of one bucket; damage: why it can't be read. Both empty: no file."""
 
     shard: Shard | None
     damage: str = ""
 
     @classmethod
-    def open(cls, layout: StoreLayout, stream: StreamName, bucket: int, buckets: int) -> "_Shelf":
+    def open(
+        cls, layout: StoreLayout, stream: StreamName, bucket: int, buckets: int
+    ) -> "_BucketShard":
         path = layout.shard(stream.extractor, stream.fingerprint8, bucket, buckets)
         if not path.exists():
             return cls(None)
@@ -241,28 +243,31 @@ class _Shelf:
     def ids(self) -> tuple[str, ...]:
         return () if self.shard is None else self.shard.ids
 
-    def entry(self, stream: str, item: str, ledger: LedgerView, reasons: dict[Key, str]) -> Entry:
+    def entry(
+        self, stream: str, item: str, ledger: LedgerView, reasons: dict[Key, str]
+    ) -> StreamEntry:
         if item in self.ids:
             return self._stored(stream, item)
         if self.damage:
-            return Entry(stream, item, Outcome.DAMAGED, self.damage)
+            return StreamEntry(stream, item, EntryOutcome.DAMAGED, self.damage)
         key = (item, stream)
         if key not in reasons:
-            return Entry(stream, item, Outcome.MISSING)
-        bad = Outcome.QUARANTINED if key in ledger.quarantined else Outcome.FAILED
-        return Entry(stream, item, bad, reasons[key])
+            return StreamEntry(stream, item, EntryOutcome.MISSING)
+        quarantined = key in ledger.quarantined
+        outcome = EntryOutcome.QUARANTINED if quarantined else EntryOutcome.FAILED
+        return StreamEntry(stream, item, outcome, reasons[key])
 
-    def _stored(self, stream: str, item: str) -> Entry:
+    def _stored(self, stream: str, item: str) -> StreamEntry:
         assert self.shard is not None
         i = self.shard.ids.index(item)
         try:
             stored = self.shard.intact_item(i)
         except ShardError:
-            why = f"{self.shard.path.name}: the item doesn't match its digest; extract it again"
-            return Entry(stream, item, Outcome.DAMAGED, why)
-        outcome = Outcome(self.shard.status[i].value)
+            reason = f"{self.shard.path.name}: the item doesn't match its digest; extract it again"
+            return StreamEntry(stream, item, EntryOutcome.DAMAGED, reason)
+        outcome = EntryOutcome(self.shard.status[i].value)
         source = stored.media_sha256
-        return Entry(
+        return StreamEntry(
             stream, item, outcome, self.shard.reasons[i], self.shard.header, stored.features, source
         )
 
@@ -274,14 +279,10 @@ def _failures(ledger: LedgerView) -> dict[Key, str]:
     }
 
 
-def _place(stream: str) -> tuple[int, str]:
+def _extraction_order(stream: str) -> tuple[int, str]:
     names = registry.names()
     extractor = extractor_of(stream)
     return (names.index(extractor) if extractor in names else len(names), stream)
-
-
-def _ordered(streams: Iterable[StreamName]) -> list[StreamName]:
-    return sorted(streams, key=_place)
 
 
 def _unknown(layout: StoreLayout, video: str, known: Iterable[str]) -> str:
@@ -289,8 +290,11 @@ def _unknown(layout: StoreLayout, video: str, known: Iterable[str]) -> str:
     for stream in layout.streams():
         if stream.extractor != CAPTION:
             for path in layout.shards(stream):
-                with suppress(ShardError):  # a hint needs no damaged shard
+                with suppress(ShardError):  # ids for a hint: a damaged shard may be skipped
                     ids |= set(Shard.open(path).ids)
-    near = difflib.get_close_matches(video, sorted(ids), n=3, cutoff=0.5)
-    some = ", ".join(near or sorted(ids)[:3]) or "no video at all"
-    return f"{layout.folder}: no video {video!r}; {'near it' if near else 'it has'}: {some}"
+    similar = difflib.get_close_matches(video, sorted(ids), n=3, cutoff=0.5)
+    if similar:
+        hint = f"similar ids: {', '.join(similar)}"
+    else:
+        hint = f"the store has: {', '.join(sorted(ids)[:3]) or 'no video'}"
+    return f"{layout.folder}: no video {video!r}; {hint}"

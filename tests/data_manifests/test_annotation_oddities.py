@@ -36,7 +36,7 @@ def test_msrvtt(annotations: Path) -> None:
     assert [repeats(part) for part in pairs] == [10380, 4252]
     source = {clip["video_id"]: clip["url"] for info in infos for clip in info["videos"]}
     test = column(folder / "MSRVTT_JSFUSION_test.csv", "video_id")
-    asked = column(folder / "MSRVTT_JSFUSION_test.csv", "sentence")
+    queries = column(folder / "MSRVTT_JSFUSION_test.csv", "sentence")
     shared = {}
     for size in ("7k", "9k"):
         trained = {source[clip] for clip in column(folder / f"MSRVTT_train.{size}.csv", "video_id")}
@@ -45,8 +45,8 @@ def test_msrvtt(annotations: Path) -> None:
     parts = [{clip["url"] for clip in info["videos"]} for info in infos]
     assert not parts[0] & parts[1]
     published = set(pairs[1])
-    assert sum(pair not in published for pair in zip(test, asked, strict=True)) == 35
-    assert sorted(n for n in Counter(asked).values() if n > 1) == [2, 2, 2, 3]
+    assert sum(pair not in published for pair in zip(test, queries, strict=True)) == 35
+    assert sorted(n for n in Counter(queries).values() if n > 1) == [2, 2, 2, 3]
 
 
 def test_msvd(annotations: Path) -> None:
@@ -77,22 +77,22 @@ def test_lsmdc(annotations: Path) -> None:
     ("split", "videos", "described", "moved"), [("val", 29, 71, 905), ("test", 33, 89, 860)]
 )
 def test_didemo(annotations: Path, split: str, videos: int, described: int, moved: int) -> None:
-    told: dict[str, list[tuple[float, float, int]]] = {}
+    moments: dict[str, list[tuple[float, float, int]]] = {}
     for entry in read(annotations / "didemo" / f"{split}_data.json.gz"):
         starts, ends = zip(*entry["times"], strict=True)
         key = (median(starts), median(ends), entry["annotation_id"])
-        told.setdefault(entry["video"], []).append(key)
+        moments.setdefault(entry["video"], []).append(key)
     listed = set((annotations / "didemo" / f"{split}_list.txt").read_text().split())
-    other = set(told) - listed
-    assert (len(other), sum(len(told[video]) for video in other)) == (videos, described)
+    other = set(moments) - listed
+    assert (len(other), sum(len(moments[video]) for video in other)) == (videos, described)
     assert {v.rsplit(".", 1)[0] for v in other} <= {v.rsplit(".", 1)[0] for v in listed}
-    assert sum(told[video] != sorted(told[video]) for video in listed) == moved
+    assert sum(moments[video] != sorted(moments[video]) for video in listed) == moved
 
 
 @pytest.mark.parametrize(("name", "moved", "flat"), [("train", 245, 4), ("val_1", 131, 0)])
 def test_activitynet(annotations: Path, name: str, moved: int, flat: int) -> None:
     videos = read(annotations / "activitynet" / f"{name}.json.gz")
-    times = {video: told["timestamps"] for video, told in videos.items()}
+    times = {video: entry["timestamps"] for video, entry in videos.items()}
     assert sum(t != sorted(t, key=lambda pair: pair[0]) for t in times.values()) == moved
     assert sum(end <= start for t in times.values() for start, end in t) == flat
     late = [end - videos[v]["duration"] for v, t in times.items() for _, end in t]

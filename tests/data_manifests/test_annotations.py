@@ -1,4 +1,4 @@
-"""Readers of annotation files: every form as its owners publish it, and what is wrong with one."""
+"""Readers of annotation files: every published format, and errors that name the location."""
 
 import json
 import random
@@ -41,14 +41,14 @@ def test_msrvtt(tmp_path: Path) -> None:
         *((f"video{i}", "train") for i in range(4)),
         ("video4", "test"),
     ]
-    assert nine["video4"].captions == ("asked, as it is",)
+    assert nine["video4"].captions == ("a query, unchanged",)
     assert nine["video3"].captions == full["video3"].captions
     seven = build("msrvtt-1ka-7k", tmp_path)
     assert list(seven.manifest.by_id) == ["video0", "video1", "video2", "video4"]
     assert seven.remarks == ()
 
 
-def test_msvd_asks_every_caption(tmp_path: Path) -> None:
+def test_every_msvd_caption_is_a_query(tmp_path: Path) -> None:
     found = rows("msvd", tmp_path)
     assert found["-a_0_5"].path == "-a_0_5.avi"
     assert [r.id for r in found.values() if r.split == "test"] == ["d_5_6", "e_7_8"]
@@ -83,8 +83,8 @@ def test_didemo_joins_moments_by_the_median_of_their_annotators(tmp_path: Path) 
     assert built.manifest.by_id["2@N0_2_b"].path == "2@N0_2_b."
     assert [(remark.text, remark.ids) for remark in built.remarks[2:4]] == [
         (
-            "1 videos of val_data.json are listed with another ending: "
-            "the descriptions under this one are left out",
+            "1 videos of val_data.json are listed with another extension: "
+            "descriptions under this one are left out",
             ("1@N0_1_a.mp4",),
         ),
         ("1 videos of val_data.json are in no list: left out", ("1@N0_3_c.avi",)),
@@ -172,10 +172,10 @@ def latin(folder: Path) -> None:
 
 
 CAPTIONS, LIST = "captions_msvd.json", "test_list.txt"
-INFO, NINE, ASKED = "test_videodatainfo.json", "MSRVTT_train.9k.csv", "MSRVTT_JSFUSION_test.csv"
+INFO, NINE, QUERIES = "test_videodatainfo.json", "MSRVTT_train.9k.csv", "MSRVTT_JSFUSION_test.csv"
 VAL, MOMENTS, PARAGRAPHS = "LSMDC16_annos_val.csv", "val_data.json", "val_1.json"
 BAD = [
-    ("msvd", cut(CAPTIONS), r"captions_msvd.json.gz: damaged gzip file .*get it again"),
+    ("msvd", cut(CAPTIONS), r"captions_msvd.json.gz: damaged gzip file .*download it again"),
     ("msvd", change(CAPTIONS, "{", "["), r"captions_msvd.json: Invalid JSON: .*line 1"),
     ("msvd", change(CAPTIONS, '"-a_0_5 0"', "7"), r"json: -a_0_5\[0\]: .*valid string"),
     ("msvd", change(CAPTIONS, '"-a_0_5 0"', '" "'), r"json: -a_0_5\[0\]: .*is empty"),
@@ -208,10 +208,10 @@ BAD = [
     ),
     (
         "msrvtt-1ka-9k",
-        change(ASKED, ',"asked, as it is"', ""),
+        change(QUERIES, ',"a query, unchanged"', ""),
         r"test.csv, line 2: no sentence; the line is too short",
     ),
-    ("msrvtt-1ka-9k", change(ASKED, "asked, as it is", " "), r"line 2: the caption is empty"),
+    ("msrvtt-1ka-9k", change(QUERIES, "a query, unchanged", " "), r"line 2: the caption is empty"),
     (
         "lsmdc",
         change(VAL, "\tSOMEONE", " SOMEONE"),
@@ -240,7 +240,7 @@ def _name(value: object) -> str | None:
 
 
 @pytest.mark.parametrize(("name", "spoil", "message"), BAD, ids=_name)
-def test_a_bad_file_is_one_line_that_names_the_place(
+def test_an_error_is_one_line_that_names_the_location(
     tmp_path: Path, name: str, spoil: Callable[[Path], None], message: str
 ) -> None:
     spoil(made.make(name, tmp_path))
@@ -250,7 +250,7 @@ def test_a_bad_file_is_one_line_that_names_the_place(
     assert raised.value.exit_code == 2
 
 
-def test_an_absent_file_says_where_it_is_had(tmp_path: Path) -> None:
+def test_an_error_for_a_missing_file_names_the_source(tmp_path: Path) -> None:
     made.make("didemo", tmp_path)
     (tmp_path / "train_data.json").unlink()
     with pytest.raises(UsageError, match=r"no train_data.json or .*LocalizingMoments.*--splits"):
@@ -259,7 +259,7 @@ def test_an_absent_file_says_where_it_is_had(tmp_path: Path) -> None:
         "val",
         "test",
     }
-    with pytest.raises(UsageError, match="no such folder; the files are had: DiDeMo"):
+    with pytest.raises(UsageError, match="no such folder; get the files from DiDeMo"):
         build("didemo", tmp_path / "none")
 
 
@@ -270,11 +270,11 @@ def test_listed_videos_without_captions_stay_and_are_named(tmp_path: Path) -> No
     assert built.manifest.by_id["e_7_9"].captions == ()
     assert [(remark.text, remark.ids) for remark in built.remarks] == [
         ("1 videos of captions_msvd.json are in no list: left out", ("e_7_8",)),
-        ("1 videos of split test have no caption: they stay", ("e_7_9",)),
+        ("1 videos of split test have no caption; they are kept", ("e_7_9",)),
     ]
 
 
-def test_clips_of_neither_part_are_named(tmp_path: Path) -> None:
+def test_clips_in_neither_split_are_named(tmp_path: Path) -> None:
     made.make("msrvtt-1ka-9k", tmp_path)
     change("MSRVTT_train.9k.csv", "video3\n", "")(tmp_path)
     (remark,) = build("msrvtt-1ka-9k", tmp_path).remarks

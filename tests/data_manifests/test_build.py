@@ -40,7 +40,7 @@ COUNTS: dict[str, dict[Split, tuple[int, int]]] = {
 
 
 def didemo_train(folder: Path) -> None:
-    """A train_data.json of the owners' form for the videos of train_list.txt."""
+    """A train_data.json in the owners' format for the videos of train_list.txt."""
     listed = (folder / "train_list.txt").read_text(encoding="utf-8").split()
     moments = [
         made.moment(video, f"{word} of {number}\n", [[at, at]] * 4, 3 * number + at)
@@ -51,7 +51,7 @@ def didemo_train(folder: Path) -> None:
 
 
 def lsmdc_train(folder: Path) -> None:
-    """A training file of the owners' form with their number of lines."""
+    """A training file in the owners' format with their number of lines."""
     clips = [
         f"{at % 7:04d}_FILM_{at // 3600:02d}.{at // 60 % 60:02d}.{at % 60:02d}.000-99.00.00.000"
         for at in range(101079)
@@ -62,7 +62,7 @@ def lsmdc_train(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def official(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The official files, by data set, with made ones where those are not to be had."""
+    """The official files, by data set, with generated ones where those may not be distributed."""
     root = tmp_path_factory.mktemp("official")
     for source in (shared_data / "annotations").glob("*/*"):
         (root / source.parent.name).mkdir(exist_ok=True)
@@ -113,14 +113,14 @@ def test_only_lsmdc_flags_its_speech() -> None:
     assert flagged == {"lsmdc": {"asr", "text"}}
 
 
-def test_msrvtt_tests_what_jsfusion_asks(
+def test_msrvtt_test_queries_are_those_of_jsfusion(
     built: Callable[[str], BuiltManifest], official: Path
 ) -> None:
     with (official / "msrvtt" / "MSRVTT_JSFUSION_test.csv").open(encoding="utf-8") as stream:
-        asked = [(row["video_id"], (row["sentence"],)) for row in csv.DictReader(stream)]
+        queries = [(row["video_id"], (row["sentence"],)) for row in csv.DictReader(stream)]
     test = built("msrvtt-1ka-9k").manifest.split("test")
-    assert [(row.id, row.captions) for row in test] == asked
-    assert (asked[0][0], asked[-1][0]) == ("video9770", "video9871")
+    assert [(row.id, row.captions) for row in test] == queries
+    assert (queries[0][0], queries[-1][0]) == ("video9770", "video9871")
     assert built("msrvtt-1ka-7k").manifest.split("test") == test
     full, seven = built("msrvtt-full").manifest, built("msrvtt-1ka-7k").manifest
     assert {row.id: row.captions for row in seven.split("train")} == {
@@ -140,9 +140,9 @@ def test_lsmdc_test_is_a_part_of_the_annotated_test(
     built: Callable[[str], BuiltManifest], official: Path
 ) -> None:
     with gzip.open(official / "lsmdc" / "LSMDC16_annos_test.csv.gz", "rt") as stream:
-        said = dict(line.rstrip("\n").split("\t")[::5] for line in stream)
+        sentences = dict(line.rstrip("\n").split("\t")[::5] for line in stream)
     test = built("lsmdc").manifest.split("test")
-    assert all(row.captions == (said[row.id].strip(),) for row in test)
+    assert all(row.captions == (sentences[row.id].strip(),) for row in test)
     assert all(row.path.partition("/")[0] == row.id.rpartition("_")[0] for row in test)
 
 
@@ -150,19 +150,19 @@ def test_lsmdc_test_is_a_part_of_the_annotated_test(
 def test_didemo_paragraphs_are_in_time_order(
     built: Callable[[str], BuiltManifest], official: Path, split: Split
 ) -> None:
-    told: dict[str, list[Any]] = {}
+    moments: dict[str, list[Any]] = {}
     for entry in read(official / "didemo" / f"{split}_data.json.gz"):
-        told.setdefault(entry["video"], []).append(entry)
+        moments.setdefault(entry["video"], []).append(entry)
     for row in built("didemo").manifest.split(split):
-        entries = told[row.path]
+        entries = moments[row.path]
         medians = [(*np.median(e["times"], axis=0), e["annotation_id"]) for e in entries]
         order = sorted(range(len(entries)), key=lambda at: medians[at])
         assert row.captions == (" ".join(entries[at]["description"].strip() for at in order),)
         assert (row.start, row.end) == (0.0, 30.0)
     left = {remark.text.partition(":")[0]: len(remark.ids) for remark in built("didemo").remarks}
     assert left == {
-        "29 videos of val_data.json are listed with another ending": 29,
-        "33 videos of test_data.json are listed with another ending": 33,
+        "29 videos of val_data.json are listed with another extension": 29,
+        "33 videos of test_data.json are listed with another extension": 33,
     }
 
 
@@ -180,8 +180,8 @@ def test_activitynet_sentences_are_in_time_order(
         starts = np.array(data[row.id]["timestamps"])[:, 0]
         order = np.argsort(starts, kind="stable")
         moved += order.tolist() != list(range(len(order)))
-        said = [data[row.id]["sentences"][at].strip() for at in order]
-        assert row.captions == (" ".join(said),)
+        sentences = [data[row.id]["sentences"][at].strip() for at in order]
+        assert row.captions == (" ".join(sentences),)
     assert moved == 131
     remarks = {remark.text: remark.ids for remark in built("activitynet").remarks}
     assert [len(ids) for ids in remarks.values()] == [15, 9, 1]
@@ -252,12 +252,12 @@ def test_a_list_of_missing_files_goes_when_none_is(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / MISSING).exists()
 
 
-def test_names_and_splits_that_there_are_not(tmp_path: Path) -> None:
+def test_unknown_names_and_splits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'msrvtt-1ka-9k'"):
         build("msrvtt_1ka", tmp_path)
     with pytest.raises(UsageError, match="toybox is generated: m2hf manifest toybox --out DIR"):
         build("toybox", tmp_path)
-    with pytest.raises(UsageError, match="there are: activitynet, didemo"):
+    with pytest.raises(UsageError, match="known: activitynet, didemo"):
         build("?", tmp_path)
     with pytest.raises(UsageError, match="--splits val: activitynet has train, test"):
         build("activitynet", tmp_path, only=("val",))
@@ -297,8 +297,8 @@ def test_build_by_command(tmp_path: Path, m2hf: Command) -> None:
         "split test: card declares 1004 videos and 1004 captions, rows have 2 and 2",
     ]
     assert "1 of 4 videos have no file under" in part.stdout
-    told = m2hf("manifest", "build", "didemo", *options, "--splits", "test", "--json")
-    report = json.loads(told.stdout)
+    printed = m2hf("manifest", "build", "didemo", *options, "--splits", "test", "--json")
+    report = json.loads(printed.stdout)
     assert report["left_out"] == ["train", "val"]
     assert [remark["ids"] for remark in report["remarks"]] == [["2@N0_1_a.mp4"], ["2@N0_3_c.avi"]]
     assert report["digest"] == Manifest.load(tmp_path / "out").digest
@@ -309,8 +309,8 @@ def test_list_by_command(m2hf: Command) -> None:
     assert [line.partition(":")[0] for line in lines] == sorted([*READERS, "toybox"])
     assert "msvd: multi_caption; train 1200 (48774 captions)" in lines[-2]
     assert lines[-1].startswith("toybox: multi_caption; train ")
-    told = json.loads(m2hf("manifest", "list", "--json").stdout)
-    assert told["lsmdc"]["splits"]["test"] == {"videos": 1000, "captions": 1000}
+    listed = json.loads(m2hf("manifest", "list", "--json").stdout)
+    assert listed["lsmdc"]["splits"]["test"] == {"videos": 1000, "captions": 1000}
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -55,7 +55,7 @@ def test_show_counts_thumbnails_and_prints_none(tmp_path: Path) -> None:
     write_shard(path, header, [ShardItem("v", features, "0" * 64)], "float32", 3)
     timeline = Timeline.read(layout, "v", None, ())
     size = sum(len(thumbnail.jpeg) for thumbnail in thumbnails(features)) / 1000
-    assert f"ok; 2 pictures, {size:.1f} kB, 0.0 to 2.0 s" in " ".join(lines(timeline))
+    assert f"ok; 2 thumbnails, {size:.1f} kB, 0.0 to 2.0 s" in " ".join(lines(timeline))
     assert features.texts is not None
     for shown in (
         "\n".join(lines(timeline)),

@@ -1,4 +1,4 @@
-"""Makes annotation files of every benchmark, small, in the owners' forms."""
+"""Small annotation files of every benchmark, in the owners' formats."""
 
 import csv
 import gzip
@@ -27,19 +27,21 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def compress(path: Path) -> None:
-    """Put NAME.gz in the place of NAME."""
+    """Replace NAME by NAME.gz."""
     path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
     path.unlink()
 
 
-def video_info(splits: Mapping[str, str], said: Iterable[tuple[str, str]], first: int = 0) -> Any:
+def video_info(
+    splits: Mapping[str, str], sentences: Iterable[tuple[str, str]], first: int = 0
+) -> Any:
     """A videodatainfo file: clips with their split, sentences numbered from `first`."""
     return {
         "info": {"version": "1.0"},
         "videos": [{"video_id": v, "split": s, "category": 9} for v, s in splits.items()],
         "sentences": [
             {"video_id": video, "caption": text, "sen_id": first + number}
-            for number, (video, text) in enumerate(said)
+            for number, (video, text) in enumerate(sentences)
         ],
     }
 
@@ -47,8 +49,10 @@ def video_info(splits: Mapping[str, str], said: Iterable[tuple[str, str]], first
 def msrvtt(folder: Path) -> None:
     early = {"video0": "train", "video1": "train", "video2": "validate"}
     late = {"video3": "test", "video4": "test"}
-    said = [(video, f"{video} {at} ") for at in ("first", "again") for video in (*early, *late)]
-    parts = [[pair for pair in said if pair[0] in part] for part in (early, late)]
+    sentences = [
+        (video, f"{video} {at} ") for at in ("first", "again") for video in (*early, *late)
+    ]
+    parts = [[pair for pair in sentences if pair[0] in part] for part in (early, late)]
     write_json(folder / "train_val_videodatainfo.json", video_info(early, parts[0]))
     write_json(folder / "test_videodatainfo.json", video_info(late, parts[1], first=len(parts[0])))
     write_csv(folder / "MSRVTT_train.7k.csv", ["video_id"], [[video] for video in early])
@@ -56,7 +60,7 @@ def msrvtt(folder: Path) -> None:
     write_csv(
         folder / "MSRVTT_JSFUSION_test.csv",
         ["key", "vid_key", "video_id", "sentence"],
-        [["ret0", "msr4", "video4", "asked, as it is"]],
+        [["ret0", "msr4", "video4", "a query, unchanged"]],
     )
 
 
@@ -103,8 +107,8 @@ def didemo(folder: Path) -> None:
             moment(video, "first that\n", [[1, 1], [1, 2], [5, 5], [0, 1]], 11),
             moment(video, "at the same time", [[3, 3], [3, 4], [3, 3], [3, 3]], 12),
             moment(bare, " alone", [[0, 5]], 13),
-            moment(f"{number}@N0_3_c.avi", "of no list", [[0, 0]], 14),
-            moment(f"{number}@N0_1_a.mp4", "under another ending", [[0, 0]], 15),
+            moment(f"{number}@N0_3_c.avi", "in no list", [[0, 0]], 14),
+            moment(f"{number}@N0_1_a.mp4", "under another extension", [[0, 0]], 15),
         ]
         write_json(folder / f"{split}_data.json", moments)
 
@@ -131,7 +135,7 @@ MAKERS = {
 
 
 def make(name: str, folder: Path) -> Path:
-    """The files of the benchmark `name` in `folder`, which is returned."""
+    """Write the files of the benchmark `name` to `folder`; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     MAKERS[name](folder)
     return folder

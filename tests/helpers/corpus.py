@@ -1,4 +1,4 @@
-"""A manifest with media for tests of extraction, and the options that name them."""
+"""A manifest with media for tests of extraction, and the command-line options that name them."""
 
 import json
 import subprocess
@@ -6,14 +6,40 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from checkout import HELPERS
+
 from m2hf.manifest import Card, Manifest, Row
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+HOOKS = str(HELPERS / "ledger_hooks.py")
+GATE, POISON = "M2HF_TEST_GATE", "M2HF_TEST_POISON"  # the variables that HOOKS reads
 COUNTS = {"ok": 0, "empty": 0, "failed": 0, "quarantined": 0, "missing": 0}
 
 
-class Corpus:
-    """A manifest with media, and the options that name them."""
+class LedgerFiles:
+    """The ledger files of a store, one per process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def lines(self, pid: int = 0) -> int:
+        """Number of lines by process `pid`, or by all."""
+        pattern = f"*-{pid}-*.jsonl" if pid else "*.jsonl"
+        return sum(p.read_bytes().count(b"\n") for p in self._folder.glob(pattern))
+
+    def files(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(self._folder.glob("*.jsonl"))
+
+    def writers(self) -> int:
+        return len(self.files())
+
+    def hosts(self) -> set[str]:
+        return {p.name.split("-", 1)[1].rsplit("-", 2)[0] for p in self.files()}
+
+
+class ExtractionCorpus:
+    """A manifest with media, and stores that tests extract to."""
 
     def __init__(self, folder: Path, files: dict[str, Path], tiny: tuple[str, ...]) -> None:
         self.folder, self.tiny = folder, (*tiny, "--set", "extract.buckets=4")
@@ -34,6 +60,9 @@ class Corpus:
         root = self.folder / store
         files = (p for p in root.rglob("*") if p.is_file() and "ledger" not in p.parts)
         return {str(p.relative_to(root)): p.read_bytes() for p in files}
+
+    def ledger(self, store: str) -> LedgerFiles:
+        return LedgerFiles(self.folder / store / "corpus" / "ledger")
 
     def status(self, m2hf: Command, store: str, **more: Any) -> dict[str, Any]:
         done = m2hf("status", *self.options(store, **more), "--json")

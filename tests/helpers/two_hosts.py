@@ -1,10 +1,10 @@
-"""Two hosts on one machine: network namespaces that only a cable joins, and one file system.
+"""Two hosts on one machine: network namespaces joined by a veth pair, and one file system.
 
 Use, as root of a user namespace (`unshare --user --map-root-user --net --uts`):
     python tests/helpers/two_hosts.py FOLDER m2hf extract ...
 
-This process becomes host `lab-a` with scheduler, a worker and the command; `lab-b` has the other
-worker. Ends with the command's exit code.
+This process becomes host `host-a` with the scheduler, a worker and the command; `host-b` has the
+other worker. Returns the command's exit code.
 """
 
 import socket
@@ -12,29 +12,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab import until
+from dask_processes import until
 
 A, B, PORT = "10.99.0.1", "10.99.0.2", "8786"
 
 
-def join(other: int) -> None:
-    """A cable from this network namespace to that of process `other`."""
-    there = ["nsenter", "--target", str(other), "--net"]
-    cable = ["type", "veth", "peer", "name", "veth-b", "netns", str(other)]
+def connect(other: int) -> None:
+    """Create a veth pair from this network namespace to that of process `other`."""
+    in_other = ["nsenter", "--target", str(other), "--net"]
+    pair = ["type", "veth", "peer", "name", "veth-b", "netns", str(other)]
     for command in (
-        ["ip", "link", "add", "veth-a", *cable],
+        ["ip", "link", "add", "veth-a", *pair],
         ["ip", "address", "add", f"{A}/24", "dev", "veth-a"],
         ["ip", "link", "set", "veth-a", "up"],
         ["ip", "link", "set", "lo", "up"],
-        [*there, "ip", "address", "add", f"{B}/24", "dev", "veth-b"],
-        [*there, "ip", "link", "set", "veth-b", "up"],
-        [*there, "ip", "link", "set", "lo", "up"],
+        [*in_other, "ip", "address", "add", f"{B}/24", "dev", "veth-b"],
+        [*in_other, "ip", "link", "set", "veth-b", "up"],
+        [*in_other, "ip", "link", "set", "lo", "up"],
     ):
         subprocess.run(command, check=True)
 
 
 def main(folder: Path, command: list[str]) -> int:
-    socket.sethostname("lab-a")
+    socket.sethostname("host-a")
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str) -> "subprocess.Popen[bytes]":
@@ -50,13 +50,13 @@ def main(folder: Path, command: list[str]) -> int:
         return dask("worker", f"tcp://{A}:{PORT}", *options, *place)
 
     ready = folder / "ready"
-    hostname = f"import socket, sys, time; socket.sethostname('lab-b'); open({str(ready)!r}, 'w')"
+    hostname = f"import socket, sys, time; socket.sethostname('host-b'); open({str(ready)!r}, 'w')"
     try:
         other = start(
             "unshare", "--net", "--uts", sys.executable, "-c", f"{hostname}; time.sleep(3600)"
         )
         until(ready.exists, "the other host")
-        join(other.pid)
+        connect(other.pid)
         start(*dask("scheduler", "--host", A, "--port", PORT))
         start(*worker(A, "a"))
         start("nsenter", "--target", str(other.pid), "--net", "--uts", *worker(B, "b"))

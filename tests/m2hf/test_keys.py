@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m2hf.keys import bucket_of, canonical_json, fingerprint, safe_name, sha256_file, sha256_hex
+from m2hf.keys import (
+    bucket_of,
+    canonical_json,
+    fingerprint,
+    group_by_bucket,
+    safe_name,
+    sha256_file,
+    sha256_hex,
+)
 
 
 def test_fingerprint_is_of_content_not_of_order() -> None:
@@ -25,6 +33,10 @@ def test_a_bucket_depends_on_its_id_alone(ids: list[str], buckets: int) -> None:
     places = {i: bucket_of(i, buckets) for i in ids}
     assert all(0 <= place < buckets for place in places.values())
     assert all(bucket_of(i, buckets) == places[i] for i in reversed(ids))
+    grouped = group_by_bucket(ids, buckets, lambda i: i)
+    assert grouped == {
+        bucket: [i for i in ids if places[i] == bucket] for bucket in set(places.values())
+    }
 
 
 @given(st.text(), st.text())

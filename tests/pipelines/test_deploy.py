@@ -1,4 +1,4 @@
-"""The recipes for clusters say what the command understands; none of their systems is here."""
+"""The cluster templates call the command with options it has; no batch system is needed here."""
 
 import os
 import stat
@@ -11,7 +11,7 @@ import pytest
 import yaml
 from checkout import ROOT
 
-from m2hf.pipelines.executors import Array
+from m2hf.pipelines.executors import ArrayExecutor
 
 DEPLOY = ROOT / "pipelines" / "deploy"
 FLAGS = {"--manifest", "--media", "--store"}
@@ -20,7 +20,7 @@ FLAGS = {"--manifest", "--media", "--store"}
 def bash(
     script: str, *arguments: str, fake: Path, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a script where `m2hf` and `dask` print what they were called with."""
+    """Run a script with fake `m2hf` and `dask` that print their arguments."""
     for name in ("m2hf", "dask"):
         program = fake / name
         program.write_text(
@@ -82,14 +82,14 @@ def shares(fake: Path, **changed: str) -> list["subprocess.CompletedProcess[str]
 def test_a_slurm_array_has_all_shares(tmp_path: Path) -> None:
     said = [done.stdout for done in shares(tmp_path)]
     assert said == [f"m2hf extract --array {i}/4 --store a store on \n" for i in range(4)]
-    found = [Array.parse(text.split()[3]) for text in said]
-    assert found == [Array(i, 4) for i in range(4)]
+    found = [ArrayExecutor.parse(text.split()[3]) for text in said]
+    assert found == [ArrayExecutor(i, 4) for i in range(4)]
 
 
 def test_a_part_of_a_slurm_array_is_refused(tmp_path: Path) -> None:
     for done in shares(tmp_path, SLURM_ARRAY_TASK_COUNT="2"):
         assert (done.returncode, done.stdout) == (2, "")
-        assert "submit --array=0-N, whole" in done.stderr
+        assert "submit the whole --array=0-N" in done.stderr
 
 
 def test_a_worker_for_each_gpu(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_the_indexed_job_does_all_shares() -> None:
     command = pod["command"] + pod["args"]
     assert command[:3] == ["m2hf", "extract", "--array"]
     share = command[3].replace("$(JOB_COMPLETION_INDEX)", "0")
-    assert Array.parse(share) == Array(0, spec["completions"])
+    assert ArrayExecutor.parse(share) == ArrayExecutor(0, spec["completions"])
     assert set(command[4::2]) == FLAGS
 
 

@@ -1,4 +1,4 @@
-"""Extraction: equal bytes whoever does it and however often killed; every clip accounted for."""
+"""Extraction gives equal bytes with every executor and after kills; every clip has an outcome."""
 
 import json
 import os
@@ -17,13 +17,12 @@ import media
 import psutil
 import pytest
 import torch
-from checkout import HELPERS
-from corpus import COUNTS, Corpus
+from corpus import COUNTS, HOOKS, POISON, ExtractionCorpus, LedgerFiles
 
 from m2hf.errors import UsageError
 from m2hf.manifest import Manifest
-from m2hf.pipelines.executors import Array
-from m2hf.pipelines.plan import Task
+from m2hf.pipelines.executors import ArrayExecutor
+from m2hf.pipelines.plan import BucketTask
 from m2hf.shard import Shard
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -31,7 +30,7 @@ M2HF = str(Path(sys.executable).parent / "m2hf")
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) -> Corpus:
+def corpus(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) -> ExtractionCorpus:
     """Ten good clips that differ."""
     folder = tmp_path_factory.mktemp("corpus")
     (folder / "media").mkdir()
@@ -40,11 +39,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) -> C
         source = ("testsrc2", "testsrc", "smptebars", "rgbtestsrc")[i % 4]
         path = folder / "media" / f"clip{i}.mp4"
         files[f"id/{i}"] = media.good(path, seconds=1 + i / 10, tone=200 + 90 * i, source=source)
-    return Corpus(folder, files, tiny)
+    return ExtractionCorpus(folder, files, tiny)
 
 
 @pytest.fixture(scope="module")
-def serial(corpus: Corpus, m2hf: Command) -> dict[str, bytes]:
+def serial(corpus: ExtractionCorpus, m2hf: Command) -> dict[str, bytes]:
     """The bytes of a run in one process, without incident."""
     done = m2hf("extract", *corpus.options("serial"))
     assert done.returncode == 0, done.stderr
@@ -54,7 +53,7 @@ def serial(corpus: Corpus, m2hf: Command) -> dict[str, bytes]:
 
 
 def test_a_flag_of_the_data_set_is_in_the_shards_it_names(
-    corpus: Corpus, serial: dict[str, bytes]
+    corpus: ExtractionCorpus, serial: dict[str, bytes]
 ) -> None:
     root = corpus.folder / "serial"
     for path in (path for path in serial if path.endswith(".h5")):
@@ -63,7 +62,7 @@ def test_a_flag_of_the_data_set_is_in_the_shards_it_names(
 
 
 def test_dask_with_two_workers_gives_the_same_bytes(
-    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+    corpus: ExtractionCorpus, serial: dict[str, bytes], m2hf: Command
 ) -> None:
     done = m2hf("extract", *corpus.options("dask"), "--workers", 2)
     assert done.returncode == 0, done.stderr
@@ -71,7 +70,7 @@ def test_dask_with_two_workers_gives_the_same_bytes(
 
 
 def test_an_array_job_gives_the_same_bytes(
-    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+    corpus: ExtractionCorpus, serial: dict[str, bytes], m2hf: Command
 ) -> None:
     for share in ("1/2", "0/2"):
         done = m2hf("extract", *corpus.options("array"), "--array", share)
@@ -79,16 +78,15 @@ def test_an_array_job_gives_the_same_bytes(
     assert corpus.shards("array") == serial
 
 
-def lines(folder: Path) -> int:
-    return sum(p.read_bytes().count(b"\n") for p in folder.glob("*.jsonl"))
-
-
 def kill_after(
-    command: list[str], ledger: Path, count: int, victim: Callable[[int], int] = lambda pid: pid
+    command: list[str],
+    ledger: LedgerFiles,
+    count: int,
+    victim: Callable[[int], int] = lambda pid: pid,
 ) -> int:
     """Start a command, SIGKILL `victim` of it once the ledger has `count` lines, and wait."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and lines(ledger) < count:
+    while process.poll() is None and ledger.lines() < count:
         time.sleep(0.005)
     assert process.poll() is None, "it ended before it could be killed"
     os.kill(victim(process.pid), signal.SIGKILL)
@@ -96,12 +94,12 @@ def kill_after(
 
 
 def test_killed_half_way_and_resumed_gives_the_same_bytes(
-    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+    corpus: ExtractionCorpus, serial: dict[str, bytes], m2hf: Command
 ) -> None:
     command = [M2HF, "extract", *corpus.options("killed")]
-    ledger = corpus.folder / "killed" / "corpus" / "ledger"
+    ledger = corpus.ledger("killed")
     for count in (20, 60):
-        code = kill_after(command, ledger, lines(ledger) + count)
+        code = kill_after(command, ledger, ledger.lines() + count)
         assert code == -signal.SIGKILL
         assert set(corpus.shards("killed").items()) <= set(serial.items())
     assert 0 < len(corpus.shards("killed")) < len(serial)
@@ -111,36 +109,36 @@ def test_killed_half_way_and_resumed_gives_the_same_bytes(
 
 
 def test_a_killed_worker_is_replaced_and_the_bytes_are_the_same(
-    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+    corpus: ExtractionCorpus, serial: dict[str, bytes], m2hf: Command
 ) -> None:
     def worker(pid: int) -> int:
         spawned = psutil.Process(pid).children(recursive=True)
         return next(int(p.pid) for p in spawned if "spawn_main" in " ".join(p.cmdline()))
 
     command = [M2HF, "extract", *corpus.options("worker"), "--workers", "2"]
-    ledger = corpus.folder / "worker" / "corpus" / "ledger"
+    ledger = corpus.ledger("worker")
     assert kill_after(command, ledger, 30, victim=worker) == 0
     assert corpus.shards("worker") == serial
 
 
-def test_an_interrupt_ends_orderly_and_is_no_death(corpus: Corpus, m2hf: Command) -> None:
+def test_an_interrupted_clip_counts_no_death(corpus: ExtractionCorpus, m2hf: Command) -> None:
     command = [M2HF, "extract", *corpus.options("interrupted")]
-    ledger = corpus.folder / "interrupted" / "corpus" / "ledger"
+    ledger = corpus.ledger("interrupted")
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
-    while lines(ledger) < 30:
+    while ledger.lines() < 30:
         time.sleep(0.005)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.endswith("m2hf: interrupted; run the same command again to resume\n")
-    (file,) = ledger.glob("*.jsonl")
+    assert stderr.endswith("m2hf: interrupted; run the same command again to resume\n")
+    (file,) = ledger.files()
     assert json.loads(file.read_text().splitlines()[-1])["event"] != "started"
 
 
 def test_running_again_does_nothing(
-    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+    corpus: ExtractionCorpus, serial: dict[str, bytes], m2hf: Command
 ) -> None:
     done = m2hf("extract", *corpus.options("serial"))
     assert done.returncode == 0
@@ -151,7 +149,9 @@ def test_running_again_does_nothing(
     )
 
 
-def test_status_counts_every_item(corpus: Corpus, serial: dict[str, bytes], m2hf: Command) -> None:
+def test_status_counts_every_item(
+    corpus: ExtractionCorpus, serial: dict[str, bytes], m2hf: Command
+) -> None:
     now = corpus.status(m2hf, "serial", only="clip,caption,flow,text")
     assert now["extractors"] == {
         "clip": {**COUNTS, "ok": 10},
@@ -163,7 +163,7 @@ def test_status_counts_every_item(corpus: Corpus, serial: dict[str, bytes], m2hf
 
 
 def test_a_new_video_keeps_old_rows_and_touches_only_its_bucket(
-    corpus: Corpus, serial: dict[str, bytes], m2hf: Command, tmp_path: Path
+    corpus: ExtractionCorpus, serial: dict[str, bytes], m2hf: Command, tmp_path: Path
 ) -> None:
     shutil.copytree(corpus.folder / "serial", corpus.folder / "grown")
     old = Manifest.load(corpus.folder / "manifest")
@@ -178,7 +178,7 @@ def test_a_new_video_keeps_old_rows_and_touches_only_its_bucket(
 
 
 def test_a_changed_caption_is_embedded_again(
-    corpus: Corpus, serial: dict[str, bytes], m2hf: Command, tmp_path: Path
+    corpus: ExtractionCorpus, serial: dict[str, bytes], m2hf: Command, tmp_path: Path
 ) -> None:
     shutil.copytree(corpus.folder / "serial", corpus.folder / "changed")
     old = Manifest.load(corpus.folder / "manifest")
@@ -193,7 +193,7 @@ def test_a_changed_caption_is_embedded_again(
 
 
 def test_a_damaged_shard_is_named_and_done_again(
-    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+    corpus: ExtractionCorpus, serial: dict[str, bytes], m2hf: Command
 ) -> None:
     shutil.copytree(corpus.folder / "serial", corpus.folder / "damaged")
     names = sorted(name for name in serial if "flow@" in name)
@@ -213,7 +213,7 @@ def test_a_damaged_shard_is_named_and_done_again(
 
 
 def test_a_shard_of_another_version_stops_everything(
-    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+    corpus: ExtractionCorpus, serial: dict[str, bytes], m2hf: Command
 ) -> None:
     shutil.copytree(corpus.folder / "serial", corpus.folder / "version")
     path = next((corpus.folder / "version").rglob("flow@*/*.h5"))
@@ -230,13 +230,15 @@ def test_a_shard_of_another_version_stops_everything(
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) -> Corpus:
+def odd(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) -> ExtractionCorpus:
     folder = tmp_path_factory.mktemp("odd-corpus")
     files = media.odd_corpus(folder / "media")
-    return Corpus(folder, {**files, "absent": folder / "media" / "absent.mp4"}, tiny)
+    return ExtractionCorpus(folder, {**files, "absent": folder / "media" / "absent.mp4"}, tiny)
 
 
-def test_an_odd_corpus_ends_with_every_file_accounted_for(odd: Corpus, m2hf: Command) -> None:
+def test_an_odd_corpus_ends_with_every_file_accounted_for(
+    odd: ExtractionCorpus, m2hf: Command
+) -> None:
     done = m2hf("extract", *odd.options("store"), "--workers", 2)
     assert done.returncode == 3, done.stderr
     now = odd.status(m2hf, "store")
@@ -265,7 +267,7 @@ def test_an_odd_corpus_ends_with_every_file_accounted_for(odd: Corpus, m2hf: Com
     assert m2hf("extract", *odd.options("store")).returncode == 3  # and nothing is tried again
 
 
-def test_retry_tries_again_what_failed(odd: Corpus, m2hf: Command) -> None:
+def test_retry_tries_again_what_failed(odd: ExtractionCorpus, m2hf: Command) -> None:
     shutil.copytree(odd.folder / "media", odd.folder / "mended")
     shutil.copy(odd.folder / "mended" / "good.mp4", odd.folder / "mended" / "absent.mp4")
     options = odd.options("store", only="flow")
@@ -276,11 +278,11 @@ def test_retry_tries_again_what_failed(odd: Corpus, m2hf: Command) -> None:
 
 
 def test_a_poison_clip_is_quarantined_and_the_rest_is_extracted(
-    corpus: Corpus, m2hf: Command
+    corpus: ExtractionCorpus, m2hf: Command
 ) -> None:
-    command = [sys.executable, str(HELPERS / "poison.py"), "extract"]
+    command = [sys.executable, HOOKS, "extract"]
     command += corpus.options("poison", only="logmel,flow")
-    environment = {**os.environ, "M2HF_TEST_POISON": "id/4"}
+    environment = {**os.environ, POISON: "id/4"}
     codes = [
         subprocess.run(command, env=environment, capture_output=True).returncode for _ in "123"
     ]
@@ -292,20 +294,20 @@ def test_a_poison_clip_is_quarantined_and_the_rest_is_extracted(
     }
     (failure,) = now["failures"]
     assert (failure["id"], failure["class"]) == ("id/4", "Quarantined")
-    # After the first death one clip at a time, or the second would not say which clip it was.
-    _, *later = sorted((corpus.folder / "poison" / "corpus" / "ledger").glob("*.jsonl"))
+    # After the first death, one clip at a time: else the second wouldn't identify the clip.
+    _, *later = corpus.ledger("poison").files()
     lines_ = [line for file in later for line in file.read_text().splitlines()]
     assert not any('"beside"' in line and "id/4" in line for line in lines_)
     assert m2hf("retry", *corpus.options("poison", only="flow")).returncode == 0
 
 
-def test_a_run_says_what_it_spent_beside_its_models(corpus: Corpus, m2hf: Command) -> None:
+def test_a_run_reports_its_overhead(corpus: ExtractionCorpus, m2hf: Command) -> None:
     options = corpus.options("spent", only="clip")
     done = m2hf("extract", *options)
     assert re.search(
         r"s in 1 process, models [0-9.]+ s: [0-9.]+ times the models' own", done.stderr
     )
-    (file,) = (corpus.folder / "spent" / "corpus" / "ledger").glob("*.jsonl")
+    (file,) = corpus.ledger("spent").files()
     events = [json.loads(line) for line in file.read_text().splitlines()]
     ok = [event for event in events if event["event"] == "ok"]
     assert len(ok) == 10
@@ -315,7 +317,7 @@ def test_a_run_says_what_it_spent_beside_its_models(corpus: Corpus, m2hf: Comman
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_device_that_is_not_there_is_one_line(corpus: Corpus, m2hf: Command) -> None:
+def test_a_device_that_is_not_there_is_one_line(corpus: ExtractionCorpus, m2hf: Command) -> None:
     options = corpus.options("no-device", only="clip")
     done = m2hf("extract", *options, "--set", "extract.device=cuda")
     assert done.returncode == 1
@@ -323,9 +325,10 @@ def test_a_device_that_is_not_there_is_one_line(corpus: Corpus, m2hf: Command) -
     assert "Traceback" not in done.stderr
 
 
-def test_a_poison_clip_costs_two_workers_and_no_run(corpus: Corpus, m2hf: Command) -> None:
-    poison = str(HELPERS / "poison.py")
-    environment = {"M2HF_TEST_POISON": "id/4", "DASK_DISTRIBUTED__WORKER__PRELOAD": poison}
+def test_a_poison_clip_costs_two_workers_and_no_run(
+    corpus: ExtractionCorpus, m2hf: Command
+) -> None:
+    environment = {POISON: "id/4", "DASK_DISTRIBUTED__WORKER__PRELOAD": HOOKS}
     command = [M2HF, "extract", *corpus.options("poison-dask", only="flow"), "--workers", "2"]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True)
     assert done.returncode == 3
@@ -333,8 +336,8 @@ def test_a_poison_clip_costs_two_workers_and_no_run(corpus: Corpus, m2hf: Comman
     assert now["extractors"]["flow"] == {**COUNTS, "ok": 9, "quarantined": 1}
 
 
-def test_an_error_of_a_worker_ends_the_run_with_its_words(
-    corpus: Corpus, m2hf: Command, tmp_path: Path
+def test_an_error_in_a_worker_ends_the_run_with_its_message(
+    corpus: ExtractionCorpus, m2hf: Command, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text(
@@ -360,8 +363,8 @@ LedgerWriter.started = fail
     assert "no such luck" in done.stderr
 
 
-def test_a_cluster_that_exists_does_the_work(
-    corpus: Corpus, serial: dict[str, bytes], m2hf: Command
+def test_an_existing_cluster_gives_the_same_bytes(
+    corpus: ExtractionCorpus, serial: dict[str, bytes], m2hf: Command
 ) -> None:
     code = """
 import sys
@@ -383,8 +386,8 @@ if __name__ == "__main__":
     assert corpus.shards("cluster") == serial
 
 
-def test_a_content_that_is_not_the_manifests_is_a_failure(
-    corpus: Corpus, m2hf: Command, tmp_path: Path
+def test_a_file_with_another_sha256_than_the_manifest_is_a_failure(
+    corpus: ExtractionCorpus, m2hf: Command, tmp_path: Path
 ) -> None:
     old = Manifest.load(corpus.folder / "manifest")
     other = old.rows[0].model_copy(update={"sha256": "0" * 64})
@@ -394,19 +397,21 @@ def test_a_content_that_is_not_the_manifests_is_a_failure(
     assert m2hf("extract", *options).returncode == 3
 
 
-def test_derived_features_say_what_they_lack(corpus: Corpus, m2hf: Command) -> None:
+def test_missing_inputs_of_derived_features_are_named(
+    corpus: ExtractionCorpus, m2hf: Command
+) -> None:
     done = m2hf("extract", *corpus.options("lacking", only="text"))
     assert done.returncode == 2
     assert "text reads ocr, and the store has no ocr@" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["2/2", "a/2", "1", "-1/2", "0/0"])
-def test_a_share_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_share_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"expected i/n with 0 <= i < n"):
-        Array.parse(text)
+        ArrayExecutor.parse(text)
 
 
 def test_the_shares_of_an_array_job_are_a_partition() -> None:
-    tasks = [Task(bucket, ("clip",)) for bucket in range(17)]
-    shares = [Array(i, 5).share(tasks) for i in range(5)]
+    tasks = [BucketTask(bucket, ("clip",)) for bucket in range(17)]
+    shares = [ArrayExecutor(i, 5).share(tasks) for i in range(5)]
     assert sorted(t.bucket for share in shares for t in share) == list(range(17))

@@ -1,4 +1,4 @@
-"""Memory that is given back is used again, instead of being asked of the kernel anew."""
+"""Freed memory is reused instead of being requested from the kernel again."""
 
 import platform
 import subprocess
@@ -25,7 +25,7 @@ print(faults())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
-def test_a_block_that_was_given_back_costs_no_new_pages() -> None:
+def test_a_freed_block_is_reused_without_new_pages() -> None:
     def faults(how: str) -> int:
         command = [sys.executable, "-c", _ROUNDS, how]
         return int(subprocess.run(command, capture_output=True, check=True).stdout)

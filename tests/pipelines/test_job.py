@@ -1,4 +1,4 @@
-"""A job makes features of the weights that it began with, in every process, or none."""
+"""A job uses the weights that it started with, in every process, or fails."""
 
 import shutil
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from m2hf.extract.networks.encoder import Encoder
 from m2hf.extract.weights.folder import VARIABLE, WeightsFolder
 from m2hf.manifest import Card, Manifest, Row
 from m2hf.pipelines import extraction
-from m2hf.pipelines.executors import Serial
+from m2hf.pipelines.executors import SerialExecutor
 from m2hf.pipelines.job import Job
 from m2hf.shard import Shard
 
@@ -52,7 +52,7 @@ def prepare(root: Path, weights: Path) -> Job:
 
 
 def run(job: Job) -> None:
-    for _ in extraction.extract(job, Serial(), extraction.plan(job)):
+    for _ in extraction.extract(job, SerialExecutor(), extraction.plan(job)):
         pass
 
 
@@ -90,7 +90,7 @@ def test_a_worker_with_other_weights_refuses(checkpoint: Checkpoint, tmp_path: P
         Job.open(elsewhere)
 
 
-def test_a_job_brings_its_folder_to_a_process_without_one(
+def test_a_process_without_a_folder_of_weights_uses_that_of_the_job(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drivers = tmp_path / "drivers"

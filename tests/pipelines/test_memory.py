@@ -1,6 +1,6 @@
-"""A clip of one second and a clip of three hours, in one bucket, within one bound on memory.
+"""A clip of one second and a clip of three hours in one bucket stay within one bound on memory.
 
-The long one decodes to some 590 MB, of which 32 may stay in memory.
+The long one decodes to about 590 MB, of which 32 may stay in memory.
 """
 
 import json
@@ -26,15 +26,15 @@ SLACK_MB = 96  # an eighth of MEMORY_MB, the windows at work, times, and what an
 
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
-    """A second of moving picture and noise, and three hours of it, at one picture a second."""
+    """A second of video with noise, and three hours of it at one frame per second."""
     folder = tmp_path / "media"
     folder.mkdir()
     for name, seconds, rate in (("short", 1, 8), ("long", HOURS * 3600, 1)):
-        picture = f"testsrc2=size=96x64:rate={rate}:duration={seconds}"
+        video = f"testsrc2=size=96x64:rate={rate}:duration={seconds}"
         sound = f"anoisesrc=color=pink:sample_rate=8000:duration={seconds}:seed=1"
-        inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound]
-        video = ["-c:v", "libx264", "-preset", "ultrafast"]
-        media.make(folder / f"{name}.mkv", *video, "-c:a", "pcm_s16le", inputs=inputs)
+        inputs = ["-f", "lavfi", "-i", video, "-f", "lavfi", "-i", sound]
+        encoder = ["-c:v", "libx264", "-preset", "ultrafast"]
+        media.make(folder / f"{name}.mkv", *encoder, "-c:a", "pcm_s16le", inputs=inputs)
     return folder
 
 
@@ -56,7 +56,7 @@ def options(clips: Path, names: tuple[str, ...], tiny: tuple[str, ...]) -> list[
 
 
 def peak_mb(arguments: list[str]) -> float:
-    """The most anonymous memory that `m2hf extract` held, which no disk could take over."""
+    """The peak of anonymous memory of `m2hf extract`: pages that are not backed by a file."""
     process = subprocess.Popen([M2HF, "extract", *arguments], stdout=subprocess.DEVNULL)
     status, peak = Path(f"/proc/{process.pid}/status"), 0
     while process.poll() is None:
@@ -74,7 +74,7 @@ def test_three_hours_take_the_memory_of_a_second(
     alone = peak_mb(options(clips, ("short",), tiny))
     both = options(clips, ("short", "long"), tiny)
     assert peak_mb(both) <= alone + MEMORY_MB + SLACK_MB
-    told = json.loads(m2hf("status", *both, "--json").stdout)
-    assert {name: told["extractors"][name]["ok"] for name in EXTRACTORS} == dict.fromkeys(
+    status = json.loads(m2hf("status", *both, "--json").stdout)
+    assert {name: status["extractors"][name]["ok"] for name in EXTRACTORS} == dict.fromkeys(
         EXTRACTORS, 2
     )

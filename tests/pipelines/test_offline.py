@@ -1,4 +1,4 @@
-"""Extraction asks no network for anything: weights are there before it starts."""
+"""Extraction makes no network request: weights are downloaded before it starts."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import pytest
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
-# Loaded by every Python that runs with it in PYTHONPATH. The log is for what a library swallows.
+# Loaded by every Python that has it in PYTHONPATH. The log catches errors that a library swallows.
 DENY = """
 import os, socket
 def deny(what, address):
@@ -28,15 +28,15 @@ def guarded(self, address):
     if self.family != socket.AF_UNIX and not local(address[0]):
         deny("connect", address)
     return connect(self, address)
-def asked(host, *args, **more):
+def guarded_lookup(host, *args, **more):
     return getaddrinfo(host, *args, **more) if local(host) else deny("resolve", host)
-socket.socket.connect, socket.getaddrinfo = guarded, asked
+socket.socket.connect, socket.getaddrinfo = guarded, guarded_lookup
 """
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """One clip and a manifest, weights of the real form, and the hook that denies sockets."""
+class OfflineSetup:
+    """A clip, its manifest, weights in published formats, and the hook that denies sockets."""
 
     root: Path
     env: dict[str, str]
@@ -63,7 +63,7 @@ class Prepared:
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, m2hf: Command, monkeypatch: pytest.MonkeyPatch) -> Prepared:
+def prepared(tmp_path: Path, m2hf: Command, monkeypatch: pytest.MonkeyPatch) -> OfflineSetup:
     import safetensors.torch
     import torch
 
@@ -100,12 +100,12 @@ def prepared(tmp_path: Path, m2hf: Command, monkeypatch: pytest.MonkeyPatch) -> 
     settings = {"encoder.model": "m2hf-tiny", "encoder.pretrained": tmp_path / "clip.safetensors"}
     settings |= {"audio.pretrained": tmp_path / "ast", "asr.model": "tiny.en", "ocr.canvas": 128}
     pairs = [p for k, v in settings.items() for p in ("--set", f"extract.{k}={v}")]
-    return Prepared(tmp_path, dict(os.environ), pairs)
+    return OfflineSetup(tmp_path, dict(os.environ), pairs)
 
 
 @pytest.mark.slow
-def test_sockets_that_are_denied_are_not_missed(prepared: Prepared) -> None:
-    """First that the hook works, so that an empty log means something."""
+def test_extraction_works_without_sockets(prepared: OfflineSetup) -> None:
+    """First check that the hook works: without it an empty log would prove nothing."""
     asks = "import urllib.request; urllib.request.urlopen('http://192.0.2.1/')"
     hooked = subprocess.run(
         [sys.executable, "-c", asks], env=prepared.env, capture_output=True, check=False
@@ -127,7 +127,7 @@ def test_sockets_that_are_denied_are_not_missed(prepared: Prepared) -> None:
     assert prepared.denied == ""
 
 
-def test_an_array_job_runs_where_there_is_no_network_at_all(prepared: Prepared) -> None:
+def test_an_array_job_runs_without_a_network_device(prepared: OfflineSetup) -> None:
     unshare = shutil.which("unshare")
     alone = (unshare or "unshare", "-rn")
     if unshare is None or subprocess.run([*alone, "true"], check=False).returncode:

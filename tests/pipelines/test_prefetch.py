@@ -1,4 +1,4 @@
-"""Decoding ahead keeps the order, the bound and every outcome."""
+"""Prefetched clips keep their order, and no more than `depth` are decoded in advance."""
 
 import threading
 
@@ -7,58 +7,64 @@ import pytest
 from m2hf.errors import MediaError, ResourceError
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.manifest import Row
-from m2hf.pipelines.prefetch import DecodeAhead, Wanted
+from m2hf.pipelines.prefetch import ClipRequest, DecodePrefetcher
 
 
-def clips(count: int) -> list[Wanted]:
+def clips(count: int) -> list[ClipRequest]:
     rows = [Row(id=f"v{i}", path=f"v{i}.mp4", split="train", captions=()) for i in range(count)]
-    return [Wanted(row, ("clip",)) for row in rows]
+    return [ClipRequest(row, ("clip",)) for row in rows]
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 3])
-def test_order_and_how_many_are_begun(ahead: int) -> None:
-    begun: list[str] = []
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_order_and_how_many_are_started(depth: int) -> None:
+    started: list[str] = []
 
-    def decode(wanted: Wanted) -> DecodedClip:
-        begun.append(wanted.row.id)
-        if wanted.row.id == "v2":
+    def decode(request: ClipRequest) -> DecodedClip:
+        started.append(request.row.id)
+        if request.row.id == "v2":
             raise MediaError("broken")
-        return DecodedClip(1.0, wanted.row.id, None, None)
+        return DecodedClip(1.0, request.row.id, None, None)
 
-    came = []
-    run = DecodeAhead(decode, clips(6), ahead)
-    for i, (wanted, decode_now) in enumerate(run.coming()):
-        assert len(begun) <= i + ahead
-        done = decode_now()
-        assert done.wanted is wanted
-        assert len(begun) <= i + 1 + ahead
-        came.append(done.outcome)
-    assert isinstance(came[2], MediaError)
-    assert [o.sha256 for o in came if isinstance(o, DecodedClip)] == ["v0", "v1", "v3", "v4", "v5"]
+    outcomes = []
+    prefetcher = DecodePrefetcher(decode, clips(6), depth)
+    for i, (request, decode_now) in enumerate(prefetcher.requests()):
+        assert len(started) <= i + depth
+        result = decode_now()
+        assert result.request is request
+        assert len(started) <= i + 1 + depth
+        outcomes.append(result.outcome)
+    assert isinstance(outcomes[2], MediaError)
+    assert [o.sha256 for o in outcomes if isinstance(o, DecodedClip)] == [
+        "v0",
+        "v1",
+        "v3",
+        "v4",
+        "v5",
+    ]
 
 
-def test_what_is_decoded_in_advance_is_named_while_it_is() -> None:
+def test_clips_in_flight_are_listed() -> None:
     go = threading.Event()
 
-    def decode(wanted: Wanted) -> DecodedClip:
-        if wanted.row.id != "v0":
+    def decode(request: ClipRequest) -> DecodedClip:
+        if request.row.id != "v0":
             assert go.wait(30)
-        return DecodedClip(1.0, wanted.row.id, None, None)
+        return DecodedClip(1.0, request.row.id, None, None)
 
-    run = DecodeAhead(decode, clips(4), 2)
-    coming = run.coming()
-    next(coming)[1]()
-    assert [wanted.row.id for wanted in run.in_flight()] == ["v1", "v2"]
+    prefetcher = DecodePrefetcher(decode, clips(4), 2)
+    requests = prefetcher.requests()
+    next(requests)[1]()
+    assert [request.row.id for request in prefetcher.in_flight()] == ["v1", "v2"]
     go.set()
-    for _, decode_now in coming:
+    for _, decode_now in requests:
         decode_now()
-    assert run.in_flight() == []
+    assert prefetcher.in_flight() == []
 
 
-def test_an_error_of_the_machine_reaches_who_waits() -> None:
-    def decode(wanted: Wanted) -> DecodedClip:
+def test_an_error_of_the_machine_is_raised_in_the_main_thread() -> None:
+    def decode(request: ClipRequest) -> DecodedClip:
         raise ResourceError("disk full")
 
-    for _, decode_now in DecodeAhead(decode, clips(2), 1).coming():
+    for _, decode_now in DecodePrefetcher(decode, clips(2), 1).requests():
         with pytest.raises(ResourceError, match="disk full"):
             decode_now()

@@ -1,4 +1,4 @@
-"""The generated toybox: the same bytes each time, captions that tell the truth, playable clips."""
+"""The generated toybox: equal bytes each time, correct captions, playable clips."""
 
 import hashlib
 import importlib.util
@@ -15,11 +15,12 @@ import pytest
 
 from m2hf.data_manifests.toybox import voice
 from m2hf.data_manifests.toybox.captions import SEEN, parts_of, sentence
-from m2hf.data_manifests.toybox.corpus import Corpus, generate
-from m2hf.data_manifests.toybox.drawing import RGB, Stage, frames
+from m2hf.data_manifests.toybox.corpus import ToyboxCorpus, generate
+from m2hf.data_manifests.toybox.drawing import RGB, SceneRenderer, frames
 from m2hf.data_manifests.toybox.families import BLOCK, TWINS, draw_toybox
-from m2hf.data_manifests.toybox.scene import FRAMES, HEIGHT, SECONDS, WIDTH, Group, Scene
+from m2hf.data_manifests.toybox.scene import FRAMES, HEIGHT, SECONDS, WIDTH, FigureGroup, Scene
 from m2hf.data_manifests.toybox.sound import LOUD, RATE, SPEECH_START, make_sound, soundtrack
+from m2hf.data_manifests.toybox.tiny_clip_scenes import draw_tiny_clip_scenes
 from m2hf.data_manifests.toybox.vocabulary import (
     COLOURS,
     GROUNDS,
@@ -30,7 +31,6 @@ from m2hf.data_manifests.toybox.vocabulary import (
     SOUNDS,
     SPOKEN,
 )
-from m2hf.data_manifests.toybox.world import draw_world
 from m2hf.errors import ResourceError, UsageError
 from m2hf.ffmpeg import ffmpeg_exe
 from m2hf.manifest import SPLITS, captions_of
@@ -40,16 +40,16 @@ needs_voice = pytest.mark.skipif(
     reason="espeakng-loader is not installed: pip install 'm2hf[demo]'",
 )
 CLIPS = 3 * BLOCK
-STAR = Group(1, "large", "red", "star")
+STAR = FigureGroup(1, "large", "red", "star")
 PLAIN = Scene((STAR,), "checks", "right", sound="low", seed=5)
 
 
-CORPUS = Corpus.draw(CLIPS)
+CORPUS = ToyboxCorpus.draw(CLIPS)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where CORPUS lies."""
+    """The folder that CORPUS was generated in."""
     out = tmp_path_factory.mktemp("toybox")
     generate(out, CORPUS)
     return out
@@ -70,8 +70,8 @@ def banner(video: Path) -> str:
     return done.stderr
 
 
-def told(caption: str) -> dict[str, set[str]]:
-    """What a caption claims, read off its words by other means than it was made."""
+def claims_of(caption: str) -> dict[str, set[str]]:
+    """What a caption claims, parsed from its words independently of the generator."""
     words = set(re.findall(r"\w+", caption.lower().replace("a bell rings", "")))  # no shape
     singular = (
         words | {word.removesuffix("s") for word in words} | {w.removesuffix("es") for w in words}
@@ -88,7 +88,7 @@ def told(caption: str) -> dict[str, set[str]]:
     }
 
 
-def truth(scene: Scene) -> dict[str, set[str]]:
+def content_of(scene: Scene) -> dict[str, set[str]]:
     return {
         "colours": {group.colour for group in scene.groups},
         "shapes": {group.shape for group in scene.groups},
@@ -106,7 +106,7 @@ def test_scenes_repeat_from_the_seed_and_grow_by_their_end() -> None:
     assert scenes != draw_toybox(96, seed=4)
 
 
-def test_twins_look_alike_and_are_told_apart_by_all_else() -> None:
+def test_twins_look_the_same_and_differ_in_all_other_parts() -> None:
     scenes = draw_toybox(400, seed=1)
     looks = [(scene.groups, scene.ground) for scene in scenes]
     for at in range(0, 400, BLOCK):
@@ -126,7 +126,7 @@ def test_twins_look_alike_and_are_told_apart_by_all_else() -> None:
 
 def test_the_toybox_is_of_combinations_that_training_never_shows() -> None:
     assert all(scene.held_out for scene in draw_toybox(200, seed=0))
-    trained = list(islice(draw_world(0, held_out=False), 2000))
+    trained = list(islice(draw_tiny_clip_scenes(0, held_out=False), 2000))
     assert not any(scene.held_out for scene in trained)
     lead = {(s.groups[0].colour, s.groups[0].shape, s.ground) for s in draw_toybox(200, seed=0)}
     shown = {(g.colour, g.shape, s.ground) for s in trained for g in s.groups}
@@ -135,13 +135,13 @@ def test_the_toybox_is_of_combinations_that_training_never_shows() -> None:
 
 
 @pytest.mark.parametrize("held_out", [False, True])
-def test_captions_say_all_that_is_asked_and_nothing_else(held_out: bool) -> None:
+def test_captions_mention_the_given_parts_and_nothing_else(held_out: bool) -> None:
     rng = np.random.default_rng(0)
-    for scene in islice(draw_world(2, held_out), 150):
-        known = truth(scene)
-        look = told(sentence(scene, SEEN, rng))
+    for scene in islice(draw_tiny_clip_scenes(2, held_out), 150):
+        known = content_of(scene)
+        look = claims_of(sentence(scene, SEEN, rng))
         assert {**look, "words": set()} == {**known, "sounds": set(), "words": set()}
-        everything = told(sentence(scene, parts_of(scene), rng))
+        everything = claims_of(sentence(scene, parts_of(scene), rng))
         words = {word.lower() for word in (*SIGNS, *SPOKEN)}
         assert everything["sounds"] == known["sounds"]
         assert everything["words"] & known["words"] == known["words"] & words
@@ -151,34 +151,34 @@ def test_captions_say_all_that_is_asked_and_nothing_else(held_out: bool) -> None
         sentence(replace(scene, sign=None), ("sign",), rng)
 
 
-def test_the_caption_check_sees_a_lie() -> None:
-    assert told("a big blue star on bricks") != truth(PLAIN)
-    assert told("a siren wails while a sign reads HOTEL")["sounds"] == {"siren"}
-    assert told("a siren wails while a sign reads HOTEL")["words"] == {"hotel"}
+def test_the_caption_check_finds_a_false_claim() -> None:
+    assert claims_of("a big blue star on bricks") != content_of(PLAIN)
+    assert claims_of("a siren wails while a sign reads HOTEL")["sounds"] == {"siren"}
+    assert claims_of("a siren wails while a sign reads HOTEL")["words"] == {"hotel"}
 
 
-def red(picture: np.ndarray) -> np.ndarray:
-    r, g, b = picture.astype(int).transpose(2, 0, 1)
+def red(frame: np.ndarray) -> np.ndarray:
+    r, g, b = frame.astype(int).transpose(2, 0, 1)
     return (r - g > 120) & (r - b > 120)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", SIZES)
-def test_figures_stand_out_and_are_as_many_as_said(shape: str, size: str) -> None:
+def test_figures_stand_out_in_the_given_number(shape: str, size: str) -> None:
     import cv2
 
     for ground in GROUNDS:
-        group = Group(3, size, "red", shape)
+        group = FigureGroup(3, size, "red", shape)
         scene = replace(PLAIN, groups=(group,), ground=ground, motion="still", place="middle")
-        shown = red(Stage(scene).frame(0.0))
+        shown = red(SceneRenderer(scene).frame(0.0))
         assert shown.sum() > (500 if size == "large" else 150)
         count, *_ = cv2.connectedComponents(cv2.erode(shown.astype(np.uint8), np.ones((3, 3))))
         assert count - 1 == 3
 
 
-def test_sizes_and_colours_are_told_apart() -> None:
+def test_sizes_and_colours_are_distinguishable() -> None:
     large, small = (
-        red(Stage(replace(PLAIN, groups=(replace(STAR, size=size),))).frame(0.0)).sum()
+        red(SceneRenderer(replace(PLAIN, groups=(replace(STAR, size=size),))).frame(0.0)).sum()
         for size in ("large", "small")
     )
     assert large > 2 * small
@@ -200,13 +200,13 @@ def test_directions_are_those_of_the_caption(motion: str, axis: int, step: int) 
         assert best * step > 8
 
 
-def test_frames_without_their_order_do_not_tell_a_direction() -> None:
+def test_unordered_frames_do_not_reveal_a_direction() -> None:
     """The same places are passed to the right and to the left, from starts that the seed draws."""
 
     def middles(motion: str) -> list[float]:
         found = []
         for seed in range(150):
-            stage = Stage(replace(PLAIN, motion=motion, seed=seed))
+            stage = SceneRenderer(replace(PLAIN, motion=motion, seed=seed))
             found.append(np.nonzero(red(stage.frame(seed % 4)))[1].mean())
         return found
 
@@ -215,7 +215,7 @@ def test_frames_without_their_order_do_not_tell_a_direction() -> None:
     assert np.ptp(right) > 200
 
 
-def test_a_figure_that_rests_rests_and_one_that_shakes_comes_back() -> None:
+def test_a_still_figure_rests_and_a_shaking_one_returns() -> None:
     still = list(frames(replace(PLAIN, motion="still")))
     assert all(np.array_equal(frame, still[0]) for frame in still)
     shake = list(frames(replace(PLAIN, motion="shake")))
@@ -226,7 +226,7 @@ def test_a_figure_that_rests_rests_and_one_that_shakes_comes_back() -> None:
 @pytest.mark.parametrize("word", SIGNS)
 def test_the_sign_is_drawn_and_nothing_covers_it(word: str) -> None:
     scene = replace(PLAIN, sign=word, motion="down")
-    shown = [Stage(scene).frame(second) for second in (0.0, 0.5, 1.0, 1.5)]
+    shown = [SceneRenderer(scene).frame(second) for second in (0.0, 0.5, 1.0, 1.5)]
     plate = (shown[0] == 255).all(axis=2)
     assert plate.sum() > 2000
     rows, columns = np.nonzero(plate)
@@ -257,23 +257,23 @@ def test_sounds_differ_and_end_before_a_voice() -> None:
 @needs_voice
 def test_the_voice_says_each_word_and_it_ends_with_the_clip() -> None:
     for word in SPOKEN:
-        wave = voice.say(word)
+        wave = voice.synthesize(word)
         assert wave.dtype == np.float32
         assert 0.8 * RATE < len(wave) < (SECONDS - SPEECH_START) * RATE
         assert np.abs(wave).max() == pytest.approx(1)
     with pytest.raises(KeyError):
-        voice.say("xylophone")
+        voice.synthesize("xylophone")
 
 
 @needs_voice
 def test_the_voice_is_the_same_in_another_process() -> None:
     code = (
-        "from hashlib import sha256; from m2hf.data_manifests.toybox.voice import say; "
-        f"print(sha256(say({SPOKEN[-1]!r}).tobytes()).hexdigest())"
+        "from hashlib import sha256; from m2hf.data_manifests.toybox.voice import synthesize; "
+        f"print(sha256(synthesize({SPOKEN[-1]!r}).tobytes()).hexdigest())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    voice.say(SPOKEN[0])
-    assert done.stdout.strip() == hashlib.sha256(voice.say(SPOKEN[-1]).tobytes()).hexdigest()
+    voice.synthesize(SPOKEN[0])
+    assert done.stdout.strip() == hashlib.sha256(voice.synthesize(SPOKEN[-1]).tobytes()).hexdigest()
 
 
 def test_without_a_voice_nothing_is_written(
@@ -288,7 +288,7 @@ def test_without_a_voice_nothing_is_written(
 
 
 @needs_voice
-def test_a_second_call_mends_what_is_there_to_the_byte(made: Path) -> None:
+def test_a_second_call_restores_the_same_bytes(made: Path) -> None:
     before = digests(made)
     assert len(before) == CLIPS + 2
     (made / "videos" / "toybox0003.mp4").write_bytes(b"half a file")
@@ -300,7 +300,7 @@ def test_a_second_call_mends_what_is_there_to_the_byte(made: Path) -> None:
 
 
 @needs_voice
-def test_the_manifest_and_the_truth(made: Path) -> None:
+def test_the_manifest_and_the_ground_truth(made: Path) -> None:
     manifest = CORPUS.manifest()
     assert manifest.check(made / "videos") == []
     assert manifest.card.name == "toybox"
@@ -308,15 +308,15 @@ def test_the_manifest_and_the_truth(made: Path) -> None:
     assert {split: count.videos for split, count in manifest.counts().items()} == dict.fromkeys(
         SPLITS, BLOCK
     )
-    told_of_all = [truth(clip.scene) for clip in CORPUS.clips.values()]
-    assert CORPUS.availability()["sound"] == sum(bool(of["sounds"]) for of in told_of_all)
+    contents = [content_of(clip.scene) for clip in CORPUS.clips.values()]
+    assert CORPUS.availability()["sound"] == sum(bool(of["sounds"]) for of in contents)
     kinds = dict(line.split(",") for line in (made / "kinds.csv").read_text().splitlines()[1:])
     assert list(kinds) == [caption.id for caption in captions_of(manifest.rows)]
     written = json.loads((made / "scenes.json").read_text(encoding="utf-8"))
     assert written["seed"] == 0
-    for told_of, (name, clip) in zip(written["clips"], CORPUS.clips.items(), strict=True):
-        assert told_of["id"] == name
-        assert told_of["scene"]["sign"] == clip.scene.sign
+    for stored, (name, clip) in zip(written["clips"], CORPUS.clips.items(), strict=True):
+        assert stored["id"] == name
+        assert stored["scene"]["sign"] == clip.scene.sign
         asked = [caption.kind for caption in clip.captions]
         assert len(set(asked)) == len(asked) or clip.split == "train"
         assert asked == [kinds[f"{name}#{at}"] for at in range(len(asked))]
@@ -324,8 +324,8 @@ def test_the_manifest_and_the_truth(made: Path) -> None:
         assert row.split == clip.split
         assert row.captions == tuple(caption.text for caption in clip.captions)
         for caption in clip.captions:
-            claimed = told(caption.text)
-            known = truth(clip.scene)
+            claimed = claims_of(caption.text)
+            known = content_of(clip.scene)
             assert all(claimed[what] <= known[what] for what in claimed)
             unseen = not any(claimed[what] for what in ("colours", "shapes", "grounds"))
             assert unseen == (caption.kind == "unseen") or clip.split == "train"
@@ -345,7 +345,7 @@ def test_the_streams_are_those_of_the_scene(made: Path) -> None:
 @pytest.mark.parametrize(("clips", "seed"), [(CLIPS - 1, 0), (10_000, 0), (CLIPS, -1)])
 def test_numbers_out_of_range_are_refused(clips: int, seed: int) -> None:
     with pytest.raises(UsageError, match="toybox: "):
-        Corpus.draw(clips, seed)
+        ToyboxCorpus.draw(clips, seed)
 
 
 @needs_voice

@@ -1,4 +1,4 @@
-"""What comes along with the default toybox: it is of that set, and what extraction would give."""
+"""The precomputed features of the default toybox are those that extraction would give."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,18 +12,18 @@ from m2hf.cli.options import TOYBOX_CLIPS
 from m2hf.cli.recipe import load_recipe
 from m2hf.data_manifests import cards
 from m2hf.data_manifests.toybox import precomputed
-from m2hf.data_manifests.toybox.corpus import Corpus, write_clip
+from m2hf.data_manifests.toybox.corpus import ToyboxCorpus, write_clip
 from m2hf.layout import StoreLayout
 from m2hf.ledger import LedgerView
 from m2hf.manifest import Manifest
 from m2hf.pipelines.job import Job
-from m2hf.pipelines.plan import survey
+from m2hf.pipelines.plan import read_job_state
 from m2hf.shard import Shard, ShardItem
 
 Command = Callable[..., "CompletedProcess[str]"]
-DEFAULT = Corpus.draw(TOYBOX_CLIPS)
+DEFAULT = ToyboxCorpus.draw(TOYBOX_CLIPS)
 MOST_BYTES = 5e6
-READY = sum(clip.split != "test" for clip in DEFAULT.clips.values())
+PRECOMPUTED = sum(clip.split != "test" for clip in DEFAULT.clips.values())
 
 
 pytestmark = pytest.mark.usefixtures("demo_weights")
@@ -41,14 +41,14 @@ def job(folder: Path, manifest: Manifest) -> Job:
     return Job.prepare(*paths, section, precomputed.EXTRACTORS)
 
 
-def test_the_demo_has_little_left_to_read_and_hear(tmp_path: Path) -> None:
+def test_only_the_test_split_is_left_for_ocr_and_asr(tmp_path: Path) -> None:
     manifest = DEFAULT.manifest()
-    assert precomputed.place(tmp_path / "store", manifest) == READY
-    found = survey(job(tmp_path, manifest), LedgerView.read(tmp_path / "none"))
+    assert precomputed.copy_to_store(tmp_path / "store", manifest) == PRECOMPUTED
+    found = read_job_state(job(tmp_path, manifest), LedgerView.read(tmp_path / "none"))
     for name in precomputed.EXTRACTORS:
         counts = found.counts[name]
-        assert counts["missing"] == TOYBOX_CLIPS - READY
-        assert counts["ok"] + counts["empty"] == READY
+        assert counts["missing"] == TOYBOX_CLIPS - PRECOMPUTED
+        assert counts["ok"] + counts["empty"] == PRECOMPUTED
     assert sum(path.stat().st_size for path in pack.FOLDER.iterdir()) < MOST_BYTES
 
 
@@ -56,24 +56,27 @@ def test_the_card_is_of_the_default_set() -> None:
     assert DEFAULT.manifest().card == cards.read("toybox")
 
 
-def test_what_the_store_has_stays(tmp_path: Path) -> None:
+def test_existing_shards_are_kept(tmp_path: Path) -> None:
     manifest = DEFAULT.manifest()
-    precomputed.place(tmp_path, manifest)
+    precomputed.copy_to_store(tmp_path, manifest)
     first = next(tmp_path.rglob("*.h5"))
     first.write_bytes(b"mine")
-    precomputed.place(tmp_path, manifest)
+    precomputed.copy_to_store(tmp_path, manifest)
     assert first.read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize(("clips", "seed"), [(TOYBOX_CLIPS - 8, 0), (TOYBOX_CLIPS, 1)])
 def test_another_set_gets_nothing(tmp_path: Path, clips: int, seed: int) -> None:
-    assert precomputed.place(tmp_path / "store", Corpus.draw(clips, seed).manifest()) == 0
+    assert (
+        precomputed.copy_to_store(tmp_path / "store", ToyboxCorpus.draw(clips, seed).manifest())
+        == 0
+    )
     assert not (tmp_path / "store").exists()
 
 
-def test_packing_what_was_placed_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_packing_a_copied_store_gives_the_same_bytes(tmp_path: Path) -> None:
     manifest = DEFAULT.manifest()
-    precomputed.place(tmp_path / "store", manifest)
+    precomputed.copy_to_store(tmp_path / "store", manifest)
     manifest.save(tmp_path / "manifest")
     pack.main(["--data", str(tmp_path), "--out", str(tmp_path / "packed")])
     for name in precomputed.EXTRACTORS:
@@ -81,7 +84,7 @@ def test_packing_what_was_placed_gives_the_same_bytes(tmp_path: Path) -> None:
         assert packed == (pack.FOLDER / f"{name}.h5").read_bytes()
 
 
-def test_extraction_gives_what_comes_along(tmp_path: Path, m2hf: Command) -> None:
+def test_extraction_gives_the_precomputed_features(tmp_path: Path, m2hf: Command) -> None:
     train = {name: clip for name, clip in DEFAULT.clips.items() if clip.split == "train"}
     signed = next(name for name, clip in train.items() if clip.scene.sign)
     spoken = next(name for name, clip in train.items() if clip.scene.spoken)
@@ -100,8 +103,8 @@ def test_extraction_gives_what_comes_along(tmp_path: Path, m2hf: Command) -> Non
     layout = StoreLayout.open(tmp_path / "store")
     for name, of in (("ocr", signed), ("asr", spoken)):
         now = items(list(layout.shards(layout.find_stream(name))))
-        come = items([pack.FOLDER / f"{name}.h5"])
-        assert come[of].features.texts
+        precomputed_items = items([pack.FOLDER / f"{name}.h5"])
+        assert precomputed_items[of].features.texts
         for row in few.rows:
-            assert now[row.id].features.texts == come[row.id].features.texts
-            assert now[row.id].features.reason == come[row.id].features.reason
+            assert now[row.id].features.texts == precomputed_items[row.id].features.texts
+            assert now[row.id].features.reason == precomputed_items[row.id].features.reason

@@ -16,7 +16,7 @@ from m2hf.extract.audio import Audio
 from m2hf.extract.media.decode import DecodedClip, Sound
 from m2hf.features import Features
 from m2hf.pipelines.config import ExtractConfig
-from m2hf.pipelines.needs import needs
+from m2hf.pipelines.required_weights import required_weights
 
 RATE = cnn14_checkpoint.RATE
 DIGITS = "0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31"
@@ -126,7 +126,7 @@ def test_other_files_are_one_clear_line(tmp_path: Path) -> None:
 def test_the_published_file_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     config = ExtractConfig.model_validate({"audio": {"model": "cnn14"}})
-    (need,) = needs(config, ("audio",))
+    (need,) = required_weights(config, ("audio",))
     assert (need.state, need.weight.size_mb, need.weight.pinned) == ("missing", 327, DIGITS)
     assert re.match(
         r"weights cnn14/published \(327 MB, sha256 0dc499\w+\) are not on this machine; "
@@ -141,7 +141,7 @@ def test_the_published_file_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyP
     kept = tmp_path / "panns_data" / "Cnn14_mAP=0.431.pth"  # as panns-inference keeps it
     kept.parent.mkdir()
     kept.write_bytes(b"cut short")
-    (need,) = needs(config, ("audio",))
+    (need,) = required_weights(config, ("audio",))
     assert need.state == "damaged"
     assert "it is damaged or a different file" in need.message
     with pytest.raises(ConfigError, match="= 'Cnn14': expected cnn14, or the name of an AST on"):

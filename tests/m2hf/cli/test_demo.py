@@ -7,7 +7,7 @@ from subprocess import CompletedProcess
 import pytest
 from benchmarks.toybox import __main__ as benchmark
 
-from m2hf.data_manifests.toybox.corpus import Corpus
+from m2hf.data_manifests.toybox.corpus import ToyboxCorpus
 
 Command = Callable[..., "CompletedProcess[str]"]
 CLIPS = 24
@@ -40,7 +40,7 @@ def test_it_runs_again_by_the_commands_that_it_prints(demo: Path, m2hf: Command)
 
 @pytest.mark.slow
 def test_the_benchmark_counts_every_kind(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    clips = Corpus.draw(CLIPS).clips.values()
+    clips = ToyboxCorpus.draw(CLIPS).clips.values()
     asked = {caption.kind for clip in clips if clip.split == "test" for caption in clip.captions}
     few = ["--seeds", "2", "--set", "fuse.train.patience=1"]
     assert benchmark.main(["--data", str(demo), *few]) == 0

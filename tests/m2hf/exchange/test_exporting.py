@@ -19,7 +19,7 @@ from m2hf.exchange import arrow, files
 from m2hf.exchange.exporting import NEVER, PROVENANCE, ExportedStream, export_streams
 from m2hf.exchange.importing import NO_ROWS, import_streams
 from m2hf.features import Features, Status
-from m2hf.keys import bucket_of, fingerprint
+from m2hf.keys import fingerprint, group_by_bucket
 from m2hf.layout import StoreLayout
 from m2hf.ledger import LedgerWriter
 from m2hf.manifest import Card, Manifest, Row
@@ -48,11 +48,11 @@ def store(manifest: Manifest, tmp_path: Path) -> Path:
     layout.record(BUCKETS)
     rng = np.random.default_rng(0)
     for name, (dtype, width) in WIDTHS.items():
-        items: dict[int, list[ShardItem]] = {}
-        for item in ["one", "two", "silent", ODD, "other"]:
-            features = _features(rng, name, width, dtype, empty=item == "silent")
-            items.setdefault(bucket_of(item, BUCKETS), []).append(ShardItem(item, features, "0"))
-        for bucket, inside in items.items():
+        items = [
+            ShardItem(item, _features(rng, name, width, dtype, empty=item == "silent"), "0")
+            for item in ["one", "two", "silent", ODD, "other"]
+        ]
+        for bucket, inside in group_by_bucket(items, BUCKETS, lambda item: item.id).items():
             header = ShardHeader(
                 "my set", name, 1, fingerprint({"name": name}), bucket, BUCKETS, manifest.digest,
                 {"made": name}, {"w.pth": "00"}, {}, flags=("untrained",) if name == "clip" else (),

@@ -1,4 +1,4 @@
-"""What a store has of one video, as text, JSON and a page: nothing is left out or let through."""
+"""A timeline as text, JSON and HTML: every stream is listed and every text is escaped."""
 
 import base64
 import io
@@ -24,17 +24,17 @@ from m2hf.manifest import Card, Manifest, Row
 from m2hf.pipelines.timeline.page import page
 from m2hf.pipelines.timeline.preview import Preview
 from m2hf.pipelines.timeline.text import COLUMNS, bar, lines
-from m2hf.pipelines.timeline.timeline import NO_STREAM, Outcome, Timeline
+from m2hf.pipelines.timeline.timeline import NO_STREAM, EntryOutcome, Timeline
 from m2hf.shard import ShardHeader, ShardItem, write_shard
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 VIDEO = "a/b #1"  # an id that is no file name, and looks like a caption's
 HOSTILE = '<script>alert("x")</script><img src=//evil onerror=y>'
-STEERING = "red \x1b[31m\u202eback"
+CONTROLS = "red \x1b[31m\u202eback"
 BUCKETS = 2
 
 
-class Shelf:
+class TwoBucketStore:
     """A store of two buckets, written by hand."""
 
     def __init__(self, folder: Path) -> None:
@@ -54,7 +54,7 @@ class Shelf:
             np.full((3, 2), 0.5),
             np.array([0.0, 0.0, 2.0]),
             np.array([2.0, 2.0, 3.0]),
-            texts=(HOSTILE, "second", STEERING),
+            texts=(HOSTILE, "second", CONTROLS),
             confidence=np.array([0.5, 0.25, 1.0]),
         )
         self.streams = {
@@ -94,21 +94,21 @@ def _caption(i: int) -> Features:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
+def store(tmp_path: Path) -> TwoBucketStore:
+    return TwoBucketStore(tmp_path)
 
 
-def test_every_stream_has_its_outcome(shelf: Shelf) -> None:
-    found = shelf.timeline()
-    told = {e.extractor: (e.outcome, e.reason, e.flags) for e in found.entries}
-    assert list(told) == [
+def test_every_stream_has_its_outcome(store: TwoBucketStore) -> None:
+    found = store.timeline()
+    outcomes = {e.extractor: (e.outcome, e.reason, e.flags) for e in found.entries}
+    assert list(outcomes) == [
         "clip", "audio", "logmel", "motion", "flow", "thumbnail", "ocr", "asr", "text",
     ]  # fmt: skip
-    assert told["clip"] == (Outcome.OK, "the pictures end early", ("untrained",))
-    assert told["audio"] == (Outcome.EMPTY, "no audio stream", ())
+    assert outcomes["clip"] == (EntryOutcome.OK, "the pictures end early", ("untrained",))
+    assert outcomes["audio"] == (EntryOutcome.EMPTY, "no audio stream", ())
     failed = "MediaError at extract: too <loud> (attempt 1)"
-    assert told["asr"] == (Outcome.FAILED, failed, ())
-    assert told["motion"] == told["text"] == (Outcome.MISSING, NO_STREAM, ())
+    assert outcomes["asr"] == (EntryOutcome.FAILED, failed, ())
+    assert outcomes["motion"] == outcomes["text"] == (EntryOutcome.MISSING, NO_STREAM, ())
     assert [e.item for e in found.captions] == [f"{VIDEO}#0", f"{VIDEO}#1"]
     assert found.end_s == 3.0
     clip = found.entries[0].summary
@@ -116,39 +116,41 @@ def test_every_stream_has_its_outcome(shelf: Shelf) -> None:
     assert (clip.norm_min, clip.norm_max, clip.alike) == (1.0, 1.0, 0.0)
 
 
-def test_captions_are_found_without_a_manifest_and_missed_with_one(shelf: Shelf) -> None:
-    assert [e.outcome for e in shelf.timeline(row=False).captions] == [Outcome.OK] * 2
-    row = shelf.row.model_copy(update={"captions": ("one", "two", "three")})
-    captions = Timeline.read(shelf.layout, VIDEO, row, ()).captions
-    assert [e.outcome for e in captions] == [Outcome.OK, Outcome.OK, Outcome.MISSING]
+def test_captions_are_found_without_a_manifest_and_missed_with_one(store: TwoBucketStore) -> None:
+    assert [e.outcome for e in store.timeline(row=False).captions] == [EntryOutcome.OK] * 2
+    row = store.row.model_copy(update={"captions": ("one", "two", "three")})
+    captions = Timeline.read(store.layout, VIDEO, row, ()).captions
+    assert [e.outcome for e in captions] == [EntryOutcome.OK, EntryOutcome.OK, EntryOutcome.MISSING]
 
 
-def test_two_deaths_are_quarantine(shelf: Shelf) -> None:
+def test_two_deaths_are_quarantine(store: TwoBucketStore) -> None:
     for number in range(2):
         event = {"event": "died", "id": VIDEO, "streams": ["motion@11111111"], "stage": "decode"}
         line = json.dumps(event | {"t": float(number)}) + "\n"
-        (shelf.layout.ledger / f"{number}.jsonl").write_text(line, encoding="utf-8")
-    (entry,) = (e for e in shelf.timeline().entries if e.extractor == "motion")
-    assert entry.outcome is Outcome.QUARANTINED
+        (store.layout.ledger / f"{number}.jsonl").write_text(line, encoding="utf-8")
+    (entry,) = (e for e in store.timeline().entries if e.extractor == "motion")
+    assert entry.outcome is EntryOutcome.QUARANTINED
     assert entry.reason == "the process died 2 times at stage decode"
 
 
 @pytest.mark.parametrize("cut", [True, False])
-def test_damage_is_said_and_nothing_else_is_lost(shelf: Shelf, cut: bool) -> None:
-    (path,) = shelf.layout.shards(shelf.streams["clip"])
+def test_a_damaged_shard_is_reported_and_other_streams_are_shown(
+    store: TwoBucketStore, cut: bool
+) -> None:
+    (path,) = store.layout.shards(store.streams["clip"])
     if cut:
         path.write_bytes(path.read_bytes()[:500])
     else:
         with h5py.File(path, "r+") as file:
             file["values"][0, 0] = 7.0
-    entries = shelf.timeline().entries
-    assert entries[0].outcome is Outcome.DAMAGED
+    entries = store.timeline().entries
+    assert entries[0].outcome is EntryOutcome.DAMAGED
     assert "damaged shard" in entries[0].reason or "digest" in entries[0].reason
-    assert {e.extractor: e.outcome for e in entries}["ocr"] is Outcome.OK
+    assert {e.extractor: e.outcome for e in entries}["ocr"] is EntryOutcome.OK
 
 
-def test_text_fits_a_terminal_and_steers_none(shelf: Shelf) -> None:
-    text = list(lines(shelf.timeline()))
+def test_text_fits_a_terminal_and_control_characters_are_escaped(store: TwoBucketStore) -> None:
+    text = list(lines(store.timeline()))
     assert max(map(len, text)) <= COLUMNS
     assert all(line.isprintable() for line in text)
     joined = "\n".join(text)
@@ -172,7 +174,7 @@ def test_a_bar_is_its_windows() -> None:
             assert sign == ("[" if any(begins) else "=" if any(inside) else ".")
 
 
-class Parsed(HTMLParser):
+class ParsedPage(HTMLParser):
     """Tags with their attributes, and the text between them."""
 
     def __init__(self, text: str) -> None:
@@ -188,8 +190,8 @@ class Parsed(HTMLParser):
         self.text += data
 
 
-def test_the_page_lets_no_markup_through_and_loads_nothing(shelf: Shelf) -> None:
-    parsed = Parsed(page(shelf.timeline(), Preview.of(shelf.media, shelf.row, None)))
+def test_the_page_lets_no_markup_through_and_loads_nothing(store: TwoBucketStore) -> None:
+    parsed = ParsedPage(page(store.timeline(), Preview.of(store.media, store.row, None)))
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parsed.tags}
     for _, attributes in parsed.tags:
         assert not [name for name in attributes if name.startswith("on")]
@@ -200,9 +202,9 @@ def test_the_page_lets_no_markup_through_and_loads_nothing(shelf: Shelf) -> None
     assert "\u202e" not in parsed.text
 
 
-def test_the_page_without_media_says_so(shelf: Shelf) -> None:
-    parsed = Parsed(page(shelf.timeline(row=False), None))
-    assert "No media was given" in parsed.text
+def test_the_page_without_media_says_so(store: TwoBucketStore) -> None:
+    parsed = ParsedPage(page(store.timeline(row=False), None))
+    assert "without the media file" in parsed.text
     assert not [tag for tag, _ in parsed.tags if tag == "img"]
     for word in (
         "untrained",
@@ -214,12 +216,14 @@ def test_the_page_without_media_says_so(shelf: Shelf) -> None:
         assert word in parsed.text
 
 
-def test_blocks_stand_at_their_times(shelf: Shelf) -> None:
+def test_blocks_stand_at_their_times(store: TwoBucketStore) -> None:
     """Strings at one time are in two rows; percent of 3 s."""
-    preview = Preview.of(shelf.media, shelf.row, shelf.timeline().frames)
+    preview = Preview.of(store.media, store.row, store.timeline().frames)
     blocks = {
         attributes.get("title"): attributes["style"]
-        for _, attributes in Parsed(page(shelf.timeline(), replace(preview, duration_s=3.0))).tags
+        for _, attributes in ParsedPage(
+            page(store.timeline(), replace(preview, duration_s=3.0))
+        ).tags
         if attributes.get("title")
     }
     assert blocks["0.00 to 2.00 s: second"] == "left: 0.0%; width: 66.6667%"
@@ -227,10 +231,10 @@ def test_blocks_stand_at_their_times(shelf: Shelf) -> None:
     assert [title for title in blocks if title.startswith("2.00 to 3.00 s: red")]
 
 
-def test_a_preview_is_the_clip(shelf: Shelf) -> None:
-    frames = shelf.timeline().frames
-    preview = Preview.of(shelf.media, shelf.row, frames)
-    assert preview == Preview.of(shelf.media, shelf.row, frames)
+def test_a_preview_is_the_clip(store: TwoBucketStore) -> None:
+    frames = store.timeline().frames
+    preview = Preview.of(store.media, store.row, frames)
+    assert preview == Preview.of(store.media, store.row, frames)
     assert (preview.stored, preview.error) == (True, "")
     assert [p.start_s for p in preview.thumbnails] == [0.0, 1.0, 2.0]
     first = _image(preview.thumbnails[0].uri)
@@ -239,9 +243,9 @@ def test_a_preview_is_the_clip(shelf: Shelf) -> None:
     level = _image(preview.spectrogram.uri).astype(int).sum(axis=2)
     loudest = int(level[:, level.shape[1] // 2].argmax())
     assert 0.7 < loudest / len(level) < 0.95  # 440 Hz on a mel scale that ends at 8 kHz
-    assert shelf.timeline().changed(preview.sha256) == []
-    assert shelf.timeline().changed("0" * 64) == [
-        shelf.streams[name] for name in ("clip", "audio", "ocr")
+    assert store.timeline().streams_of_other_file(preview.sha256) == []
+    assert store.timeline().streams_of_other_file("0" * 64) == [
+        store.streams[name] for name in ("clip", "audio", "ocr")
     ]
 
 
@@ -249,51 +253,53 @@ def _image(uri: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
 
 
-def test_media_without_sound_or_pictures(shelf: Shelf) -> None:
-    media.no_audio(shelf.file)
-    silent = Preview.of(shelf.media, shelf.row, None)
+def test_media_without_audio_or_video(store: TwoBucketStore) -> None:
+    media.no_audio(store.file)
+    silent = Preview.of(store.media, store.row, None)
     assert silent.spectrogram is None
     assert silent.thumbnails
-    assert "The media file has no sound" in page(shelf.timeline(), silent)
-    assert "not the one that these were made from" in page(shelf.timeline(), silent)
-    media.audio_only(shelf.file.with_suffix(".m4a"))
-    row = shelf.row.model_copy(update={"path": "v.m4a"})
-    blind = Preview.of(shelf.media, row, shelf.timeline().frames)
+    assert "The media file has no audio stream" in page(store.timeline(), silent)
+    assert "These streams were made from another media file" in page(store.timeline(), silent)
+    media.audio_only(store.file.with_suffix(".m4a"))
+    row = store.row.model_copy(update={"path": "v.m4a"})
+    blind = Preview.of(store.media, row, store.timeline().frames)
     assert (blind.thumbnails, blind.error) == ((), "")
-    assert "The media file has no pictures" in page(shelf.timeline(), blind)
+    assert "The media file has no video stream" in page(store.timeline(), blind)
 
 
-def test_the_command(shelf: Shelf, m2hf: Command) -> None:
-    store, manifest = shelf.folder / "store", shelf.folder / "manifest"
-    html = shelf.folder / "out" / "v.html"
-    pictures = ["--manifest", manifest, "--media", shelf.media, "--html", html]
-    done = m2hf("show", store, VIDEO, *pictures, "--json")
+def test_the_command(store: TwoBucketStore, m2hf: Command) -> None:
+    root, manifest = store.folder / "store", store.folder / "manifest"
+    html = store.folder / "out" / "v.html"
+    html_options = ["--manifest", manifest, "--media", store.media, "--html", html]
+    done = m2hf("show", root, VIDEO, *html_options, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert [s["outcome"] for s in found["streams"]][:2] == ["ok", "empty"]
     (read,) = (s for s in found["streams"] if s["stream"].partition("@")[0] == "ocr")
     assert read["windows"][1]["text"] == "second"
-    assert str(shelf.folder) not in html.read_text(encoding="utf-8")
-    shelf.file.write_bytes(b"broken")
-    done = m2hf("show", store, VIDEO, *pictures)
+    assert str(store.folder) not in html.read_text(encoding="utf-8")
+    store.file.write_bytes(b"broken")
+    done = m2hf("show", root, VIDEO, *html_options)
     assert done.returncode == 3
     assert "could not be decoded" in html.read_text(encoding="utf-8")
 
 
-def test_what_is_not_there_is_one_line(shelf: Shelf, m2hf: Command, tmp_path: Path) -> None:
-    done = m2hf("show", shelf.folder / "store", "clip21", "--manifest", shelf.folder / "manifest")
+def test_what_is_not_there_is_one_line(
+    store: TwoBucketStore, m2hf: Command, tmp_path: Path
+) -> None:
+    done = m2hf("show", store.folder / "store", "clip21", "--manifest", store.folder / "manifest")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "no video 'clip21'; near it: clip12" in done.stderr
+    assert "no video 'clip21'; similar ids: clip12" in done.stderr
     with pytest.raises(UsageError, match="no dataset 'yours'; the store has mine"):
-        StoreLayout.open(shelf.layout.root, "yours")
+        StoreLayout.open(store.layout.root, "yours")
     with pytest.raises(UsageError, match="no store"):
         StoreLayout.open(tmp_path / "none")
-    StoreLayout(shelf.layout.root, "a/b").record(1)
+    StoreLayout(store.layout.root, "a/b").record(1)
     with pytest.raises(UsageError, match="2 datasets, a/b, mine; say which"):
-        StoreLayout.open(shelf.layout.root)
+        StoreLayout.open(store.layout.root)
 
 
-def test_what_is_taken_for_invented_is_marked(shelf: Shelf) -> None:
+def test_hallucinated_strings_are_marked(store: TwoBucketStore) -> None:
     heard = Features(
         np.array([[0.5, 1.0], [0.5, 0.0]]),
         np.array([0.0, 1.0]),
@@ -301,10 +307,10 @@ def test_what_is_taken_for_invented_is_marked(shelf: Shelf) -> None:
         texts=("no, no, no", "hello"),
         confidence=np.ones(2),
     )
-    shelf.add("asr", {VIDEO: heard}, columns=("speech", "invented"))
-    told = "\n".join(lines(shelf.timeline()))
-    assert "1.00  (invented) no, no, no  (speech 0.50)" in told
-    assert "1.00  hello  (speech 0.50)" in told
-    assert "(invented) no, no, no</span>" in page(shelf.timeline(), None)
-    entry = next(e for e in shelf.timeline().entries if e.features and e.extractor == "asr")
+    store.add("asr", {VIDEO: heard}, columns=("speech", "invented"))
+    text = "\n".join(lines(store.timeline()))
+    assert "1.00  (hallucinated) no, no, no  (speech 0.50)" in text
+    assert "1.00  hello  (speech 0.50)" in text
+    assert "(hallucinated) no, no, no</span>" in page(store.timeline(), None)
+    entry = next(e for e in store.timeline().entries if e.features and e.extractor == "asr")
     assert [w["invented"] for w in entry.as_json()["windows"]] == [1.0, 0.0]

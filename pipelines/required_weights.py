@@ -1,4 +1,4 @@
-"""Every weight file that the extractors of a recipe need, and the state of each here."""
+"""The weight files that the extractors of a recipe need, and whether each is on this machine."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ State = Literal["found", "missing", "damaged"]
 
 
 @dataclass(frozen=True)
-class Need:
-    """A weight file and who needs it. file: where it is found whole; message: why it is not.
+class RequiredWeight:
+    """A weight file and the extractors that need it. file: where it is, if found; message: why not.
 
-    state: "damaged" is a file that is there and not the one that is known by this name.
+    state: "damaged" is a file that exists and whose content is not the expected one.
     """
 
     weight: Weight
@@ -27,24 +27,24 @@ class Need:
     message: str = ""
 
     @classmethod
-    def of(cls, weight: Weight, extractors: Iterable[str]) -> "Need":
-        """Looks for the file and hashes it."""
+    def of(cls, weight: Weight, extractors: Iterable[str]) -> "RequiredWeight":
+        """Look for the file and hash it."""
         names = tuple(extractors)
         try:
             return cls(weight, names, "found", weight.locate())
         except ResourceError as error:
-            there = weight.find() is not None
-            return cls(weight, names, "damaged" if there else "missing", message=str(error))
+            exists = weight.find() is not None
+            return cls(weight, names, "damaged" if exists else "missing", message=str(error))
 
     @property
     def size_mb(self) -> float:
-        """What is there, else about what is to come (0: less than 1)."""
+        """The size of the file, else about that of the download (0: less than 1)."""
         if self.file is None:
             return self.weight.size_mb
         return sum(path.stat().st_size for path in self.file.paths) / 1e6
 
     def as_json(self) -> dict[str, Any]:
-        """What `weights list --json` prints of it."""
+        """The entry that `weights list --json` prints."""
         file = self.file
         return {
             "name": self.weight.name,
@@ -59,18 +59,20 @@ class Need:
         }
 
 
-def needs(config: ExtractConfig, names: tuple[str, ...]) -> list[Need]:
-    """What the extractors `names` need, and what those need that they read; each file once."""
+def required_weights(config: ExtractConfig, names: tuple[str, ...]) -> list[RequiredWeight]:
+    """Weights of the extractors `names` and of those whose features they read; each file once."""
     wanted: dict[Weight, list[str]] = {}
     for name in with_upstream(config, names):
         for weight in config.extractor(name).needs():
             wanted.setdefault(weight, []).append(name)
-    return [Need.of(weight, extractors) for weight, extractors in wanted.items()]
+    return [RequiredWeight.of(weight, extractors) for weight, extractors in wanted.items()]
 
 
-def others_kept(folder: WeightsFolder, beside: Iterable[Need]) -> Iterator[tuple[str, str]]:
-    """(name, "" or what is wrong) of what the folder's index lists beside these."""
-    seen = {need.weight.name for need in beside}
+def other_weights(
+    folder: WeightsFolder, required: Iterable[RequiredWeight]
+) -> Iterator[tuple[str, str]]:
+    """(name, "" or what is wrong) of each file in the folder's index that is not in `required`."""
+    names = {one.weight.name for one in required}
     for name, kept in folder.index().items():
-        if name not in seen:
+        if name not in names:
             yield name, folder.damage(kept)

@@ -1,4 +1,4 @@
-"""A Dask cluster of processes of its own, as a lab has one: a scheduler, and workers to torment."""
+"""A Dask scheduler and workers as separate processes, which tests can stop, freeze and kill."""
 
 import contextlib
 import os
@@ -17,16 +17,16 @@ LIMIT_S = 240.0  # for what takes seconds where the machine is idle
 
 
 def until(true: Callable[[], Any], what: str) -> None:
-    """Wait for a condition; fails with `what` where it never holds."""
+    """Wait for a condition; fails with `what` after LIMIT_S."""
     end = time.monotonic() + LIMIT_S
     while not true():
         if time.monotonic() > end:
-            pytest.fail(f"waited in vain: {what}")
+            pytest.fail(f"timed out waiting for {what}")
         time.sleep(0.02)
 
 
-class Lab:
-    """A scheduler on this host, and the workers that tests start."""
+class DaskProcesses:
+    """A scheduler on this host, and the workers that a test starts."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         folder.mkdir()
@@ -42,10 +42,10 @@ class Lab:
         self.client = Client(scheduler_file=str(file), timeout=LIMIT_S)
         self.address = str(self.client.scheduler.address)
 
-    def worker(
+    def start_worker(
         self, name: str, *options: str, resources: str = "cpu=1", **environment: str
     ) -> "subprocess.Popen[bytes]":
-        """Start a worker, and wait until the scheduler has it."""
+        """Start a worker, and wait until it has registered with the scheduler."""
         given = [self.address, "--name", name, "--nthreads", "1", "--no-dashboard", *options]
         given += ["--memory-limit", "0", "--local-directory", str(self._folder / name)]
         given += ["--resources", resources] if resources else []
@@ -54,7 +54,7 @@ class Lab:
         return process
 
     def workers(self) -> dict[str, str]:
-        """Name -> address of the workers that the scheduler has."""
+        """Name -> address of the registered workers."""
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
         return {str(worker["name"]): address for address, worker in workers.items()}
 
@@ -87,9 +87,9 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(folder: Path, **environment: str) -> Iterator[Lab]:
-    """A Lab that is gone in the end."""
-    cluster = Lab(folder, **environment)
+def dask_processes(folder: Path, **environment: str) -> Iterator[DaskProcesses]:
+    """DaskProcesses that are ended with the context."""
+    cluster = DaskProcesses(folder, **environment)
     try:
         yield cluster
     finally:

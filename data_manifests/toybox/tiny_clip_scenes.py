@@ -1,10 +1,10 @@
-"""Scenes drawn from the whole world: what the tiny CLIP is trained and tested on."""
+"""Scenes drawn from the whole vocabulary, for training and testing the tiny CLIP."""
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from m2hf.data_manifests.toybox.scene import Group, Scene
+from m2hf.data_manifests.toybox.scene import FigureGroup, Scene
 from m2hf.data_manifests.toybox.vocabulary import (
     COLOURS,
     COUNTS,
@@ -23,8 +23,8 @@ PAIR_SHARE, STILL_SHARE, SIGN_SHARE, SPOKEN_SHARE = 0.3, 0.3, 0.35, 0.5
 WORDS = tuple(sorted({word.lower() for word in (*SIGNS, *SPOKEN, *OTHER_WORDS)}))
 
 
-def draw_world(seed: int, held_out: bool) -> Iterator[Scene]:
-    """Scenes without end: of combinations that are held out from training, or of all others."""
+def draw_tiny_clip_scenes(seed: int, held_out: bool) -> Iterator[Scene]:
+    """An endless stream of scenes: held out from training, or all others."""
     rng = np.random.default_rng((seed, int(held_out)))
     while True:
         scene = _scene(rng)
@@ -39,7 +39,7 @@ def _scene(rng: np.random.Generator) -> Scene:
     shapes = rng.permutation(list(SHAPES))[:2]
     most = 2 if pair else max(COUNTS)
     groups = tuple(
-        Group(int(rng.integers(1, most + 1)), one(SIZES), str(colours[at]), str(shapes[at]))
+        FigureGroup(int(rng.integers(1, most + 1)), one(SIZES), str(colours[at]), str(shapes[at]))
         for at in range(1 + pair)
     )
     still = rng.random() < STILL_SHARE
