@@ -10,6 +10,7 @@ import pytest
 import typer.main
 import yaml
 from checkout import ROOT
+from source_tree import SOURCES
 
 from m2hf import __version__
 from m2hf.cli.app import app
@@ -126,3 +127,18 @@ def test_the_citation_names_this_version_and_the_paper() -> None:
     (paper,) = citation["references"]
     assert "2208.07664" in paper["url"]
     assert len(paper["authors"]) == 8
+
+
+def test_the_architecture_page_is_short_and_has_a_line_for_every_module() -> None:
+    page = text("docs/architecture.md")
+    assert len(page.split()) <= 1000
+    tree = page.rpartition("```\nm2hf/")[2].partition("```")[0]
+    folders: list[str] = []
+    listed = []
+    for line in f"m2hf/{tree}".splitlines():
+        name, *described = line.split()
+        assert described, line
+        folders[(len(line) - len(line.lstrip())) // 2 :] = [name.rstrip("/")]
+        listed += ["/".join(folders)] if name.endswith(".py") else []
+    modules = [path for path in SOURCES.values() if path.name != "__init__.py"]
+    assert sorted(listed) == sorted(str(path.relative_to(ROOT)) for path in modules)

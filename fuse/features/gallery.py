@@ -55,11 +55,11 @@ class Gallery:
         """Indices of at most `queries` of the queries in `present_Q`, and of their at most `videos`
         videos: those with the lowest hashes, since the first caption of each video may be of one
         kind."""
-        asked = np.flatnonzero(present_Q)
-        known = np.unique(self.video_of_query[asked]).tolist()
-        chosen = sorted(known, key=lambda video: hash_key(self.video_ids[video]))[:videos]
-        of_them = asked[np.isin(self.video_of_query[asked], chosen)].tolist()
-        drawn = sorted(of_them, key=lambda query: hash_key(self.query_ids[query]))[:queries]
+        present = np.flatnonzero(present_Q)
+        with_queries = np.unique(self.video_of_query[present]).tolist()
+        chosen = sorted(with_queries, key=lambda video: hash_key(self.video_ids[video]))[:videos]
+        candidates = present[np.isin(self.video_of_query[present], chosen)].tolist()
+        drawn = sorted(candidates, key=lambda query: hash_key(self.query_ids[query]))[:queries]
         queries_N = np.array(drawn, dtype=np.int64)
         return queries_N, np.unique(self.video_of_query[queries_N])
 

@@ -102,7 +102,7 @@ class QueryCards:
     def _card(self, position: int) -> QueryCard:
         file, found, query = self.file, self.contribution, int(self.order[position])
         scores = {name: matrix[query].astype(np.float64) for name, matrix in file.scores.items()}
-        covered = {**file.masks, LATE_FUSION: file.known_V}
+        covered = {**file.masks, LATE_FUSION: file.covered_V}
         deviations = {name: _deviations(row, covered[name]) for name, row in scores.items()}
         fused_V = scores[LATE_FUSION]
         truth = int(file.video_of_query[query])
@@ -138,7 +138,7 @@ def _deviations(scores_V: FloatArray, covered_V: BoolArray) -> FloatArray:
 def _margins(file: SimilarityFile) -> FloatArray:
     """(Q,) best fused score of another video minus the ground-truth video's, in deviations."""
     found = []
-    covered_V = file.known_V if file.known_V.any() else np.ones_like(file.known_V)
+    covered_V = file.covered_V if file.covered_V.any() else np.ones_like(file.covered_V)
     for part, rows_QV in row_chunks(file.scores[LATE_FUSION]):
         own_Q1 = file.video_of_query[part][:, None]
         rows_QV = rows_QV.astype(np.float64)

@@ -1,7 +1,7 @@
 """Retrieval metrics under ties: ranks, R@K, MdR, MnR. numpy only.
 
 Among candidates with equal scores the order is undefined, so it is taken as random: R@K is the
-expectation over that order, with the best and the worst order beside it, and a rank is its
+expectation over that order, together with the best and the worst order, and a rank is its
 expectation too: 1 + better + ties / 2. A constant row, which is what a missing modality gives,
 then scores as random guessing. Every query counts, and NaN is an error (design 7).
 
@@ -27,7 +27,7 @@ _CHUNK = 1 << 20  # scores at a time
 _ROWS = 255  # and rows at a time, so that a column's count fits a byte
 
 
-class Scores(Protocol):
+class ScoreMatrix(Protocol):
     """A matrix (Q, V) that is read by slices of rows: an array, a mapped file, or computed rows."""
 
     @property
@@ -135,7 +135,7 @@ class RetrievalMetrics:
         )
 
 
-def t2v_ranks(scores_QV: Scores, video_of_query: IntArray) -> Ranks:
+def t2v_ranks(scores_QV: ScoreMatrix, video_of_query: IntArray) -> Ranks:
     """Rank of each query's video among all V videos; several queries may share a video.
 
     Raises ValueError for NaN and for an index or a shape that doesn't fit.
@@ -149,7 +149,7 @@ def t2v_ranks(scores_QV: Scores, video_of_query: IntArray) -> Ranks:
     return Ranks(better, ties, np.ones_like(better), video_of_query)
 
 
-def v2t_ranks(scores_QV: Scores, video_of_query: IntArray) -> Ranks:
+def v2t_ranks(scores_QV: ScoreMatrix, video_of_query: IntArray) -> Ranks:
     """Rank of each captioned video's best own caption among the captions of other videos, in
     the order of the videos.
 
@@ -177,7 +177,7 @@ def v2t_ranks(scores_QV: Scores, video_of_query: IntArray) -> Ranks:
     return Ranks(better, level - own, own, videos)
 
 
-def v2t_group_ranks(scores_QV: Scores, video_of_query: IntArray) -> Ranks:
+def v2t_group_ranks(scores_QV: ScoreMatrix, video_of_query: IntArray) -> Ranks:
     """The other rule for several captions: a video ranks the videos by their best caption, as
     CLIP4Clip's code does for MSVD, so that a candidate is a group of captions and not one.
 
@@ -194,17 +194,17 @@ def v2t_group_ranks(scores_QV: Scores, video_of_query: IntArray) -> Ranks:
     return v2t_ranks(groups_NV, videos)
 
 
-def text_to_video(scores_QV: Scores, video_of_query: IntArray) -> RetrievalMetrics:
+def text_to_video(scores_QV: ScoreMatrix, video_of_query: IntArray) -> RetrievalMetrics:
     """T2V: every query ranks the V videos."""
     return RetrievalMetrics.of(t2v_ranks(scores_QV, video_of_query), scores_QV.shape[1])
 
 
-def video_to_text(scores_QV: Scores, video_of_query: IntArray) -> RetrievalMetrics:
+def video_to_text(scores_QV: ScoreMatrix, video_of_query: IntArray) -> RetrievalMetrics:
     """V2T: every captioned video ranks the Q captions; see `v2t_ranks` for the rule."""
     return RetrievalMetrics.of(v2t_ranks(scores_QV, video_of_query), scores_QV.shape[0])
 
 
-def row_chunks(scores_QV: Scores) -> Iterator[tuple[slice, FloatArray]]:
+def row_chunks(scores_QV: ScoreMatrix) -> Iterator[tuple[slice, FloatArray]]:
     """Chunks of rows with their slice; raises ValueError at the first NaN."""
     queries, videos = scores_QV.shape
     rows = min(max(_CHUNK // max(videos, 1), 1), _ROWS)

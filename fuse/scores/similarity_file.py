@@ -219,10 +219,10 @@ class SimilarityFile(SimilarityHeader):
         self._check_masks("baseline_masks", {n: b.valid_V for n, b in self.baselines.items()})
 
     @property
-    def known_V(self) -> BoolArray:
+    def covered_V(self) -> BoolArray:
         """(V,) videos that are valid in at least one level."""
-        known_V: BoolArray = np.any(list(self.masks.values()), axis=0)
-        return known_V
+        covered_V: BoolArray = np.any(list(self.masks.values()), axis=0)
+        return covered_V
 
     def write(self, path: Path) -> None:
         """Write atomically; the file is read back before it is moved into place."""

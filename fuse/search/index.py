@@ -114,10 +114,10 @@ class SearchIndex:
             return np.concatenate([_valid(block) for block in self._encoded(device)], axis=1)
 
     @property
-    def known_V(self) -> BoolArray:
+    def covered_V(self) -> BoolArray:
         """Which videos can be found: those that some level covers."""
-        known_V: BoolArray = np.logical_or.reduce(self.valid_LV, axis=0)
-        return known_V
+        covered_V: BoolArray = np.logical_or.reduce(self.valid_LV, axis=0)
+        return covered_V
 
     def query(self, features: Features, device: torch.device) -> list[Tokens]:
         """Encode the features of a query, at the precision of the stored captions.

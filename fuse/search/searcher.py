@@ -42,9 +42,9 @@ class Searcher:
         if not len(features.values):
             raise UsageError(f"the query can't be encoded: {features.reason}")
         scores = self.index.scores(features)
-        known_V = self.index.known_V
+        covered_V = self.index.covered_V
         order_V = np.argsort(-scores.fused_V, kind="stable")
-        best = [int(v) for v in order_V[known_V[order_V]][:top]]
+        best = [int(v) for v in order_V[covered_V[order_V]][:top]]
         evidence = Evidence.of(self.index, features, [self.index.ids[v] for v in best])
         hits = [
             self._hit(rank, video, scores, found)
@@ -56,8 +56,8 @@ class Searcher:
         return SearchResults(
             query=text,
             dataset=self.index.layout.dataset,
-            videos=int(known_V.sum()),
-            unseen=int((~known_V).sum()),
+            videos=int(covered_V.sum()),
+            unseen=int((~covered_V).sum()),
             rule=self.index.model.late_rule,
             remarks=[remark for remark in remarks if remark],
             flags=self.index.flags,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from m2hf.array_types import BoolArray, IntArray
-from m2hf.fuse.scores.metrics import Ranks, Scores, t2v_ranks, v2t_group_ranks, v2t_ranks
+from m2hf.fuse.scores.metrics import Ranks, ScoreMatrix, t2v_ranks, v2t_group_ranks, v2t_ranks
 from m2hf.fuse.tables.paper import PaperResult
 from m2hf.fuse.tables.table import AggregateMetrics, Flag, TableRow
 from m2hf.fuse.tables.transductive import QUERYBANK_SCALE, DualSoftmax, Querybank
@@ -25,7 +25,7 @@ class NamedScores:
     ranked. known: (V,) videos with features, None for all."""
 
     name: str
-    scores: Mapping[str, Scores]
+    scores: Mapping[str, ScoreMatrix]
     flags: tuple[Flag, ...] = ()
     known: BoolArray | None = None
 
@@ -33,12 +33,12 @@ class NamedScores:
     def raw(
         cls,
         name: str,
-        scores_QV: Scores,
+        scores_QV: ScoreMatrix,
         flags: Iterable[Flag] = (),
-        known_V: BoolArray | None = None,
+        covered_V: BoolArray | None = None,
     ) -> "NamedScores":
         """Scores without post-processing, the same in both directions."""
-        return cls(name, {"t2v": scores_QV, "v2t": scores_QV}, tuple(flags), known_V)
+        return cls(name, {"t2v": scores_QV, "v2t": scores_QV}, tuple(flags), covered_V)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PostProcessing:
     dual_softmax: tuple[float, ...] = ()
     querybank: float = QUERYBANK_SCALE
 
-    def apply(self, raw: NamedScores, bank_BV: Scores | None) -> Iterator[NamedScores]:
+    def apply(self, raw: NamedScores, bank_BV: ScoreMatrix | None) -> Iterator[NamedScores]:
         """Post-process raw scores; raises ValueError for a bank of another shape."""
         scores_QV = raw.scores["t2v"]
         for scale in self.dual_softmax:
@@ -90,7 +90,7 @@ class Ranking:
 
     def rank(self, runs: Sequence[NamedScores], video_of_query: IntArray) -> "NamedRanks":
         """Rank the scores that one run, or each of several, has for one row."""
-        rules: dict[str, Callable[[Scores, IntArray], Ranks]] = {
+        rules: dict[str, Callable[[ScoreMatrix, IntArray], Ranks]] = {
             "t2v": t2v_ranks,
             "v2t": v2t_group_ranks if self.group_maximum else v2t_ranks,
         }

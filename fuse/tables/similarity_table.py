@@ -133,7 +133,7 @@ class _Run:
         return int(self.file.config.get("train", {}).get("seed", 0))
 
     def raw_scores(self) -> list[NamedScores]:
-        known = {**self.file.masks, LATE_FUSION: self.file.known_V}
+        known = {**self.file.masks, LATE_FUSION: self.file.covered_V}
         scores = self.file.scores.items()
         return [
             NamedScores.raw(name, matrix, self._flags(name), known[name]) for name, matrix in scores

@@ -2,7 +2,7 @@
 
 Both use queries jointly, which a search engine that answers one query can't, so tables put them in
 a block of their own and flag them. Each is a matrix computed a few rows at a time from another (see
-`m2hf.fuse.scores.metrics.Scores`), in double precision.
+`m2hf.fuse.scores.metrics.ScoreMatrix`), in double precision.
 
 Dual softmax (CAMoE, Cheng et al., 2021, arXiv 2109.04290) multiplies the scores with their
 softmax over the other side: for T2V over the queries of a video (a column), for V2T over the
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from m2hf.array_types import BoolArray, FloatArray
-from m2hf.fuse.scores.metrics import Scores, row_chunks
+from m2hf.fuse.scores.metrics import ScoreMatrix, row_chunks
 
 QUERYBANK_SCALE = 20.0  # the paper's, for cosine scores
 
@@ -31,7 +31,7 @@ QUERYBANK_SCALE = 20.0  # the paper's, for cosine scores
 class TransformedScores(ABC):
     """`scores` (Q, V), transformed at `scale` when rows are read."""
 
-    scores: Scores
+    scores: ScoreMatrix
     scale: float
 
     @property
@@ -56,12 +56,12 @@ class DualSoftmax(TransformedScores):
     normaliser: FloatArray | None
 
     @classmethod
-    def text_to_video(cls, scores_QV: Scores, scale: float) -> "DualSoftmax":
+    def text_to_video(cls, scores_QV: ScoreMatrix, scale: float) -> "DualSoftmax":
         """Softmax over queries, whose normaliser takes one pass over the scores."""
         return cls(scores_QV, scale, _log_sum_of_columns(scores_QV, scale))
 
     @classmethod
-    def video_to_text(cls, scores_QV: Scores, scale: float) -> "DualSoftmax":
+    def video_to_text(cls, scores_QV: ScoreMatrix, scale: float) -> "DualSoftmax":
         """Softmax over videos."""
         return cls(scores_QV, scale, None)
 
@@ -91,9 +91,13 @@ class Querybank(TransformedScores):
 
     @classmethod
     def of(
-        cls, scores_QV: Scores, bank_BV: Scores, scale: float, known_V: BoolArray | None = None
+        cls,
+        scores_QV: ScoreMatrix,
+        bank_BV: ScoreMatrix,
+        scale: float,
+        covered_V: BoolArray | None = None,
     ) -> "Querybank":
-        """known_V: default all. Raises ValueError for a bank without queries, or with another
+        """covered_V: default all. Raises ValueError for a bank without queries, or with another
         number of videos than the scores."""
         if bank_BV.shape[0] == 0 or bank_BV.shape[1:] != scores_QV.shape[1:]:
             raise ValueError(
@@ -103,8 +107,8 @@ class Querybank(TransformedScores):
         active_V = np.zeros(scores_QV.shape[1], dtype=np.bool_)
         for _, rows_BV in row_chunks(bank_BV):
             active_V[rows_BV.argmax(axis=1)] = True
-        known_V = np.ones_like(active_V) if known_V is None else known_V
-        return cls(scores_QV, scale, _log_sum_of_columns(bank_BV, scale), active_V, known_V)
+        covered_V = np.ones_like(active_V) if covered_V is None else covered_V
+        return cls(scores_QV, scale, _log_sum_of_columns(bank_BV, scale), active_V, covered_V)
 
     def _transform(self, part_QV: FloatArray) -> FloatArray:
         varies_Q = part_QV.min(axis=1) < part_QV.max(axis=1)
@@ -116,7 +120,7 @@ class Querybank(TransformedScores):
         return whole
 
 
-def _log_sum_of_columns(scores_QV: Scores, scale: float) -> FloatArray:
+def _log_sum_of_columns(scores_QV: ScoreMatrix, scale: float) -> FloatArray:
     """(V,) log sum_q exp(scale s_qv), a streaming log-sum-exp with a running maximum."""
     highest_V = np.full(scores_QV.shape[1], -np.inf)
     sum_V = np.zeros(scores_QV.shape[1])

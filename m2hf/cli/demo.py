@@ -18,7 +18,7 @@ ASKED = "a dog barks while the sign says OPEN"
 
 @dataclass(frozen=True)
 class _Run:
-    """A run of the demo: its folder, what it sets beside the recipe, and what its rows show."""
+    """A run of the demo: its folder, its settings on top of the recipe, and what its rows show."""
 
     folder: str
     settings: tuple[str, ...]
@@ -104,7 +104,7 @@ def _trained(rows: Path, shards: Path, folder: Path) -> str:
 
 
 _NEXT = """
-asks them a sentence. The CLIP model here is a tiny one that knows the world of these clips and
+searches them. The CLIP model here is a tiny one, trained on scenes like those of these clips and
 nothing else (docs/m2hf-tiny.md). With your own videos, and CLIP weights:
 
   m2hf manifest from-folder VIDEOS --captions captions.csv --out MANIFEST   # id,caption[,split]

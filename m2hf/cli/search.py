@@ -84,7 +84,7 @@ def app(
                 err=True,
             )
         searcher = _searcher(manifest, store, run, config, set_, split)
-        videos = int(searcher.index.known_V.sum())
+        videos = int(searcher.index.covered_V.sum())
         names = {host, socket.gethostname()} if is_public(listening) else {host}
         page = Site(searcher, files).app(names)
         serve(

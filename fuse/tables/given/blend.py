@@ -26,7 +26,7 @@ from m2hf.array_types import FloatArray
 from m2hf.config import Section, parse
 from m2hf.errors import ConfigError, UsageError
 from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
-from m2hf.fuse.scores.metrics import Scores
+from m2hf.fuse.scores.metrics import ScoreMatrix
 
 WEIGHTED = ("sum", "affine")  # rules that take weights
 STANDARDISED = ("affine", "z_sum", "z_mean", "max")  # rules that read centre and deviation
@@ -88,7 +88,7 @@ class Blend:
         parts = [f"{n}={t.weight:g}" if weighted else n for n, t in self.terms.items()]
         return f"{self.rule}({','.join(parts)})"
 
-    def apply(self, scores: Mapping[str, Scores]) -> "BlendedScores":
+    def apply(self, scores: Mapping[str, ScoreMatrix]) -> "BlendedScores":
         """The fused matrix, computed when its rows are read."""
         return BlendedScores(self, tuple(scores[name] for name in self.terms))
 
@@ -104,7 +104,7 @@ class BlendedScores:
     """The fused matrix (Q, V), float64; every matrix has scores for every video."""
 
     blend: Blend
-    scores: tuple[Scores, ...]
+    scores: tuple[ScoreMatrix, ...]
 
     @property
     def shape(self) -> tuple[int, int]:

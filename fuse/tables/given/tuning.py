@@ -15,14 +15,14 @@ import numpy as np
 
 from m2hf.array_types import IntArray
 from m2hf.fuse.scores.late_rules import FLAT
-from m2hf.fuse.scores.metrics import SUM_KS, Scores, row_chunks, t2v_ranks
+from m2hf.fuse.scores.metrics import SUM_KS, ScoreMatrix, row_chunks, t2v_ranks
 from m2hf.fuse.tables.given.blend import Blend, Origin, Term
 
 _STEPS = 100
 
 
 def tune(
-    blend: Blend, scores: Mapping[str, Scores], video_of_query: IntArray, origin: Origin
+    blend: Blend, scores: Mapping[str, ScoreMatrix], video_of_query: IntArray, origin: Origin
 ) -> Blend:
     """The same rule with parameters tuned on `scores`, which are of the split `origin`."""
     chosen = {name: scores[name] for name in blend.terms}
@@ -36,7 +36,7 @@ def tune(
 
 
 def _best_weights(
-    blend: Blend, scores: Mapping[str, Scores], video_of_query: IntArray
+    blend: Blend, scores: Mapping[str, ScoreMatrix], video_of_query: IntArray
 ) -> Sequence[float]:
     def quality(weights: Sequence[float]) -> tuple[float, float]:
         terms = {name: Term(weight=w) for name, w in zip(scores, weights, strict=True)}
@@ -69,7 +69,7 @@ def _moved(weights: Sequence[float], place: int) -> Iterator[list[float]]:
         yield shared
 
 
-def _standard(scores_QV: Scores) -> Term:
+def _standard(scores_QV: ScoreMatrix) -> Term:
     """Mean and deviation over all scores, in two passes."""
     count = scores_QV.shape[0] * scores_QV.shape[1]
     centre = sum(float(rows.sum(dtype=np.float64)) for _, rows in row_chunks(scores_QV)) / count
@@ -81,7 +81,7 @@ def _standard(scores_QV: Scores) -> Term:
     return Term(centre=centre, deviation=deviation if deviation > FLAT else 1.0)
 
 
-def _fitted(scores: Mapping[str, Scores], video_of_query: IntArray) -> dict[str, Term]:
+def _fitted(scores: Mapping[str, ScoreMatrix], video_of_query: IntArray) -> dict[str, Term]:
     from m2hf.fuse.model.calibration import fit_calibration
 
     scores_LQV = np.stack([np.asarray(matrix[:], dtype=np.float32) for matrix in scores.values()])

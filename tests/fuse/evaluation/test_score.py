@@ -261,7 +261,7 @@ def test_a_video_that_nobody_scored_stays_last_after_a_querybank(
     path = evaluate(corpus.manifest, corpus.store, tmp_path, told)
     file = SimilarityFile.read(path)
     found = {row.name: row.scores["t2v"] for _, _, row in SimilarityTable().build([path]).rows()}
-    for name, known in {**file.masks, "late_fusion": file.known_V}.items():
+    for name, known in {**file.masks, "late_fusion": file.covered_V}.items():
         banked = Querybank.of(file.scores[name], file.bank[name], 20.0, known)
         assert (banked[:][:, ~known] < banked[:][:, known].min(axis=1, keepdims=True)).all()
         ranks = t2v_ranks(banked, file.video_of_query)

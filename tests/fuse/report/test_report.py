@@ -95,7 +95,7 @@ def test_cards_are_worst_first_with_the_top_five_and_the_right_one(seed: int) ->
     for card in cards:
         fused = file.scores["late_fusion"][card.query].astype(float)
         right = int(file.video_of_query[card.query])
-        spread = fused[file.known_V].std() if file.known_V.any() else fused.std()
+        spread = fused[file.covered_V].std() if file.covered_V.any() else fused.std()
         margin = (np.delete(fused, right).max() - fused[right]) / (spread or np.inf)
         keys.append((-naive_rank(fused.tolist(), right), -round(margin, 9)))
         shown = [tile.video for tile in card.tiles]

@@ -18,12 +18,6 @@ from m2hf.settings import Setting, setting_groups
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
-# Sections of extract/ without docstrings for their fields yet.
-UNDOCUMENTED = {
-    "Asr", "Audio", "Caption", "Clip", "Detector", "Doubts", "Encoder", "Flow", "FrameView",
-    "LogMel", "MediaLimits", "Motion", "Ocr", "Text", "Thumbnail",
-}  # fmt: skip
-
 
 def sections(model: type[Section]) -> Iterator[type[Section]]:
     """`model` and every section in it."""
@@ -42,7 +36,7 @@ def settings(recipe: Recipe) -> dict[str, Setting]:
 @pytest.mark.parametrize("section", sorted({*sections(Recipe)}, key=lambda s: s.__name__))
 def test_every_field_has_a_docstring(section: type[Section]) -> None:
     without = [name for name, field in section.model_fields.items() if not field.description]
-    assert not without or section.__name__ in UNDOCUMENTED, f"{section.__name__}: {without}"
+    assert not without, f"{section.__name__}: {without}"
 
 
 def test_every_key_is_listed_with_its_default_and_its_bounds() -> None:

@@ -295,7 +295,7 @@ def test_what_is_not_there_is_one_line(
     with pytest.raises(UsageError, match="no store"):
         StoreLayout.open(tmp_path / "none")
     StoreLayout(store.layout.root, "a/b").record(1)
-    with pytest.raises(UsageError, match="2 datasets, a/b, mine; say which"):
+    with pytest.raises(UsageError, match="2 datasets, a/b, mine; choose one"):
         StoreLayout.open(store.layout.root)
 
 
