@@ -8,10 +8,10 @@ from m2hf.extract.base import NO_VIDEO, BatchedSession, MediaExtractor, Prepared
 from m2hf.extract.inference.batching import DeviceBatches, RowQueue
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.views import ColourView, FrameView
-from m2hf.extract.networks.encoder import JointSpaceExtractor, unit
+from m2hf.extract.networks.encoder import JointSpaceExtractor
 from m2hf.extract.networks.learned import Precision
 from m2hf.extract.networks.preprocessing import ImageTower, Resize
-from m2hf.features import Features
+from m2hf.features import Features, unit_rows
 from m2hf.streams import CLIP
 
 
@@ -64,5 +64,5 @@ class FrameEncoderSession(BatchedSession):
         start_s, end_s = frames.start_s, frames.end_s
         return PreparedClip(
             self._tower.prepare(frames.pixels),
-            lambda values: Features(unit(values), start_s, end_s),
+            lambda values: Features(unit_rows(values), start_s, end_s),
         )

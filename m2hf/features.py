@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2hf.array_types import FloatArray
+
+F = TypeVar("F", np.float32, np.float64)
 
 
 class Status(StrEnum):
@@ -67,3 +70,10 @@ class Features:
             confidence=none if texts else None,
             reason=reason,
         )
+
+
+def unit_rows(rows: NDArray[F]) -> NDArray[F]:
+    """(N, D) rows scaled to norm 1; a row of zeros stays zero."""
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: NDArray[F] = rows / np.maximum(norm, 1e-12)
+    return scaled

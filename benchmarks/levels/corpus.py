@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from m2hf.array_types import FloatArray
-from m2hf.features import Features
+from m2hf.features import Features, unit_rows
 from m2hf.keys import bucket_of, fingerprint
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Card, Manifest, Row, Split, captions_of
@@ -137,7 +137,7 @@ def write(
             items[row.id] = (
                 Features.empty(f"no {plan.factor}", plan.width)
                 if gone
-                else _features(_unit(noisy_ND) if plan.joint else noisy_ND)
+                else _features(unit_rows(noisy_ND) if plan.joint else noisy_ND)
             )
         write_stream(root, name, items, plan.width, seed)
     captions = _captions(rows, z_VK, projections, setting, rng)
@@ -188,18 +188,13 @@ def _captions(
             words_WD = blur_D + 0.3 * of_words.normal(size=(count, JOINT))
             for word, factor in enumerate(np.array(FACTORS)[mentioned]):
                 words_WD[word] += z_VK[factor][video] @ projections[factor]
-            items[caption.id] = _features(_unit(np.vstack([sentence_D, words_WD])))
+            items[caption.id] = _features(unit_rows(np.vstack([sentence_D, words_WD])))
     return items
 
 
 def _features(values_ND: FloatArray) -> Features:
     starts = _WINDOW_S * np.arange(len(values_ND), dtype=np.float64)
     return Features(values_ND.astype(np.float32), starts, starts + _WINDOW_S)
-
-
-def _unit(values_ND: FloatArray) -> FloatArray:
-    unit: FloatArray = values_ND / np.linalg.norm(values_ND, axis=1, keepdims=True)
-    return unit
 
 
 def write_stream(

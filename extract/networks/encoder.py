@@ -24,6 +24,7 @@ from m2hf.extract.networks.untrained import UNTRAINED, origin, seeded
 from m2hf.extract.weights.checked import loading
 from m2hf.extract.weights.sources import HubSource
 from m2hf.extract.weights.weight import ShippedFile, Weight, WeightFile
+from m2hf.features import unit_rows
 
 TINY = "m2hf-tiny"  # a model config that ships with m2hf, small enough for demo and tests
 TOYBOX = "toybox"  # the tag of its weights, which ship with m2hf (docs/m2hf-tiny.md)
@@ -178,7 +179,7 @@ class OpenClip:
         ids = self.tokenizer(texts).to(self._device)
         with self._torch.inference_mode(), CLOCK.running(self._device):
             encoded = self.model.encode_text(ids)
-        return unit(encoded.float().cpu().numpy())
+        return unit_rows(encoded.float().cpu().numpy())
 
     def encode_tokens(self, text: str) -> NDArray[np.float32]:
         """(1 + W, D) unit vectors: the sentence, then each of its W tokens in order.
@@ -207,7 +208,7 @@ class OpenClip:
             hook.remove()
         end = int((ids[0] == self.tokenizer.eot_token_id).nonzero()[0])
         rows = torch.cat([sentence, projected[1:end]]).float().cpu().numpy()
-        return unit(rows)
+        return unit_rows(rows)
 
 
 @cache
@@ -269,10 +270,3 @@ def _tagged_weight(model: str, tag: str) -> Weight:
             f"extract.encoder.model={TINY} with extract.encoder.pretrained='' runs untrained"
         ),
     )
-
-
-def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, D) rows scaled to length 1; a row of zeros stays zero."""
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = rows / np.maximum(norm, 1e-12)
-    return scaled

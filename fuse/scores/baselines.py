@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from m2hf.array_types import BoolArray, IntArray
 from m2hf.errors import UsageError
+from m2hf.features import unit_rows
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.features.splits import TrainingSet, train_and_val
 from m2hf.fuse.features.store import FeatureStore
@@ -51,7 +52,7 @@ class _Part:
         place = {video: index for index, video in enumerate(videos)}
         ids = [caption.id for caption in captions]
         return cls(
-            queries_QD=_unit(_pooled(store, CAPTIONS, ids, first=1)),
+            queries_QD=unit_rows(_pooled(store, CAPTIONS, ids, first=1)),
             present_Q=store[CAPTIONS].present(ids),
             video_of_query=np.array([place[c.video] for c in captions], dtype=np.int64),
             pooled={role: _pooled(store, role, videos) for role in store.video_roles},
@@ -87,8 +88,8 @@ class Ridge:
 
     def embed(self, part: _Part, strength: float) -> tuple[Array, Array]:
         """Queries (Q, D) and videos (V, D) of norm 1, whose products are the scores."""
-        videos_VD = _unit(self._features(part) @ self.weights(strength))
-        return _unit(part.queries_QD - self.mean_D), videos_VD
+        videos_VD = unit_rows(self._features(part) @ self.weights(strength))
+        return unit_rows(part.queries_QD - self.mean_D), videos_VD
 
     def _features(self, part: _Part) -> Array:
         columns = [
@@ -147,7 +148,7 @@ def _streams(config: FusionConfig, store: FeatureStore, name: str) -> tuple[Sequ
 
 def _zero_shot(part: _Part) -> tuple[Array, Array]:
     """Sentences and mean frames, of norm 1."""
-    return part.queries_QD, _unit(part.pooled[FRAMES])
+    return part.queries_QD, unit_rows(part.pooled[FRAMES])
 
 
 def _ridge(ridge: Ridge, val: _Part, test: _Part, needed: str) -> Baseline:
@@ -207,9 +208,3 @@ def _pooled(store: FeatureStore, role: str, ids: Sequence[str], first: int | Non
 def _mean(values_VX: Array, weight_V: IntArray) -> Array:
     mean_X: Array = weight_V @ values_VX / max(1, int(weight_V.sum()))
     return mean_X
-
-
-def _unit(x_BD: Array) -> Array:
-    norm_B1 = np.linalg.norm(x_BD, axis=1, keepdims=True)
-    unit_BD: Array = x_BD / np.where(norm_B1 > 1e-12, norm_B1, 1.0)
-    return unit_BD
