@@ -356,7 +356,7 @@ def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"toybox0042\.mp4"):
         generate(tmp_path, CORPUS)
     assert [path.name for path in tmp_path.rglob("*.mp4")] == [stray.name]
-    with pytest.raises(UsageError, match="no folder"):
+    with pytest.raises(UsageError, match="can't create the folder"):
         generate(stray, CORPUS)
 
 
