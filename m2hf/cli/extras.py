@@ -48,8 +48,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "demo": ("cluster", "demo", "extract", "fuse", "offline-weights"),
     "eval": ("fuse",),
     "manifest toybox": ("demo",),
+    "matrices": ("fuse",),
     "search": ("extract", "fuse"),
-    "tables": ("fuse",),
     "train": ("fuse",),
 }
 _GROUPS = ("manifest", "weights")  # verbs of two words
