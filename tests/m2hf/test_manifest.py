@@ -121,7 +121,7 @@ def test_from_folder_without_splits_depends_on_ids_alone(tmp_path: Path, videos:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,caption\na,x\nq,y\n", r"captions.csv, line 3: a caption for id 'q', and no video"),
+        ("id,caption\na,x\nq,y\n", r"captions.csv, line 3: a caption for id 'q', but no video"),
         ("id,text\na,x\n", r"header is id,text, expected id,caption"),
         ("", r"header is , expected id,caption"),
         ("id,caption\na,\n", r"line 2: the caption of 'a' is empty"),

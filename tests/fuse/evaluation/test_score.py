@@ -245,7 +245,7 @@ def test_a_bank_from_the_command_to_the_table(corpus: Any, run: Any, tmp_path: P
     apart = [block for label, block in blocks.items() if "transductive" in label]
     assert [row.name for row in apart[0].rows] == [f"{n} + querybank 20" for n in file.scores]
     for row in apart[0].rows:
-        assert list(row.scores) == ["t2v"]
+        assert list(row.metrics) == ["t2v"]
         assert "transductive" in [flag.name for flag in row.flags]
     printed = invoke("tables", tmp_path / "similarity.h5", "--json")
     names = {r["name"]: r for r in json.loads(printed.output) if "querybank" in r["name"]}
@@ -260,7 +260,7 @@ def test_a_video_that_nobody_scored_stays_last_after_a_querybank(
     told = FusionConfig(eval=EvalConfig(bank=100))
     path = evaluate(corpus.manifest, corpus.store, tmp_path, told)
     file = SimilarityFile.read(path)
-    found = {row.name: row.scores["t2v"] for _, _, row in SimilarityTable().build([path]).rows()}
+    found = {row.name: row.metrics["t2v"] for _, _, row in SimilarityTable().build([path]).rows()}
     for name, known in {**file.masks, "late_fusion": file.covered_V}.items():
         banked = Querybank.of(file.scores[name], file.bank[name], 20.0, known)
         assert (banked[:][:, ~known] < banked[:][:, known].min(axis=1, keepdims=True)).all()

@@ -94,7 +94,7 @@ def test_the_intersection_only_when_asked(
     chosen = TrainingSet.of(rows, store, asked(short, "intersection"))
     assert {caption.video for caption in chosen.captions} == set(KNOWN)
     found = {
-        videos: baselines(corpus.manifest, corpus.store, asked(short, videos))["ridge_visual"]
+        videos: dict(baselines(corpus.manifest, store, asked(short, videos)))["ridge_visual"]
         for videos in ("all", "intersection")
     }
     assert not np.array_equal(found["all"].scores_QV, found["intersection"].scores_QV)

@@ -65,7 +65,8 @@ def test_it_learns_what_no_space_gives(foreign: Any, config: FusionConfig, tmp_p
     assert recall["visual"] > 20  # of 20 videos, a guess is 5
     assert recall["late_fusion"] > 50
     assert tuple(file.config["project"]) == ALL
-    closed = baselines(foreign.manifest, foreign.store, found)
+    store = FeatureStore.open(foreign.store, foreign.manifest.card.name, found)
+    closed = dict(baselines(foreign.manifest, store, found))
     assert list(closed) == [*(f"ridge_{n}" for n in file.masks), "ridge_concatenated"]
     scores = closed["ridge_concatenated"].scores_QV
     assert text_to_video(scores, file.video_of_query).recall[1].expected > 50

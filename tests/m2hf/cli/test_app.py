@@ -110,7 +110,7 @@ def test_a_manifest_with_a_duplicate_id(
 def test_a_caption_for_an_unknown_id(set_up: Path, m2hf: Command, tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("id,caption\nv9,a word\n", encoding="utf-8")
     done = m2hf("manifest", "from-folder", set_up / "videos", *captions(tmp_path), *out(tmp_path))
-    assert "line 2: a caption for id 'v9', and no video file has that name" in refused(done)
+    assert "line 2: a caption for id 'v9', but no video file has that name" in refused(done)
 
 
 def test_missing_weights(set_up: Path, m2hf: Command, monkeypatch: pytest.MonkeyPatch) -> None:
