@@ -177,17 +177,26 @@ def test_a_gallery_that_shrank_is_flagged_and_not_compared(write: Write) -> None
     ("changes", "label"),
     [
         ({"benchmark": "MSVD"}, "| M2HF (paper, MSVD) | 68.2 |"),
-        ({"benchmark": ""}, "| M2HF (paper, MSR-VTT; not comparable) | 64.9 |"),
-        ({"benchmark": "own set"}, "| M2HF (paper, MSR-VTT; not comparable) | 64.9 |"),
         ({"benchmark": "LSMDC", "split": "val"}, "M2HF (paper, LSMDC; not comparable)"),
+        ({"declared": {}}, "M2HF (paper, MSR-VTT; not comparable)"),
+        ({"declared": {"videos": 3, "captions": 5}}, "M2HF (paper, MSR-VTT; not comparable)"),
+        ({"declared": {"videos": 4, "captions": 4}}, "M2HF (paper, MSR-VTT; not comparable)"),
+        ({"declared": {"videos": 3}}, "M2HF (paper, MSR-VTT; not comparable)"),
     ],
 )
-def test_the_papers_line(write: Write, changes: dict[str, str], label: str) -> None:
+def test_the_papers_line(write: Write, changes: dict[str, Any], label: str) -> None:
     table = SimilarityTable().build([write(**changes)])
     text = markdown(table)
     assert label in text
     assert ("not comparable\n" in text) == ("not comparable" in label)
     assert ("difference" in found(table, "late_fusion")) == ("not comparable" not in label)
+
+
+@pytest.mark.parametrize("benchmark", ["", "own set"])
+def test_a_table_of_own_data_does_not_speak_of_the_paper(write: Write, benchmark: str) -> None:
+    table = SimilarityTable().build([write(benchmark=benchmark)])
+    assert "paper" not in markdown(table)
+    assert document(table)["parts"][0]["paper"] is None
 
 
 def test_the_difference_to_the_paper(write: Write) -> None:
