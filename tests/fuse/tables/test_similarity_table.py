@@ -19,6 +19,7 @@ from m2hf.fuse.tables.post_processing import PostProcessing, Ranking
 from m2hf.fuse.tables.records import document, records
 from m2hf.fuse.tables.similarity_table import SimilarityTable
 from m2hf.fuse.tables.table import Table
+from m2hf.fuse.tables.trace import Trace
 from m2hf.keys import sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.shard import Shard
@@ -373,3 +374,28 @@ GOLDEN = r"""### a\|b test
 - paper: T2V R@1 printed in M2HF, arXiv 2208.07664, journal version 66.0
 - digest of end_to_end: {short}
 """  # noqa: E501
+
+
+@pytest.mark.parametrize("suffix", [".md", ".csv", ".json"])
+def test_a_row_of_several_runs_and_kinds_is_computed_again(
+    made: SimilarityFile, write: Write, tmp_path: Path, suffix: str
+) -> None:
+    worse = {name: matrix[::-1].copy() for name, matrix in made.scores.items()}
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for number, (run, scores) in enumerate(zip(runs, (made.scores, worse), strict=True)):
+        run.mkdir()
+        config = {**made.config, "train": {"seed": number}}
+        replace(made, scores=scores, config=config).write(run / "similarity.h5")
+    kinds = tmp_path / "kinds.csv"
+    lines = "".join(f"{query},seen\n" for query in made.query_ids)
+    kinds.write_text(f"id,kind\n{lines}", encoding="utf-8")
+    table = SimilarityTable(kinds=QueryKinds.read(kinds), ranking=Ranking(True))
+    path = tmp_path / f"t{suffix}"
+    path.write_text(
+        render(table.build([run / "similarity.h5" for run in runs]), suffix), encoding="utf-8"
+    )
+    for row in ("late_fusion", "text (kind seen)"):
+        comparison = Trace.of(path, row).compare(runs[::-1], kinds)
+        assert (comparison.reason, list(comparison.differences)) == ("", [])
+        fewer = Trace.of(path, row).compare(runs[:1], kinds)
+        assert fewer.reason
