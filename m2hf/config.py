@@ -8,7 +8,9 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from m2hf.errors import ConfigError
+from m2hf.errors import ConfigError, M2hfError
+from m2hf.plain_data import read_text, shown, toml
+from m2hf.printable import printable
 
 
 class Section(BaseModel):
@@ -50,12 +52,8 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
     """
     data: dict[str, Any] = {}
     if path is not None:
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"--config {path}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--config {path}: not a TOML file: {error}") from error
+        where = f"--config {path}"
+        data = toml(read_text(path, where, ConfigError), where, ConfigError)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
@@ -64,22 +62,29 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
     return data
 
 
-def parse(model: type[S], data: Mapping[str, Any], where: str = "config") -> S:
-    """Validate `data` as `model`; raises ConfigError naming the key and what was expected."""
+def parse(
+    model: type[S],
+    data: Mapping[str, Any],
+    where: str = "config",
+    error_class: type[M2hfError] = ConfigError,
+) -> S:
+    """Validate `data` as `model`; raises `error_class` naming the key and what was expected."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         location = [str(part) for part in first["loc"]]
-        key = ".".join(location)
+        key = printable(".".join(location))
         if first["type"] == "extra_forbidden":
             known = sorted(_keys_at(model, location[:-1]))
             near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-            raise ConfigError(f"{where}: unknown key {key!r}; {hint}") from error
+            raise error_class(f"{where}: unknown key {key!r}; {hint}") from error
+        if first["type"] == "missing":
+            raise error_class(f"{where}: no key {key!r}, which is required") from error
         message = first["msg"].removeprefix("Value error, ")
-        at = f"{key} = {first['input']!r}: " if key else ""
-        raise ConfigError(f"{where}: {at}{message}") from error
+        at = f"{key} = {shown(first['input'])}: " if key else ""
+        raise error_class(f"{where}: {at}{message}") from error
 
 
 def _assign(data: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
@@ -93,7 +98,7 @@ def _assign(data: dict[str, Any], keys: list[str], value: Any, override: str) ->
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # also of an integer of thousands of digits
         return text
 
 

@@ -1,6 +1,5 @@
 """Where shards lie: store/<dataset>/<extractor>@<fingerprint8>/<bucket>-of-<n>.h5."""
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -10,11 +9,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from m2hf.atomic import atomic_text
-from m2hf.errors import MismatchError, UsageError
+from m2hf.errors import MismatchError, SchemaError, UsageError
 from m2hf.keys import canonical_json, safe_name, sha256_file, sha256_hex
+from m2hf.plain_data import json_object, read_text, shown
 from m2hf.streams import StreamName
 
 _RECORD = "store.json"
+_MOST_BUCKETS = 1 << 18  # each is a task and a file: more than any set needs
 _FEW = 16  # buckets up to which a set has one for each two videos
 _SHARD_NAME = re.compile(r"^(\d+)-of-(\d+)\.h5$")
 
@@ -116,17 +117,39 @@ class StoreLayout:
     def buckets(self, wanted: int, videos: int) -> int:
         """The number of buckets: the store's if it exists, else `wanted`, else by set size.
 
-        Raises MismatchError where `wanted` differs from the store's number.
+        Raises MismatchError where `wanted` differs from the store's number, SchemaError for a
+        damaged record.
         """
         if self._record.exists():
-            have = int(json.loads(self._record.read_text(encoding="utf-8"))["buckets"])
+            have = self._recorded_buckets()
             if wanted not in (0, have):
                 raise MismatchError(
                     f"{self.folder}: the store has {have} buckets and the config wants {wanted}; "
                     f"set extract.buckets={have} (or 0), or give another --store"
                 )
             return have
-        return wanted or default_buckets(videos)
+        if wanted > _MOST_BUCKETS:
+            raise UsageError(
+                f"extract.buckets = {wanted}, expected at most {_MOST_BUCKETS}; 0 chooses by the "
+                "number of videos"
+            )
+        return wanted or min(default_buckets(videos), _MOST_BUCKETS)
+
+    def _recorded_buckets(self) -> int:
+        where = str(self._record)
+        found = json_object(read_text(self._record, where, SchemaError), where, SchemaError)
+        schema, have = found.get("schema"), found.get("buckets")
+        if type(schema) is not int or schema != 1:
+            raise SchemaError(
+                f"{where}: schema {shown(schema)}, this m2hf reads 1; restore the file, or install "
+                "the m2hf that wrote it"
+            )
+        if type(have) is not int or not 1 <= have <= _MOST_BUCKETS:
+            raise SchemaError(
+                f"{where}: buckets = {shown(have)}, expected 1 to {_MOST_BUCKETS}; restore the "
+                "number that the names of the shards end with, <bucket>-of-<buckets>.h5"
+            )
+        return have
 
     def record(self, buckets: int) -> None:
         """Store the number of buckets, which never changes afterwards."""

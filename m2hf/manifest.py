@@ -12,8 +12,6 @@ multi_caption   every caption of a test video is a query; for video-to-text the 
 paragraph       a video has one caption: its sentences in time order, joined by a space
 """
 
-import json
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from m2hf.atomic import atomic_text
 from m2hf.config import Section, parse
 from m2hf.errors import ManifestError
 from m2hf.keys import canonical_json, sha256_hex
+from m2hf.plain_data import json_object, read_text, shown, toml
 
 Protocol = Literal["one_caption", "multi_caption", "paragraph"]
 Split = Literal["train", "val", "test"]
@@ -37,13 +36,14 @@ _ONE_CAPTION_IN: dict[Protocol, tuple[Split, ...]] = {
     "multi_caption": (),
     "paragraph": SPLITS,
 }
+_LONGEST_S = 1e9  # about 30 years: later times are a mistake
 
 
 class SplitCount(Section):
     """Numbers of videos and captions of a split."""
 
-    videos: int
-    captions: int
+    videos: int = Field(ge=0, strict=True)
+    captions: int = Field(ge=0, strict=True)
 
 
 class Card(Section):
@@ -71,8 +71,8 @@ class Row(Section):
     path: str = Field(min_length=1)
     split: Split
     captions: tuple[str, ...] = ()
-    start: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    end: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    start: float | None = Field(default=None, ge=0, le=_LONGEST_S, strict=True)
+    end: float | None = Field(default=None, gt=0, le=_LONGEST_S, strict=True)
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
 
     @field_validator("id")
@@ -191,12 +191,11 @@ class Manifest:
                     "`m2hf manifest from-folder VIDEOS --captions FILE.csv --out MANIFEST`, or "
                     "a benchmark's with `m2hf manifest build`"
                 )
-        try:
-            data = tomllib.loads(card_path.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            raise ManifestError(f"{card_path}: not TOML: {error}") from error
-        card = parse(Card, data, str(card_path))
-        with rows_path.open(encoding="utf-8") as lines:
+        where = str(card_path)
+        data = toml(read_text(card_path, where, ManifestError), where, ManifestError)
+        card = parse(Card, data, where, ManifestError)
+        # Bytes that aren't UTF-8 become surrogates, so that their line can be named.
+        with rows_path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
             return cls(card, tuple(_read_rows(rows_path, lines)))
 
 
@@ -214,13 +213,18 @@ def captions_of(rows: Iterable[Row]) -> Iterator[Caption]:
 
 def _read_rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
     for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        if not line.isascii():
+            try:
+                line.encode()
+            except UnicodeEncodeError as error:
+                raise ManifestError(f"{where}: not UTF-8; save the file as UTF-8 text") from error
         if not line.strip():
             continue
+        data = json_object(line, where, ManifestError)
         try:
-            yield Row.model_validate(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ManifestError(f"{path}, line {number}: not JSON: {error}") from error
+            yield Row.model_validate(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"])) or "row"
-            raise ManifestError(f"{path}, line {number}: {key}: {first['msg']}") from error
+            first = error.errors(include_url=False)[0]
+            key = shown(".".join(map(str, first["loc"])) or "row").strip("'")
+            raise ManifestError(f"{where}: {key}: {first['msg']}") from error

@@ -112,7 +112,7 @@ def test_flags_are_frozen() -> None:
         "show: --html --json --manifest --media store video",
         "status: --config --json --manifest --media --only --set --store",
         "tables: --dsl --group-maximum --json --kinds --out --qb-scale files",
-        "trace: --json --manifest --run --store row table",
+        "trace: --json --kinds --manifest --run --store row table",
         "train: --config --manifest --run --set --store",
         "verify: --json --manifest --only --store",
         "weights check: --config --json --only --set",

@@ -4,28 +4,56 @@ The metadata holds one JSON text: the resolved config, each stream's fingerprint
 the manifest's digest, library versions and the epoch. No pickle, no clock, no path.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import safetensors
 import safetensors.torch
+from pydantic import ConfigDict, Field, model_validator
 
 from m2hf.atomic import atomic_write
-from m2hf.config import parse
+from m2hf.config import Section, parse
 from m2hf.errors import MismatchError, UsageError, first_line
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.store import FeatureStore, StreamInfo
 from m2hf.fuse.model.retriever import Retriever, build_model
 from m2hf.keys import canonical_json
+from m2hf.plain_data import json_object, shown
+from m2hf.streams import StreamName, extractor_of
 
 SCHEMA = "m2hf.checkpoint"
 VERSION = 1
 
 # One key: safetensors writes several in no fixed order, and equal runs must give equal bytes.
 _KEY = SCHEMA
+
+
+class _StreamRecord(Section):
+    """A `StreamInfo` as it is stored."""
+
+    name: str = Field(min_length=1)
+    fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
+    width: int = Field(ge=1, strict=True)
+    flags: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        StreamName.of(extractor_of(self.name), self.fingerprint)  # raises ValueError
+        return self
+
+
+class _Record(Section):
+    """The metadata as it is stored."""
+
+    model_config = ConfigDict(extra="allow")
+
+    config: dict[str, Any]
+    streams: dict[str, _StreamRecord]
+    dataset: str = Field(min_length=1)
+    manifest: str = Field(min_length=1)
+    epoch: int = Field(ge=0, strict=True)
 
 
 @dataclass(frozen=True)
@@ -75,24 +103,31 @@ def read_header(path: Path) -> CheckpointHeader:
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
-        raise UsageError(f"{path}: damaged checkpoint ({error}); train again") from error
+        raise UsageError(
+            f"{path}: damaged checkpoint ({first_line(error)}); train again"
+        ) from error
     if _KEY not in metadata:
         raise UsageError(f"{path}: a safetensors file, but not a checkpoint of m2hf")
-    about = json.loads(metadata[_KEY])
-    if about["version"] != VERSION:
+    about = json_object(metadata[_KEY], str(path))
+    found = about.get("version")
+    if type(found) is not int or found != VERSION:
         raise UsageError(
-            f"{path}: checkpoint schema version {about['version']}, this m2hf reads {VERSION}; "
+            f"{path}: checkpoint schema version {shown(found)}, this m2hf reads {VERSION}; "
             "install the m2hf that wrote it, or train again"
         )
+    record = parse(_Record, about, str(path), UsageError)
+    config = parse(FusionConfig, record.config, str(path), UsageError)
+    if record.streams.keys() != set(config.roles):
+        raise UsageError(
+            f"{path}: streams of {', '.join(sorted(record.streams)) or 'no role'}, expected those "
+            f"that its config reads: {', '.join(sorted(config.roles))}; train again"
+        )
     return CheckpointHeader(
-        config=parse(FusionConfig, about["config"], str(path)),
-        streams={
-            role: StreamInfo(**{**info, "flags": tuple(info["flags"])})
-            for role, info in about["streams"].items()
-        },
-        dataset=about["dataset"],
-        manifest=about["manifest"],
-        epoch=about["epoch"],
+        config=config,
+        streams={role: StreamInfo(**dict(info)) for role, info in record.streams.items()},
+        dataset=record.dataset,
+        manifest=record.manifest,
+        epoch=record.epoch,
     )
 
 
@@ -104,10 +139,11 @@ def load(path: Path, store: FeatureStore) -> tuple[Retriever, CheckpointHeader]:
     """
     header = read_header(path)
     header.check(path, store)
-    model = build_model(header.config, {role: info.width for role, info in header.streams.items()})
+    widths = {role: info.width for role, info in header.streams.items()}
     try:
+        model = build_model(header.config, widths)
         model.load_state_dict(safetensors.torch.load_file(path))
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         raise UsageError(
             f"{path}: its weights don't match its config ({first_line(error)}); train again"
         ) from error

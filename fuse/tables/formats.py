@@ -1,10 +1,9 @@
 """A table as text: Markdown, LaTeX, CSV, JSON and a page. Equal tables give equal bytes.
 
-All but CSV also carry the table's document (`records.py`), hidden in a comment, so that
+All but CSV and JSON also carry the table's document (`records.py`), hidden in a comment, so that
 `m2hf trace` can trace their numbers.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from m2hf.fuse.tables.grid import Grid, GridLine, Sheet, sheet
 from m2hf.fuse.tables.records import SCHEMA, csv_text, document, json_text
 from m2hf.fuse.tables.table import Table
 from m2hf.keys import canonical_json
+from m2hf.plain_data import json_value
 
 # Keys of a record that a trace prints.
 TRACED = (
@@ -38,12 +38,12 @@ def check_suffix(suffix: str) -> None:
 
 
 def embedded(text: str, suffix: str) -> Any:
-    """The document inside a table's text, parsed; raises ValueError if there is none."""
+    """The document inside a table's text, parsed; raises UsageError if there is none."""
     if suffix != ".json":
         opened = (f"<!-- {_MARKER}", f"% {_MARKER}")  # at the start of a line, where no name can be
         line = next((line for line in text.split("\n") if line.startswith(opened)), "")
         text = line.partition(_MARKER)[2]
-    return json.loads(text)
+    return json_value(text, "document")
 
 
 def markdown(table: Table) -> str:
@@ -158,3 +158,5 @@ FORMATS: dict[str, Callable[[Table], str]] = {
     ".json": lambda table: json_text(document(table)),
     ".html": _page,
 }
+
+ESCAPES: dict[str, Callable[[str], str]] = {".md": _plain, ".tex": _tex}

@@ -18,6 +18,8 @@ SHORT = 12  # printed hex digits of a digest
 _TITLES = {"t2v": "Text to video", "v2t": "Video to text"}
 _INTERVAL = f"{LEVEL} %"
 _MEASURES = ("R@1", _INTERVAL, *RECALLS[1:], "RSum", "MdR", "MnR")
+COMPARED = "vs. paper"
+COLUMNS = (*_MEASURES, COMPARED)  # of a direction's grid; the last one where a row is compared
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,15 @@ def sheet(part: TablePart) -> Sheet:
     )
 
 
+def row_cells(row: TableRow, direction: str) -> dict[str, str]:
+    """What grids print of a row in a direction, by column."""
+    metrics = row.metrics[direction]
+    if row.subset:
+        return {"R@1": _measure(metrics, "R@1"), "queries": f"{metrics.queries}"}
+    cells = dict(zip(COLUMNS, _cells(metrics), strict=False))
+    return {**cells, COMPARED: _difference(row, direction) if direction == "t2v" else ""}
+
+
 class _Footnotes:
     """Numbers footnotes in the order of their first use."""
 
@@ -77,7 +88,7 @@ class _Footnotes:
 
 def _direction(part: TablePart, direction: str, marks: _Footnotes) -> Grid:
     compared = direction == "t2v" and any(_whole(row) and row.paper for row in _rows(part))
-    head = ("", *_MEASURES, *(["vs. paper"] if compared else []))
+    head = ("", *_MEASURES, *([COMPARED] if compared else []))
     lines: list[GridLine] = []
     for block in part.blocks:
         rows = [row for row in block.rows if direction in row.metrics and _whole(row)]

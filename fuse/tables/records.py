@@ -24,7 +24,7 @@ def records(table: Table) -> Iterator[dict[str, Any]]:
     also for the worst and the best order of ties, and its data set, block and digest."""
     for part, block, row in table.rows():
         where = {"data": part.title, "block": block.label, "digest": block.digest}
-        yield from (record | where for record in _row_records(row))
+        yield from (record | where for record in row_records(row))
 
 
 def document(table: Table) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def document(table: Table) -> dict[str, Any]:
                     {
                         "label": block.label,
                         "digest": block.digest,
-                        "rows": [record for row in block.rows for record in _row_records(row)],
+                        "rows": [record for row in block.rows for record in row_records(row)],
                     }
                     for block in part.blocks
                 ],
@@ -66,7 +66,7 @@ def csv_text(table: Table) -> str:
     for part, block, row in table.rows():
         notes = [*(flag.note for flag in row.flags), *part.notes]
         where = {"data": part.title, "block": block.label, "digest": block.digest}
-        for record in _row_records(row):
+        for record in row_records(row):
             record |= where
             record["R@1_low"], record["R@1_high"] = record.pop("ci")
             joined = {"flags": "; ".join(record["flags"]), "notes": "; ".join(notes)}
@@ -74,7 +74,8 @@ def csv_text(table: Table) -> str:
     return text.getvalue()
 
 
-def _row_records(row: TableRow) -> Iterator[dict[str, Any]]:
+def row_records(row: TableRow) -> Iterator[dict[str, Any]]:
+    """One object per direction, without data set, block and digest."""
     for direction, metrics in row.metrics.items():
         yield {
             "name": row.name,

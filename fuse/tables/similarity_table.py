@@ -16,7 +16,7 @@ from m2hf.fuse.config import CAPTIONS, LATE_FUSION
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.chain import chain_of, streams_read
 from m2hf.fuse.tables.kinds import QueryKinds
-from m2hf.fuse.tables.paper import RESULTS, PaperResult, paper_result
+from m2hf.fuse.tables.paper import PaperResult, paper_result
 from m2hf.fuse.tables.post_processing import (
     TRANSDUCTIVE_HEADING,
     NamedRanks,
@@ -84,7 +84,7 @@ class SimilarityTable:
             chain["files"] = {"query kinds": self.kinds.digest}
             digests.append(self.kinds.digest)
         digest = digests[0] if len(digests) == 1 else sha256_hex(canonical_json(digests).encode())
-        reference, comparable = _reference(file)
+        reference, comparable = _reference(file) or (None, False)
         raw = [[*run.raw_scores(), *run.baseline_scores()] for run in runs]
         ranked = [self.ranking.rank(same, file.video_of_query) for same in zip(*raw, strict=True)]
         rows = [r.row(reference if comparable and r.name == LATE_FUSION else None) for r in ranked]
@@ -213,13 +213,14 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _reference(file: SimilarityFile) -> tuple[PaperResult, bool]:
-    """The paper's result to print, and whether it was measured on the same data."""
+def _reference(file: SimilarityFile) -> tuple[PaperResult, bool] | None:
+    """The paper's result to print, and whether it was measured on the same data: the test split
+    with the counts that the card declares. None for data that the paper has no result on."""
     result = paper_result(file.benchmark)
     if result is None:
-        return RESULTS[0], False
-    whole = len(file.video_ids) >= file.declared.get("videos", 0)
-    return result, file.split == "test" and whole
+        return None
+    found = {"videos": len(file.video_ids), "captions": len(file.query_ids)}
+    return result, file.split == "test" and dict(file.declared) == found
 
 
 def _notes(run: _Run) -> Iterator[str]:

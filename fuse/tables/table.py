@@ -33,7 +33,7 @@ class Flag:
 class AggregateMetrics:
     """Metrics of one direction of one row, over one run or several that differ only in the seed.
 
-    interval: bootstrap interval of R@1 in percent, of the mean over the runs.
+    interval: bootstrap interval of R@1 in percent, of the mean over the runs, with their seeds.
     """
 
     runs: tuple[RetrievalMetrics, ...]
@@ -42,9 +42,9 @@ class AggregateMetrics:
     @classmethod
     def of(cls, ranks: Sequence[Ranks], candidates: int) -> Self:
         """Aggregate the ranks of each run, which has the same queries in the same order."""
-        hit_share = np.mean([run.hit_share(1) for run in ranks], axis=0)
+        hit_shares = [run.hit_share(1) for run in ranks]
         metrics = tuple(RetrievalMetrics.of(run, candidates) for run in ranks)
-        return cls(metrics, bootstrap.interval(hit_share, ranks[0].video))
+        return cls(metrics, bootstrap.interval(hit_shares, ranks[0].video))
 
     @property
     def queries(self) -> int:

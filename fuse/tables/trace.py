@@ -1,33 +1,38 @@
-"""Trace a number in a written table back to the inputs that it was computed from.
+"""Trace a number in a written table back to the inputs that it was computed from, and compute it
+again from the similarity files.
 
 A table's file carries its document (`records.py`): every row with its numbers, and for
-each block the chain of digests. A CSV holds only numbers and can't be traced.
+each block the chain of digests. A CSV holds no chain, so its runs must be given.
 """
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from m2hf.errors import SchemaError, UsageError
+from m2hf.errors import UsageError
+from m2hf.fuse.tables.bootstrap import LEVEL
 from m2hf.fuse.tables.chain import TraceFiles, streams_read
-from m2hf.fuse.tables.formats import FORMATS, embedded
 from m2hf.fuse.tables.grid import SHORT
-from m2hf.fuse.tables.records import SCHEMA, VERSION
+from m2hf.fuse.tables.recompute import Difference, recompute
+from m2hf.fuse.tables.visible import VisibleRow, visible_row
+from m2hf.fuse.tables.written import read_document
 from m2hf.keys import canonical_json
-
-_TRACED = [suffix for suffix in FORMATS if suffix != ".csv"]
 
 
 @dataclass(frozen=True)
 class Trace:
     """One row of a written table: its records, one per direction, its block (data, label and
-    digest), and the chain of that block."""
+    digest), and the chain of that block, None where the table has none (CSV). suffix: of the file;
+    visible: the cells that it prints, None where those are the records; notes: of its part."""
 
     records: Sequence[Mapping[str, Any]]
     place: Mapping[str, str]
-    chain: Mapping[str, Any]
+    known_chain: Mapping[str, Any] | None
+    suffix: str
+    visible: VisibleRow | None
+    notes: Sequence[str]
 
     @classmethod
     def of(cls, path: Path, row: str) -> "Trace":
@@ -37,7 +42,7 @@ class Trace:
         Raises UsageError for a file that is no table or can't be traced, and for a row that is
         missing or ambiguous.
         """
-        document = _read(path)
+        text, document = read_document(path)
         blocks = list(_blocks(document))
         rows = [record for block in blocks for record in block["rows"]]
         names = {record["name"]: not record["subset"] for record in rows}
@@ -61,7 +66,50 @@ class Trace:
             raise UsageError(f"{path}: {len(found)} rows are named {name!r}; give one of {choice}")
         block, records = found[0]
         place = {key: block[key] for key in ("data", "label", "digest")}
-        return cls(records, place, document["chains"][block["digest"]])
+        chain = None if path.suffix == ".csv" else document["chains"][block["digest"]]
+        visible = visible_row(text, path.suffix, document, block["number"], records[0])
+        return cls(records, place, chain, path.suffix, visible, block["notes"])
+
+    @property
+    def chain(self) -> Mapping[str, Any]:
+        """The chain of the block; empty where it is not known."""
+        return self.known_chain or {}
+
+    def compare(self, runs: Sequence[Path], kinds: Path | None) -> "Comparison":
+        """Compute the row again from the similarity files of `runs`, and compare every number."""
+        first, found = self.records[0], list(self._contradictions())
+        if self.known_chain is not None and not self.runs:
+            reason = "compute it again with `m2hf matrices` and compare"
+            return Comparison(self, reason, found)
+        again = recompute(first, self.place["digest"], self.known_chain, self.notes, runs, kinds)
+        if isinstance(again, str):
+            return Comparison(self, again, found)
+        if isinstance(again, Difference):
+            return Comparison(self, "other files", [again, *found])
+        if self.visible is not None and not self.visible.problem:
+            found = []  # the files decide which of the two is wrong
+        found += again.differences(self.records, self.chain, self.suffix, self.visible)
+        trace = (
+            self if self.known_chain is not None else replace(self, known_chain=again.block.chain)
+        )
+        return Comparison(trace, "", found)
+
+    def _contradictions(self) -> Iterator[Difference]:
+        """Where the printed cells differ from the record; needs no files."""
+        if self.visible is None:
+            return
+        if self.visible.problem:
+            yield Difference(
+                "printed table", "not as written:", self.visible.problem, "again", "write the table"
+            )
+            return
+        for record in self.records:
+            for column, texts in _printed(record):
+                cell = self.visible.cells.get((record["direction"], column), "")
+                text = texts[0]
+                if not f"{cell} ".startswith(tuple(f"{each} " for each in texts)):
+                    number = f"{record['direction'].upper()} {column}"
+                    yield Difference(number, "the table prints", cell, text, "its record gives")
 
     @property
     def runs(self) -> Sequence[Mapping[str, Any]]:
@@ -74,7 +122,7 @@ class Trace:
 
         Raises UsageError for files of a run where the numbers come from given matrices.
         """
-        if not self.runs and files != TraceFiles():
+        if self.known_chain is not None and not self.runs and files != TraceFiles():
             raise UsageError(
                 "this row was computed from given matrices, not from a run, store or manifest"
             )
@@ -132,29 +180,46 @@ def _plain(scoring: str) -> str:
 
 
 def _blocks(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    number = 0
     for part in document["parts"]:
-        yield from ({**block, "data": part["data"]} for block in part["blocks"])
+        for block in part["blocks"]:
+            yield {**block, "data": part["data"], "notes": part["notes"], "number": number}
+            number += 1
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    if path.suffix not in _TRACED:
-        raise UsageError(
-            f"{path}: a table that can be traced ends in {', '.join(_TRACED)}; "
-            "write it again in one of these with `m2hf tables --out`"
-        )
-    try:
-        document = embedded(path.read_text(encoding="utf-8"), path.suffix)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; `m2hf tables --out` writes one") from error
-    except ValueError as error:
-        raise UsageError(
-            f"{path}: not a table of m2hf, or truncated; `m2hf tables --out` writes one"
-        ) from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise SchemaError(f"{path}: not a table of m2hf; `m2hf tables --out` writes one")
-    if document.get("version") != VERSION:
-        raise SchemaError(
-            f"{path}: {SCHEMA} schema version {document.get('version')}, this m2hf reads "
-            f"{VERSION}; write the table again"
-        )
-    return document
+def _printed(record: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """What a table may print of a record, as far as the record tells; empty for damaged numbers."""
+    numbers = (record["R@1"], record["MnR"], *record["ci"])
+    if not all(type(number) in (int, float) for number in numbers):
+        return
+    yield "R@1", _rounded(record["R@1"], 1)
+    if record["subset"]:
+        yield "queries", [f"{record['queries']}"]
+        return
+    low, high = (_rounded(end, 1) for end in record["ci"])
+    yield f"{LEVEL} %", [f"{one} to {other}" for one in low for other in high]
+    yield "MnR", _rounded(record["MnR"], 2)
+
+
+def _rounded(number: float, decimals: int) -> list[str]:
+    """The number as printed; both neighbours where its record, itself rounded, may be either."""
+    texts = (f"{number + shift:.{decimals}f}" for shift in (0, -1e-6, 1e-6))
+    return list(dict.fromkeys(texts))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row against its files. trace: the row, with its chain where the files gave it; reason: why
+    it was not computed again, "" if it was; differences: numbers that differ."""
+
+    trace: Trace
+    reason: str
+    differences: Sequence[Difference]
+
+    def lines(self) -> Iterator[str]:
+        """What was found, as lines of text."""
+        yield from map(str, self.differences)
+        if self.reason:
+            yield f"not computed again: {self.reason}"
+        elif not self.differences:
+            yield "computed again from the similarity files: every number of the row is the same"

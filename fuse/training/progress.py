@@ -5,24 +5,64 @@ It holds the state of the stage in training and the results of finished stages: 
 No pickle. It is written atomically after each epoch and removed when the run is complete.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import safetensors
 import safetensors.torch
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from m2hf.atomic import atomic_write
-from m2hf.errors import MismatchError, UsageError
-from m2hf.fuse.training.stage import StageResult, StageState
+from m2hf.config import Section, parse
+from m2hf.errors import MismatchError, UsageError, first_line
+from m2hf.fuse.training.stage import Stage, StageResult, StageState
 from m2hf.keys import canonical_json
+from m2hf.plain_data import json_object, shown
 
 _KEY = "m2hf.progress"
 _VERSION = 2
 _STAGE, _FINISHED = "stage", "finished"
+
+
+class _Numbers(Section):
+    """`StageState.numbers` as they are stored."""
+
+    level: str
+    epoch: int = Field(ge=-1, strict=True)
+    step: int = Field(ge=0, strict=True)
+    best_epoch: int = Field(ge=0, strict=True)
+    best_result: tuple[float, float]
+    order: dict[str, Any]
+
+    @field_validator("order")
+    @classmethod
+    def _generator_state(cls, state: dict[str, Any]) -> dict[str, Any]:
+        try:
+            np.random.default_rng(0).bit_generator.state = state
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError(f"not a state of numpy's generator ({error})") from error
+        return state
+
+
+class _Epochs(Section):
+    """`StageEpochs` as they are stored."""
+
+    trained: int = Field(ge=0, strict=True)
+    best: int = Field(ge=0, strict=True)
+
+
+class _Record(Section):
+    """The metadata as it is stored."""
+
+    version: int
+    run: str
+    stage: _Numbers
+    finished: dict[str, _Epochs]
+    log: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,26 +103,41 @@ class Progress:
             return None
         try:
             with safetensors.safe_open(path, framework="np") as file:
-                about = json.loads((file.metadata() or {})[_KEY])
+                text = (file.metadata() or {})[_KEY]
             tensors = safetensors.torch.load_file(path)
-        except (safetensors.SafetensorError, OSError, KeyError) as error:
-            raise UsageError(f"{path}: damaged ({error}); delete it to train anew") from error
-        if about["version"] != _VERSION:
+            weights, state = _nested(tensors, _FINISHED), _nested(tensors, _STAGE)
+        except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+            raise UsageError(
+                f"{path}: damaged ({first_line(error)}); delete it to train anew"
+            ) from error
+        about = json_object(text, f"{path} (delete it to train anew)")
+        if about.get("version") != _VERSION:
             raise MismatchError(
-                f"{path}: an interrupted run of schema version {about['version']}, this m2hf "
-                f"resumes version {_VERSION}; delete the file to train anew"
+                f"{path}: an interrupted run of schema version {shown(about.get('version'))}, this "
+                f"m2hf resumes version {_VERSION}; delete the file to train anew"
             )
-        if about["run"] != run:
+        if about.get("run") != run:
             raise MismatchError(
                 f"{path}: an interrupted run with another config, manifest or features; "
                 "give those to resume it, name another run, or delete the file"
             )
-        weights = _nested(tensors, _FINISHED)
+        record = parse(_Record, about, f"{path} (delete it to train anew)", UsageError)
         finished = {
-            name: StageResult.of(weights.get(name, {}), **epochs)
-            for name, epochs in about["finished"].items()
+            name: StageResult.of(weights.get(name, {}), **dict(epochs))
+            for name, epochs in record.finished.items()
         }
-        return cls(StageState(_nested(tensors, _STAGE), about["stage"]), finished, about["log"])
+        return cls(StageState(state, about["stage"]), finished, record.log)
+
+    def resume(self, stage: Stage, path: Path) -> None:
+        """Continue `stage` from what was saved at `path`; raises UsageError where its tensors
+        aren't those of the stage."""
+        try:
+            stage.restore(self.stage)
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise UsageError(
+                f"{path}: its tensors are not those of the run ({first_line(error)}); delete it to "
+                "train anew"
+            ) from error
 
 
 def _flat(group: str, sections: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -129,7 +129,7 @@ class _Run:
         self.group.check_equal([self.key, state, captions, val.query_ids, val.video_ids])
         self.results: dict[str, StageResult] = dict(progress.finished) if progress else {}
         self.log = progress.log if progress else ""
-        self.interrupted = progress.stage if progress else None
+        self.interrupted = progress
 
     @property
     def best_epoch(self) -> int:
@@ -149,8 +149,8 @@ class _Run:
             if level in self.results:
                 continue
             stage = Stage(self.config, self.data.widths, self.group.device, level)
-            if self.interrupted is not None and self.interrupted.level == level:
-                stage.restore(self.interrupted)
+            if self.interrupted is not None and self.interrupted.stage.level == level:
+                self.interrupted.resume(stage, self.folder.progress)
             try:
                 self._train(stage, on_epoch)
             finally:

@@ -20,12 +20,15 @@ def trace(
     manifest: Annotated[
         Path | None, typer.Option("--manifest", help="Manifest folder, to compare.")
     ] = None,
+    kinds: options.Kinds = None,
     json: options.Json = False,
 ) -> None:
     """Print the chain from a number to similarity file, checkpoint, shards, config and weights.
 
-    With --run, --store or --manifest, compare these files with the chain; the exit code is 3 if
-    any of them differs.
+    With --run for each run of the row, compute its numbers again from RUN/similarity.h5, and
+    compare what the table prints and what it records; give --kinds, if the table was made with it.
+    With --run, --store or --manifest, compare these files with the chain. The exit code is 3 if
+    anything differs.
     """
     from dataclasses import asdict
 
@@ -33,12 +36,16 @@ def trace(
     from m2hf.fuse.tables.records import json_text
     from m2hf.fuse.tables.trace import Trace
 
-    found = Trace.of(table, row)
+    comparison = Trace.of(table, row).compare(tuple(run or ()), kinds)
+    found = comparison.trace
     checked = found.check(TraceFiles(tuple(run or ()), store, manifest))
     if json:
-        typer.echo(json_text({**asdict(found), "same": checked}), nl=False)
+        record = {"records": found.records, "place": found.place, "chain": found.chain}
+        differences = [asdict(each) for each in comparison.differences]
+        again = {"recomputed": not comparison.reason, "differences": differences}
+        typer.echo(json_text({**record, "same": checked, **again}), nl=False)
     else:
-        for line in found.lines(checked):
+        for line in (*found.lines(checked), *comparison.lines()):
             typer.echo(line)
-    if not all(same for run in checked for same in run.values()):
+    if comparison.differences or not all(same for of in checked for same in of.values()):
         raise typer.Exit(EXIT_FAILURES)

@@ -1,9 +1,15 @@
 """Config: defaults, overrides, and errors that name the nearest key."""
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomli_w
+from hypothesis import given, settings
+from mutations import mutated, refused_in_one_line
 
+from m2hf.cli.recipe import Recipe, load_recipe
 from m2hf.config import Section, parse, read_recipe
 from m2hf.errors import ConfigError
 
@@ -83,3 +89,51 @@ def test_a_malformed_override_is_refused(tmp_path: Path, override: str) -> None:
     recipe.write_text("a = 1\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="--set"):
         read_recipe(recipe, [override])
+
+
+RECIPE = {
+    "extract": {
+        "extractors": ["clip", "caption"], "threads": 2, "buckets": 4, "groups": [["clip"]],
+        "cluster": {"wait_s": 1.5}, "encoder": {"model": "m2hf-tiny"},
+    },
+    "fuse": {
+        "streams": {"audio": "logmel"}, "levels": {"text": {"stream": "text", "enabled": False}},
+        "project": ["frames"], "model": {"width": 32}, "late": {"rule": "sum"},
+        "train": {"epochs": 2, "lr": 0.001}, "precision": "fp32",
+    },
+}  # fmt: skip
+
+
+@given(mutated(RECIPE))
+@settings(deadline=None, max_examples=150)
+def test_any_damage_to_a_recipe_is_an_error_of_one_line_or_a_recipe(data: Any) -> None:
+    try:
+        text = tomli_w.dumps(data)
+        text.encode()
+    except (TypeError, AttributeError, ValueError):  # what TOML can't hold, such as null
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.toml"
+        path.write_text(text, encoding="utf-8")
+        with refused_in_one_line(ConfigError):
+            recipe, _ = load_recipe(path, [])
+            assert Recipe.model_validate(recipe.model_dump()) == recipe
+
+
+@pytest.mark.parametrize("content", [b"\xff", b'a = "\\u0000"', b"a = " + b"[" * 100_000])
+def test_a_recipe_that_is_no_text_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"^--config .*recipe.toml: not (UTF-8|TOML)"):
+        read_recipe(path)
+
+
+def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"\xef\xbb\xbfa = 1")
+    assert read_recipe(path) == {"a": 1}
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000])
+def test_a_set_value_that_is_not_toml_is_a_string(value: str) -> None:
+    assert read_recipe(None, [f"a={value}"]) == {"a": value}

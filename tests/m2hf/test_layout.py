@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from mutations import mutated_json, refused_in_one_line
 
-from m2hf.errors import MismatchError, UsageError
+from m2hf.errors import MismatchError, SchemaError, UsageError
 from m2hf.layout import StoreLayout, default_buckets
 
 
@@ -47,3 +49,43 @@ def test_other_folders_are_no_streams(tmp_path: Path) -> None:
     assert layout.streams() == ["asr@bbbbbbbb", "clip@aaaaaaaa"]
     assert layout.streams("clip") == ["clip@aaaaaaaa"]
     assert layout.streams("ocr") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"buckets": 1000000000, "schema": 1}', "buckets = 1000000000, expected 1 to 262144"),
+        ('{"buckets": 0, "schema": 1}', "buckets = 0, expected"),
+        ('{"buckets": true, "schema": 1}', "buckets = True, expected"),
+        ('{"buckets": "8", "schema": 1}', "buckets = '8', expected"),
+        ('{"schema": 1}', "buckets = None, expected"),
+        ('{"buckets": 8}', "schema None, this m2hf reads 1"),
+        ('{"buckets": 8, "schema": 2}', "schema 2, this m2hf reads 1"),
+        ('{"buckets": 8, "buckets": 9, "schema": 1}', "'buckets' occurs twice"),
+        ("[8]", "expected a JSON object"),
+        ("", "not JSON"),
+    ],
+)
+def test_a_malformed_record_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    layout = StoreLayout(tmp_path, "a")
+    layout.folder.mkdir()
+    (layout.folder / "store.json").write_text(text, encoding="utf-8")
+    with pytest.raises(SchemaError, match=rf"a/store\.json: .*{message}"):
+        layout.buckets(0, videos=12)
+
+
+def test_a_config_that_wants_too_many_buckets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"extract\.buckets = 1000000000, expected at most 262144"):
+        StoreLayout(tmp_path, "a").buckets(10**9, videos=12)
+
+
+@given(mutated_json({"buckets": 8, "schema": 1}))
+@settings(
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_damage_to_the_record_is_an_error_or_a_number(tmp_path: Path, data: bytes) -> None:
+    layout = StoreLayout(tmp_path, "a")
+    layout.folder.mkdir(exist_ok=True)
+    (layout.folder / "store.json").write_bytes(data)
+    with refused_in_one_line(SchemaError, "store.json: "):
+        assert 1 <= layout.buckets(0, videos=12) <= 262144

@@ -9,6 +9,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from m2hf.errors import UsageError
+from m2hf.fuse.search.web.connections import MOST, BoundedConnection
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -22,6 +23,8 @@ def bind(host: str, port: int) -> socket.socket:
         raise UsageError(f"--host {host}: no such host ({error.strerror})") from error
     listening = socket.socket(family, kind, proto)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Accepted connections inherit it: those whose other end has gone are found and closed.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     try:
         listening.bind(address)
         listening.listen()
@@ -45,8 +48,8 @@ def is_public(listening: socket.socket) -> bool:
 
 
 def server(app: Starlette) -> uvicorn.Server:
-    """A server for `run(sockets=[...])`; it logs no requests, and shuts down within a second even
-    while a player is open."""
+    """A server for `run(sockets=[...])`; it logs no requests, bounds its connections, and shuts
+    down within a second even while a player is open."""
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -56,6 +59,9 @@ def server(app: Starlette) -> uvicorn.Server:
         ws="none",
         server_header=False,
         timeout_graceful_shutdown=1,
+        http=BoundedConnection,
+        timeout_keep_alive=5,
+        limit_concurrency=2 * MOST,
     )
     return uvicorn.Server(config)
 

@@ -32,6 +32,8 @@ from m2hf.streams import THUMBNAIL
 
 TOP = 12  # results of a query
 
+_MAX_DIGITS = 18  # of the number of a video in a URL
+
 
 class Site:
     """Handles requests; queries run one at a time in one thread, since they share a model."""
@@ -53,7 +55,7 @@ class Site:
         routes = [
             Route("/", self._page),
             Route("/search.json", self._json),
-            Route("/media/{number:int}", self._file),
+            Route("/media/{number}", self._file),
             Route("/style.css", self._stylesheet),
         ]
         return Starlette(routes=routes, middleware=[Middleware(Guard, names=tuple(names))])
@@ -86,10 +88,11 @@ class Site:
 
     async def _file(self, request: Request) -> HTTPResponse:
         """The file of a video by its number, so that no path comes from a request."""
-        number = request.path_params["number"]
-        if number >= len(self._rows):
+        text = request.path_params["number"]
+        known = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
+        if not known or int(text) >= len(self._rows):
             return PlainTextResponse("no such video\n", 404)
-        found = self._media.find(self._rows[number])
+        found = self._media.find(self._rows[int(text)])
         if found.path is None:
             return PlainTextResponse(f"{found.reason}\n", 404)
         return FileResponse(found.path, media_type=found.type)

@@ -1,12 +1,16 @@
 """Checkpoints: they read back, and refuse a store they don't belong to."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors
 import safetensors.torch
 import torch
+from hypothesis import HealthCheck, given, settings
+from mutations import mutated_json, refused_in_one_line
 
 from m2hf.errors import MismatchError, UsageError
 from m2hf.features import Features
@@ -95,3 +99,64 @@ def test_broken_files_are_named(corpus: Any, run: Any, tmp_path: Path) -> None:
     path.write_bytes(whole.replace(b'\\"version\\":1', b'\\"version\\":9'))
     with pytest.raises(UsageError, match="schema version 9, this m2hf reads 1"):
         checkpoint.read_header(path)
+
+
+HEADER = {
+    "schema": checkpoint.SCHEMA, "version": 1, "config": {}, "dataset": "set", "epoch": 3,
+    "manifest": "0" * 64, "libraries": {"m2hf": "1"},
+    "streams": {
+        role: {"name": f"{role}@cccccccc", "fingerprint": "c" * 64, "width": 8, "flags": ["a"]}
+        for role in FusionConfig().roles
+    },
+}  # fmt: skip
+
+
+def write_header(path: Path, text: str) -> Path:
+    safetensors.torch.save_file({"x": torch.zeros(1)}, path, metadata={checkpoint.SCHEMA: text})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": "3"}, "epoch = '3'"),
+        ({"epoch": -1}, "epoch = -1"),
+        ({"dataset": None}, "dataset = None"),
+        ({"streams": {}}, "streams of no role, expected those that its config reads"),
+        ({"streams": []}, r"streams = \[\]"),
+        ({"config": {"model": {"width": 0}}}, "model.width = 0"),
+        ({"version": True}, "schema version True"),
+    ],
+)
+def test_a_malformed_header_is_one_line(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = write_header(tmp_path / "c.safetensors", json.dumps({**HEADER, **changes}))
+    with pytest.raises(UsageError, match=rf"c\.safetensors: .*{message}"):
+        checkpoint.read_header(path)
+
+
+@given(mutated_json(HEADER))
+@settings(
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_damage_to_the_header_is_an_error_of_one_line_or_a_header(
+    tmp_path: Path, data: bytes
+) -> None:
+    path = write_header(tmp_path / "c.safetensors", data.decode(errors="replace"))
+    with refused_in_one_line(UsageError, "c.safetensors: "):
+        header = checkpoint.read_header(path)
+        assert set(header.streams) == set(header.config.roles)
+        assert all(str(info) for info in header.streams.values())
+
+
+@given(mutated_json({"a": [1, {"b": 2}]}))
+@settings(
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_bytes_in_place_of_a_checkpoint_are_one_line(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(len(data).to_bytes(8, "little") + data)
+    with pytest.raises(UsageError) as caught:
+        checkpoint.read_header(path)
+    assert "\n" not in str(caught.value)

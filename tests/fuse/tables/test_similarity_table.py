@@ -19,6 +19,7 @@ from m2hf.fuse.tables.post_processing import PostProcessing, Ranking
 from m2hf.fuse.tables.records import document, records
 from m2hf.fuse.tables.similarity_table import SimilarityTable
 from m2hf.fuse.tables.table import Table
+from m2hf.fuse.tables.trace import Trace
 from m2hf.keys import sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.shard import Shard
@@ -177,17 +178,26 @@ def test_a_gallery_that_shrank_is_flagged_and_not_compared(write: Write) -> None
     ("changes", "label"),
     [
         ({"benchmark": "MSVD"}, "| M2HF (paper, MSVD) | 68.2 |"),
-        ({"benchmark": ""}, "| M2HF (paper, MSR-VTT; not comparable) | 64.9 |"),
-        ({"benchmark": "own set"}, "| M2HF (paper, MSR-VTT; not comparable) | 64.9 |"),
         ({"benchmark": "LSMDC", "split": "val"}, "M2HF (paper, LSMDC; not comparable)"),
+        ({"declared": {}}, "M2HF (paper, MSR-VTT; not comparable)"),
+        ({"declared": {"videos": 3, "captions": 5}}, "M2HF (paper, MSR-VTT; not comparable)"),
+        ({"declared": {"videos": 4, "captions": 4}}, "M2HF (paper, MSR-VTT; not comparable)"),
+        ({"declared": {"videos": 3}}, "M2HF (paper, MSR-VTT; not comparable)"),
     ],
 )
-def test_the_papers_line(write: Write, changes: dict[str, str], label: str) -> None:
+def test_the_papers_line(write: Write, changes: dict[str, Any], label: str) -> None:
     table = SimilarityTable().build([write(**changes)])
     text = markdown(table)
     assert label in text
     assert ("not comparable\n" in text) == ("not comparable" in label)
     assert ("difference" in found(table, "late_fusion")) == ("not comparable" not in label)
+
+
+@pytest.mark.parametrize("benchmark", ["", "own set"])
+def test_a_table_of_own_data_does_not_speak_of_the_paper(write: Write, benchmark: str) -> None:
+    table = SimilarityTable().build([write(benchmark=benchmark)])
+    assert "paper" not in markdown(table)
+    assert document(table)["parts"][0]["paper"] is None
 
 
 def test_the_difference_to_the_paper(write: Write) -> None:
@@ -364,3 +374,28 @@ GOLDEN = r"""### a\|b test
 - paper: T2V R@1 printed in M2HF, arXiv 2208.07664, journal version 66.0
 - digest of end_to_end: {short}
 """  # noqa: E501
+
+
+@pytest.mark.parametrize("suffix", [".md", ".csv", ".json"])
+def test_a_row_of_several_runs_and_kinds_is_computed_again(
+    made: SimilarityFile, write: Write, tmp_path: Path, suffix: str
+) -> None:
+    worse = {name: matrix[::-1].copy() for name, matrix in made.scores.items()}
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for number, (run, scores) in enumerate(zip(runs, (made.scores, worse), strict=True)):
+        run.mkdir()
+        config = {**made.config, "train": {"seed": number}}
+        replace(made, scores=scores, config=config).write(run / "similarity.h5")
+    kinds = tmp_path / "kinds.csv"
+    lines = "".join(f"{query},seen\n" for query in made.query_ids)
+    kinds.write_text(f"id,kind\n{lines}", encoding="utf-8")
+    table = SimilarityTable(kinds=QueryKinds.read(kinds), ranking=Ranking(True))
+    path = tmp_path / f"t{suffix}"
+    path.write_text(
+        render(table.build([run / "similarity.h5" for run in runs]), suffix), encoding="utf-8"
+    )
+    for row in ("late_fusion", "text (kind seen)"):
+        comparison = Trace.of(path, row).compare(runs[::-1], kinds)
+        assert (comparison.reason, list(comparison.differences)) == ("", [])
+        fewer = Trace.of(path, row).compare(runs[:1], kinds)
+        assert fewer.reason

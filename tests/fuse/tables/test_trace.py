@@ -2,7 +2,7 @@
 
 import html.parser
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from m2hf.fuse.report.source import ReportSource
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.chain import TraceFiles
 from m2hf.fuse.tables.formats import FORMATS, render
+from m2hf.fuse.tables.post_processing import PostProcessing
 from m2hf.fuse.tables.similarity_table import SimilarityTable
 from m2hf.fuse.tables.table import AggregateMetrics, Flag, Table, TableBlock, TablePart, TableRow
 from m2hf.fuse.tables.trace import Trace
@@ -98,8 +99,8 @@ def test_rows_that_can_not_be_traced(similarity: Path, tmp_path: Path) -> None:
         Trace.of(path, "zzz")
     with pytest.raises(UsageError, match=f"2 rows .* '{'visual'}@{sha256_file(similarity)[:12]}'"):
         Trace.of(path, "visual")
-    with pytest.raises(UsageError, match=r"ends in \.md, \.tex, \.json, \.html"):
-        Trace.of(tmp_path / "t.csv", "visual")
+    with pytest.raises(UsageError, match=r"ends in \.md, \.tex, \.csv, \.json, \.html"):
+        Trace.of(tmp_path / "t.txt", "visual")
     with pytest.raises(UsageError, match="No such file"):
         Trace.of(tmp_path / "none.md", "visual")
     path.write_text("[1]", encoding="utf-8")
@@ -178,4 +179,92 @@ def test_latex_has_a_cell_for_each_column(similarity: Path) -> None:
     table = text.partition(r"\toprule")[2].partition(r"\bottomrule")[0]
     rows = [line for line in table.splitlines() if " & " in line]
     assert len({line.count(" & ") for line in rows}) == 1
-    assert len(rows) == 7  # head, four levels, late fusion, the paper
+    assert len(rows) == 6  # head, four levels, late fusion
+
+
+def written_table(folder: Path, similarity: Path, suffix: str, corpus: Any, run: Any) -> Path:
+    path = folder / f"t{suffix.removeprefix('report')}"
+    if suffix.startswith("report"):
+        source = ReportSource.open(corpus.manifest, corpus.store, run.folder, None)
+        path.write_text(report_page(source), encoding="utf-8")
+    else:
+        table = SimilarityTable(PostProcessing((20.0,))).build([similarity])
+        path.write_text(render(table, suffix), encoding="utf-8")
+    return path
+
+
+ROWS = ("late_fusion", "audio_visual (with audio)", "late_fusion + dual softmax 20")
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, "report.html"])
+@pytest.mark.parametrize("row", ROWS)
+def test_a_number_is_computed_again(
+    similarity: Path, corpus: Any, run: Any, tmp_path: Path, suffix: str, row: str
+) -> None:
+    if suffix == "report.html" and row == ROWS[2]:
+        return
+    path = written_table(tmp_path, similarity, suffix, corpus, run)
+    comparison = Trace.of(path, row).compare([run.folder], None)
+    assert (comparison.reason, list(comparison.differences)) == ("", [])
+    assert comparison.trace.runs[0]["similarity"] == sha256_file(similarity)
+    alone = Trace.of(path, row).compare([], None)
+    assert not alone.differences
+    assert "not computed again: give --run RUN" in "\n".join(alone.lines())
+
+
+def changed(text: str, start: int, end: int) -> Iterator[str]:
+    """The text with each digit of a part changed, one at a time."""
+    for at in range(start, end):
+        if text[at].isdigit():
+            yield f"{text[:at]}{(int(text[at]) + 1) % 10}{text[at + 1 :]}"
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, "report.html"])
+def test_any_digit_that_was_changed_is_found(
+    similarity: Path, corpus: Any, run: Any, tmp_path: Path, suffix: str
+) -> None:
+    path = written_table(tmp_path, similarity, suffix, corpus, run)
+    text = path.read_text(encoding="utf-8")
+    row = "visual"
+    parts = []
+    if suffix in (".md", ".tex", ".html", "report.html"):
+        opened = {".md": "| visual", ".tex": "visual"}.get(suffix, '<tr><th scope="row">visual<')
+        begin = text.index(f"\n{opened}") + len(opened) + 1
+        parts.append((begin, text.index("\n", begin)))
+        hidden = text.index("m2hf.table: ")
+        begin = text.index('"R@1":', hidden)
+        parts.append((begin + 5, text.index(",", begin)))
+    elif suffix == ".csv":
+        begin = text.index(",visual,visual,,t2v,") + 20
+        parts.append((begin, begin + 40))
+    else:
+        begin = text.index('"R@1": ')
+        parts.append((begin + 6, text.index("\n", begin)))
+    tried = 0
+    for part in parts:
+        for edited in changed(text, *part):
+            path.write_text(edited, encoding="utf-8")
+            comparison = Trace.of(path, row).compare([run.folder], None)
+            assert comparison.differences, edited[part[0] : part[1]]
+            tried += 1
+    assert tried >= 3
+
+
+def test_the_command_says_which_number_differs(
+    similarity: Path, corpus: Any, run: Any, tmp_path: Path, m2hf: Any
+) -> None:
+    path = written_table(tmp_path, similarity, ".md", corpus, run)
+    text = path.read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("| late_fusion"))
+    recall = line.split("|")[2].strip().split()[0]
+    path.write_text(text.replace(line, line.replace(recall, "99.9", 1)), encoding="utf-8")
+    done = m2hf("trace", path, "late_fusion", "--run", run.folder)
+    assert done.returncode == 3, done.stderr
+    assert f"T2V R@1: the table prints 99.9, the files give {recall}" in done.stdout
+    alone = m2hf("trace", path, "late_fusion")
+    assert alone.returncode == 3
+    assert f"T2V R@1: the table prints 99.9, its record gives {recall}" in alone.stdout
+    path.write_text(text, encoding="utf-8")
+    whole = m2hf("trace", path, "late_fusion")
+    assert whole.returncode == 0
+    assert "not computed again: give --run RUN" in whole.stdout

@@ -10,15 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
+import safetensors.torch
 import torch
+from hypothesis import HealthCheck, given, settings
+from mutations import mutated_json, refused_in_one_line
 
-from m2hf.errors import MismatchError
+from m2hf.errors import MismatchError, UsageError
 from m2hf.fuse.config import FusionConfig, LateConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.retriever import Ensemble
 from m2hf.fuse.scores.similarity_file import SimilarityFile
+from m2hf.fuse.training.progress import Progress
 from m2hf.fuse.training.run import EpochReport, train
 from m2hf.fuse.training.trainer import Diverged
 
@@ -176,3 +181,58 @@ def test_bf16_trains_and_scores_in_full_precision(
     file = SimilarityFile.read(evaluate(corpus.manifest, corpus.store, tmp_path / "half"))
     visual = torch.from_numpy(np.array(file.scores["visual"]))
     assert not torch.equal(visual, visual.bfloat16().float())
+
+
+ABOUT = {
+    "version": 2,
+    "run": "r",
+    "stage": {
+        "level": "", "epoch": 1, "step": 4, "best_epoch": 1, "best_result": [50.0, -1.5],
+        "order": np.random.default_rng(0).bit_generator.state,
+    },
+    "finished": {"visual": {"trained": 2, "best": 1}},
+    "log": "{}\n",
+}  # fmt: skip
+
+
+@given(mutated_json(ABOUT))
+@settings(
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_damage_to_the_header_is_an_error_of_one_line_or_a_run(
+    tmp_path: Path, data: bytes
+) -> None:
+    path = tmp_path / LAST
+    about = {"m2hf.progress": data.decode(errors="replace")}
+    safetensors.torch.save_file({"stage/model/x": torch.zeros(1)}, path, metadata=about)
+    with refused_in_one_line(UsageError, "delete"):
+        found = Progress.load(path, "r")
+        assert found is not None
+        assert found.stage.numbers["epoch"] >= -1
+        np.random.default_rng(0).bit_generator.state = found.stage.numbers["order"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: tensors.pop(next(k for k in tensors if "/model/" in k)),
+        lambda tensors: tensors.update({"other": torch.zeros(1)}),
+        lambda tensors: tensors.pop("stage/random/cpu"),
+        lambda tensors: tensors.update({"stage/optimiser/x.y": torch.zeros(1)}),
+    ],
+    ids=["a weight is gone", "another name", "no generator", "no number"],
+)
+def test_tensors_of_another_run_are_one_line(
+    corpus: Any, short: FusionConfig, tmp_path: Path, change: Any
+) -> None:
+    with pytest.raises(Cut):
+        train(corpus.manifest, corpus.store, tmp_path, short, cut_after(1))
+    path = tmp_path / LAST
+    with safetensors.safe_open(path, framework="pt") as file:
+        about = file.metadata()
+    tensors = safetensors.torch.load_file(path)
+    change(tensors)
+    safetensors.torch.save_file(tensors, path, metadata=about)
+    with pytest.raises(UsageError, match=r"last\.safetensors: .* delete it to") as caught:
+        train(corpus.manifest, corpus.store, tmp_path, short)
+    assert "\n" not in str(caught.value)
