@@ -13,7 +13,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 
-from m2hf.atomic import atomic_write
+from m2hf.atomic import atomic_write, raise_if_unreadable
 from m2hf.config import parse
 from m2hf.errors import MismatchError, UsageError, first_line
 from m2hf.fuse.config import FusionConfig
@@ -69,12 +69,15 @@ def save(path: Path, model: Retriever, header: CheckpointHeader) -> None:
 def read_header(path: Path) -> CheckpointHeader:
     """Read the header alone; raises UsageError for a file that is missing, damaged, not a
     checkpoint of m2hf, or of another schema version."""
-    if not path.is_file():
-        raise UsageError(f"{path}: no checkpoint; train one with `m2hf train`, or name another run")
     try:
+        if not path.is_file():
+            raise UsageError(
+                f"{path}: no checkpoint; train one with `m2hf train`, or name another run"
+            )
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
+        raise_if_unreadable(path, error)
         raise UsageError(f"{path}: damaged checkpoint ({error}); train again") from error
     if _KEY not in metadata:
         raise UsageError(f"{path}: a safetensors file, but not a checkpoint of m2hf")

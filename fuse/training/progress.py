@@ -15,7 +15,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from m2hf.atomic import atomic_write
+from m2hf.atomic import atomic_write, raise_if_unreadable
 from m2hf.errors import MismatchError, UsageError
 from m2hf.fuse.training.stage import StageResult, StageState
 from m2hf.keys import canonical_json
@@ -66,6 +66,7 @@ class Progress:
                 about = json.loads((file.metadata() or {})[_KEY])
             tensors = safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError, KeyError) as error:
+            raise_if_unreadable(path, error)
             raise UsageError(f"{path}: damaged ({error}); delete it to train anew") from error
         if about["version"] != _VERSION:
             raise MismatchError(

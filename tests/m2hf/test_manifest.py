@@ -1,7 +1,9 @@
 """Manifests: what is written is read, and what contradicts itself is one clear line."""
 
+import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,3 +153,21 @@ def test_the_rows_file_has_one_row_a_line(tmp_path: Path) -> None:
     manifest(row("a"), row("b")).save(tmp_path)
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["card.toml", "rows.jsonl"])
+def test_a_file_without_read_permission_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Monkeypatched, since root can read everything."""
+    manifest(row()).save(tmp_path)
+    really = Path.open
+
+    def read(path: Path, *arguments: Any, **more: Any) -> Any:
+        if path.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return really(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", read)
+    with pytest.raises(UsageError, match=f"^permission denied: .*{name}: this user may not read"):
+        Manifest.load(tmp_path)

@@ -1,8 +1,10 @@
 """Checkpoints: they read back, and refuse a store they don't belong to."""
 
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import safetensors.torch
@@ -95,3 +97,23 @@ def test_broken_files_are_named(corpus: Any, run: Any, tmp_path: Path) -> None:
     path.write_bytes(whole.replace(b'\\"version\\":1', b'\\"version\\":9'))
     with pytest.raises(UsageError, match="schema version 9, this m2hf reads 1"):
         checkpoint.read_header(path)
+
+
+def test_a_checkpoint_has_the_mode_that_the_umask_gives(run: Any) -> None:
+    os.umask(umask := os.umask(0))
+    assert stat.S_IMODE(run.summary.checkpoint.stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_checkpoint_without_read_permission_is_not_called_damaged(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_found(*_: object, **__: object) -> NoReturn:  # what safetensors raises then
+        raise FileNotFoundError("No such file or directory")
+
+    def denied(*_: object) -> NoReturn:
+        raise PermissionError("no")
+
+    monkeypatch.setattr("safetensors.safe_open", not_found)
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(UsageError, match=r"^permission denied: .*\.safetensors: this user"):
+        checkpoint.read_header(run.summary.checkpoint)
