@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 def atomic_write(target: Path, verify: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """Yield a temporary path in `target`'s folder to write to; on success it replaces `target`.
 
+    The file gets the mode that the umask gives, whatever mode its writer creates files with.
     `verify` reads the finished file back before it replaces the target. Two writers of one target,
     on one host or on two, don't disturb each other: the last one's file stays. Leftovers of a
     writer that was killed are removed. A full or read-only disk raises ResourceError.
@@ -30,7 +32,11 @@ def atomic_write(target: Path, verify: Callable[[Path], None] | None = None) -> 
         target.parent.mkdir(parents=True, exist_ok=True)
         for leftover in _leftovers(target):
             leftover.unlink(missing_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        if temporary.stat().st_mode != mode:  # safetensors makes files that only the owner reads
+            temporary.chmod(stat.S_IMODE(mode))
         if verify is not None:
             verify(temporary)
         _fsync(temporary)
@@ -77,6 +83,22 @@ def raise_if_unwritable(target: Path, error: OSError) -> None:
         raise ResourceError(
             f"{target}: can't write ({reason}); free some space or fix the permissions, "
             "then run the same command again"
+        ) from error
+
+
+def raise_if_unreadable(path: Path, error: Exception) -> None:
+    """Raise UsageError where reading `path` failed because of file permissions, not its content."""
+    denied = isinstance(error, PermissionError)
+    if not denied:  # some libraries raise an error of their own class, without the cause
+        try:
+            with path.open("rb"):
+                pass
+        except OSError as cause:
+            denied = isinstance(cause, PermissionError)
+    if denied:
+        raise UsageError(
+            f"permission denied: {getattr(error, 'filename', None) or path}: this user may not "
+            "read it; give it and its folder read permission, or run as another user"
         ) from error
 
 

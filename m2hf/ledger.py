@@ -5,6 +5,10 @@ Before anything that may kill the process a `started` line is written; then `ok`
 killed the process, or several candidates where it worked on several clips at once. A clip at which
 a process died twice is quarantined. A writer holds a lock on its file, which the system releases
 when the process ends.
+
+Events of all files are ordered by their field `t`, which is the time in seconds, and yet never
+goes back when the clock does: a new writer starts after the last line of every file in the folder,
+and each line has at least the `t` of the line before it.
 """
 
 import atexit
@@ -16,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +28,8 @@ from m2hf.atomic import raise_if_unwritable
 from m2hf.errors import ClipError
 
 DEATHS_TO_QUARANTINE = 2
+_TICK_S = 0.001  # the resolution of `t`
+_TAIL_BYTES = 1 << 16  # read at the end of a file for its last line
 DECODE = "decode"  # in place of a stream name: decoding, which all extractors share
 
 Key = tuple[str, str]  # (item id, extractor@fingerprint8)
@@ -61,6 +68,7 @@ class LedgerWriter:
             raise
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._open = False
+        self._t = max((_last_t(path) for path in folder.glob("*.jsonl")), default=0.0) + _TICK_S
         atexit.register(self.close)
 
     def started(
@@ -125,7 +133,7 @@ class LedgerWriter:
     def _write(self, line: dict[str, Any]) -> None:
         started = line["event"] == "started"
         self._open |= started  # an interrupt may come before the line is written, and after it
-        line["t"] = round(time.time(), 3)
+        self._t = line["t"] = round(max(time.time(), self._t), 3)
         try:
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
             self._file.flush()  # to the kernel, so that a killed process loses nothing
@@ -181,6 +189,8 @@ class LedgerView:
             lines = data[: data.rfind(b"\n") + 1].splitlines()
             chosen = [line for line in lines[:-1] if only in line] + lines[-1:]
             parsed = [json.loads(line) for line in chosen]
+            for before, after in pairwise(reversed(parsed)):  # the clock of an old m2hf went back
+                after["t"] = min(float(after["t"]), float(before["t"]))
             if parsed and parsed[-1]["event"] == "started" and not _alive(path):
                 parsed[-1]["event"] = "died"
             events += parsed
@@ -251,6 +261,21 @@ class LedgerTail:
             if whole:
                 self.grown.add(path)
             yield from (json.loads(line) for line in whole.splitlines())
+
+
+def _last_t(path: Path) -> float:
+    """`t` of the last whole line of a file, the greatest in it; 0 where there is none."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            tail = file.read()
+            if tail.count(b"\n") < 2 and size > _TAIL_BYTES:  # a longer line
+                file.seek(0)
+                tail = file.read()
+        return float(json.loads(tail[: tail.rfind(b"\n")].rpartition(b"\n")[2])["t"])
+    except (OSError, ValueError, KeyError, TypeError):  # no line yet, or a file of something else
+        return 0.0
 
 
 def _alive(path: Path) -> bool:

@@ -22,7 +22,7 @@ from typing import Literal, Self, get_args
 import tomli_w
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from m2hf.atomic import atomic_text
+from m2hf.atomic import atomic_text, raise_if_unreadable
 from m2hf.config import Section, parse
 from m2hf.errors import ManifestError
 from m2hf.keys import canonical_json, sha256_hex
@@ -182,7 +182,16 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read a manifest folder; raises ManifestError naming file and line of what is wrong."""
+        """Read a manifest folder; raises ManifestError naming file and line of what is wrong, and
+        UsageError for a file without read permission."""
+        try:
+            return cls._load(folder)
+        except PermissionError as error:
+            raise_if_unreadable(folder, error)
+            raise
+
+    @classmethod
+    def _load(cls, folder: Path) -> Self:
         card_path, rows_path = folder / "card.toml", folder / "rows.jsonl"
         for path in (card_path, rows_path):
             if not path.is_file():

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from m2hf.atomic import raise_if_unreadable
 from m2hf.errors import M2hfError, UsageError
 from m2hf.printable import printable
 
@@ -22,12 +23,14 @@ _REPR.maxstring = _REPR.maxother = _REPR.maxlong = _SHOWN
 
 
 def read_text(path: Path, where: str, error: type[M2hfError] = UsageError) -> str:
-    """The text of a UTF-8 file; raises `error`, whose message starts with `where`."""
+    """The text of a UTF-8 file; raises `error`, whose message starts with `where`, and
+    UsageError for a file without read permission."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as wrong:
         raise error(f"{where}: not UTF-8 (byte {wrong.start}); save it as UTF-8 text") from wrong
     except OSError as wrong:
+        raise_if_unreadable(path, wrong)
         raise error(f"{where}: {wrong.strerror}") from wrong
 
 

@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 from pydantic import ConfigDict, Field, model_validator
 
-from m2hf.atomic import atomic_write
+from m2hf.atomic import atomic_write, raise_if_unreadable
 from m2hf.config import Section, parse
 from m2hf.errors import MismatchError, UsageError, first_line
 from m2hf.fuse.config import FusionConfig
@@ -97,12 +97,15 @@ def save(path: Path, model: Retriever, header: CheckpointHeader) -> None:
 def read_header(path: Path) -> CheckpointHeader:
     """Read the header alone; raises UsageError for a file that is missing, damaged, not a
     checkpoint of m2hf, or of another schema version."""
-    if not path.is_file():
-        raise UsageError(f"{path}: no checkpoint; train one with `m2hf train`, or name another run")
     try:
+        if not path.is_file():
+            raise UsageError(
+                f"{path}: no checkpoint; train one with `m2hf train`, or name another run"
+            )
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
+        raise_if_unreadable(path, error)
         raise UsageError(
             f"{path}: damaged checkpoint ({first_line(error)}); train again"
         ) from error

@@ -16,7 +16,7 @@ import safetensors.torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from m2hf.atomic import atomic_write
+from m2hf.atomic import atomic_write, raise_if_unreadable
 from m2hf.config import Section, parse
 from m2hf.errors import MismatchError, UsageError, first_line
 from m2hf.fuse.training.stage import Stage, StageResult, StageState
@@ -107,6 +107,7 @@ class Progress:
             tensors = safetensors.torch.load_file(path)
             weights, state = _nested(tensors, _FINISHED), _nested(tensors, _STAGE)
         except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+            raise_if_unreadable(path, error)
             raise UsageError(
                 f"{path}: damaged ({first_line(error)}); delete it to train anew"
             ) from error

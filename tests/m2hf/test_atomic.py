@@ -1,15 +1,20 @@
 """Atomic writes: a failure leaves the old file, and leftovers of killed writers are removed."""
 
+import errno
 import os
+import re
 import socket
+import stat
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from m2hf import atomic
-from m2hf.errors import ResourceError
+from m2hf.errors import ResourceError, UsageError
 
 
 def test_atomic_write_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> None:
@@ -65,3 +70,39 @@ def test_a_full_disk_is_one_clear_line() -> None:
 def _write_to_full_disk() -> None:
     with atomic.atomic_write(Path("/dev/full")), Path("/dev/full").open("w") as stream:
         stream.write("x")
+
+
+@pytest.fixture
+def umask_027() -> Iterator[None]:
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask_027")
+def test_a_file_gets_the_mode_that_the_umask_gives(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    with atomic.atomic_write(target) as temporary:
+        os.close(os.open(temporary.with_name("x"), os.O_CREAT | os.O_WRONLY, 0o600))
+        temporary.with_name("x").replace(temporary)  # as safetensors: a file of the owner alone
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    atomic.atomic_text(target, "again")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
+def test_a_file_without_read_permission_is_named_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the error of Python, and where a library raises another one; root can read all files."""
+    path = tmp_path / "file"
+    path.write_text("x")
+    with pytest.raises(UsageError, match=re.escape(f"permission denied: {path}: this user may")):
+        atomic.raise_if_unreadable(path, PermissionError(errno.EACCES, "no", str(path)))
+    atomic.raise_if_unreadable(path, RuntimeError("damaged"))
+
+    def denied(*_: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "no", str(path))
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(UsageError, match="permission denied: "):
+        atomic.raise_if_unreadable(path, RuntimeError("No such file or directory"))

@@ -1,11 +1,15 @@
 """The ledger tells ok, failed, interrupted and dead apart, and a poison clip from a busy one."""
 
 import contextlib
+import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from m2hf.errors import MediaError, ResourceError
 from m2hf.ledger import LedgerTail, LedgerView, LedgerWriter, TimeSpent
@@ -155,3 +159,71 @@ def test_an_interrupt_while_an_outcome_is_written_is_no_death(
     writer.close()
     (file,) = tmp_path.glob("*.jsonl")
     assert '"interrupted"' in file.read_text().splitlines()[-1]
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setattr("m2hf.ledger.time.time", lambda: seconds)
+
+
+def fail(folder: Path, item: str) -> None:
+    writer = LedgerWriter(folder)
+    writer.failed(item, [STREAM], "decode", MediaError("x"), 0.1, 1)
+    writer.close()
+
+
+def retry(folder: Path, item: str) -> None:
+    writer = LedgerWriter(folder)
+    writer.retry(item, [STREAM])
+    writer.close()
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 10**6)), min_size=1, max_size=6))
+@settings(max_examples=25, deadline=None)
+def test_the_last_event_counts_whatever_the_clock_says(steps: list[tuple[bool, int]]) -> None:
+    """Each process fails the item, or retries it, at a clock that was set at random."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        for failing, clock in steps:
+            set_clock(patch, float(clock))
+            (fail if failing else retry)(Path(name), "a")
+        assert bool(LedgerView.read(Path(name)).failures) == steps[-1][0]
+
+
+def test_a_clock_set_back_while_a_process_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, 9000.0)
+    writer = LedgerWriter(tmp_path)
+    writer.failed("a", [STREAM], "decode", MediaError("x"), 0.1, 1)
+    set_clock(monkeypatch, 100.0)
+    writer.done("a", STREAM, "ok", TimeSpent(0.1))
+    writer.failed("b", [STREAM], "decode", MediaError("x"), 0.1, 1)
+    writer.close()
+    assert list(LedgerView.read(tmp_path).failures) == [("b", STREAM)]
+    retry(tmp_path, "b")
+    assert not LedgerView.read(tmp_path).failures
+
+
+def test_a_ledger_of_an_old_version_whose_clock_went_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wrote the plain time: 9000, then 100; whatever comes later is later."""
+    fail(tmp_path, "a")
+    (path,) = tmp_path.glob("*.jsonl")
+    event = json.loads(path.read_text())
+    path.write_text("".join(json.dumps({**event, "t": t}) + "\n" for t in (9000.0, 100.0)))
+    set_clock(monkeypatch, 50.0)
+    retry(tmp_path, "a")
+    assert not LedgerView.read(tmp_path).failures
+
+
+def test_the_last_line_is_found_behind_long_and_torn_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, 9000.0)
+    fail(tmp_path, "a" * 200_000)
+    (path,) = tmp_path.glob("*.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"event": "star')
+    (tmp_path / "0.jsonl").write_text("")
+    set_clock(monkeypatch, 50.0)
+    retry(tmp_path, "a" * 200_000)
+    assert not LedgerView.read(tmp_path).failures

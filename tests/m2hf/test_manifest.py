@@ -1,5 +1,6 @@
 """Manifests: what is written is read, and what contradicts itself is one clear line."""
 
+import errno
 import json
 import tempfile
 from pathlib import Path
@@ -231,3 +232,21 @@ def _load_or_refuse(card: bytes, rows: bytes) -> None:
             read = Manifest.load(Path(folder))
             read.save(Path(folder) / "again")
             assert Manifest.load(Path(folder) / "again") == read
+
+
+@pytest.mark.parametrize("name", ["card.toml", "rows.jsonl"])
+def test_a_file_without_read_permission_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Monkeypatched, since root can read everything."""
+    manifest(row()).save(tmp_path)
+    really = Path.open
+
+    def read(path: Path, *arguments: Any, **more: Any) -> Any:
+        if path.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return really(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", read)
+    with pytest.raises(UsageError, match=f"^permission denied: .*{name}: this user may not read"):
+        Manifest.load(tmp_path)

@@ -1,9 +1,11 @@
 """Checkpoints: they read back, and refuse a store they don't belong to."""
 
 import json
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import safetensors
@@ -160,3 +162,23 @@ def test_any_bytes_in_place_of_a_checkpoint_are_one_line(tmp_path: Path, data: b
     with pytest.raises(UsageError) as caught:
         checkpoint.read_header(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_has_the_mode_that_the_umask_gives(run: Any) -> None:
+    os.umask(umask := os.umask(0))
+    assert stat.S_IMODE(run.summary.checkpoint.stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_checkpoint_without_read_permission_is_not_called_damaged(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_found(*_: object, **__: object) -> NoReturn:  # what safetensors raises then
+        raise FileNotFoundError("No such file or directory")
+
+    def denied(*_: object) -> NoReturn:
+        raise PermissionError("no")
+
+    monkeypatch.setattr("safetensors.safe_open", not_found)
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(UsageError, match=r"^permission denied: .*\.safetensors: this user"):
+        checkpoint.read_header(run.summary.checkpoint)
