@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from m2hf.atomic import raise_if_unwritable
@@ -21,6 +22,7 @@ _STEP = 1 << 20
 _WAIT_S = 1.0  # doubled from attempt to attempt
 _TIMEOUT_S = 60.0
 _BLOCK = 1 << 18
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 
 Report = Callable[[int, int | None], None]  # bytes received so far, total bytes if known
@@ -48,8 +50,7 @@ class Download:
         (the partial file is kept), for a full disk, and for content other than was announced (the
         partial file is deleted).
         """
-        if urlsplit(self.remote.url).scheme not in ("http", "https"):
-            raise ResourceError(f"{self.remote.url}: expected an http or https address")
+        _check_address(self.remote.url)
         try:
             self.part.parent.mkdir(parents=True, exist_ok=True)
             self.part.touch()
@@ -90,7 +91,7 @@ class Download:
         if received:
             request.add_header("Range", f"bytes={received}-")
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
+            with _OPENER.open(request, timeout=_TIMEOUT_S) as response:
                 if received and not _continues(response, received):
                     received = 0  # the server ignored Range and sends the whole file
                 self._save(response, received, report)
@@ -143,6 +144,29 @@ class Download:
         if error.code in _BUSY:
             raise _BrokenError(answer) from error
         raise ResourceError(f"{self.remote.url}: {answer}") from error
+
+
+def _check_address(url: str) -> None:
+    """Raise ResourceError for an address that isn't https: http is for this machine alone, and for
+    a mirror of the hub that the user names in HF_ENDPOINT."""
+    address = urlsplit(url)
+    mirror = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    plain = address.hostname in _LOOPBACK or (mirror != "" and url.startswith(f"{mirror}/"))
+    if address.scheme != "https" and not (address.scheme == "http" and plain):
+        raise ResourceError(
+            f"{url}: expected an https address; plain http can be altered on its way"
+        )
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to addresses that may be downloaded from."""
+
+    def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:
+        _check_address(arguments[-1])  # the new URL
+        return super().redirect_request(*arguments)
+
+
+_OPENER = urllib.request.build_opener(_Redirects)
 
 
 def _continues(response: http.client.HTTPResponse, received: int) -> bool:

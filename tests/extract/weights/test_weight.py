@@ -66,6 +66,19 @@ def fetch(served: Served, target: Path, how: str, sha256: str = SHA256) -> list[
 # One download
 
 
+def test_only_https_but_for_this_machine_and_the_users_own_mirror(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.invalid")
+    for url in ("https://a.invalid/w", "http://127.0.0.1:1/w", "http://mirror.invalid/w"):
+        download._check_address(url)
+    for url in ("http://a.invalid/w", "ftp://a.invalid/w", "http://mirror.invalid.b/w", "file:/w"):
+        with pytest.raises(ResourceError, match="expected an https address"):
+            Download(RemoteFile(url, "w"), tmp_path / "w").run(lambda *_: None)
+        with pytest.raises(ResourceError, match="expected an https address"):
+            download._Redirects().redirect_request(None, None, 302, "", {}, url)
+
+
 @pytest.mark.parametrize("how", ["range", "plain", "breaks", "busy-once"])
 @pytest.mark.parametrize("have", [0, 100_000])
 def test_what_comes_is_whole_whatever_was_there(
@@ -130,9 +143,9 @@ def test_a_refusal_and_no_network_are_one_line(served: Served, tmp_path: Path) -
         return str(raised.value)
 
     assert "the server answered 404 Not Found" in refused(f"{served.root}/none")
-    assert "no network, or no server of that name" in refused("http://nowhere.invalid/w.bin")
+    assert "no network, or no server of that name" in refused("https://nowhere.invalid/w.bin")
     assert "the connection broke: " in refused("http://127.0.0.1:1/w.bin")
-    assert "expected an http or https address" in refused((tmp_path / "w.bin").as_uri())
+    assert "expected an https address" in refused((tmp_path / "w.bin").as_uri())
 
 
 # The folder
