@@ -10,7 +10,8 @@ to order them.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, Remark, sentence
+from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, sentence
+from m2hf.data_manifests.problems import Remark
 from m2hf.errors import ManifestError
 from m2hf.manifest import SPLITS, Split
 

@@ -4,9 +4,7 @@ A reader parses the files of one benchmark and yields an `AnnotatedVideo` or a `
 Opening, decompression and error messages are here. A file may be compressed: `NAME.gz` for NAME.
 """
 
-import csv
 import gzip
-import io
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,8 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from m2hf.data_manifests.csv_table import decode_utf8, read_table
+from m2hf.data_manifests.problems import Problems, Remark
 from m2hf.errors import ManifestError, UsageError
 from m2hf.manifest import Split
 
@@ -35,16 +35,11 @@ class AnnotatedVideo:
     end: float | None = None
 
 
-@dataclass(frozen=True)
-class Remark:
-    """An irregularity in the files that the user should know of, and the ids it concerns."""
-
-    text: str
-    ids: tuple[str, ...]
-
-
 class AnnotationFolder:
-    """A folder of annotation files. Every error names the file and the line or key in it."""
+    """A folder of annotation files. Every error names the file and the line or key in it.
+
+    remarks: on the form of the files that were read.
+    """
 
     def __init__(self, folder: Path, source: str) -> None:
         """source: where to get the files. Raises UsageError if `folder` doesn't exist."""
@@ -52,6 +47,7 @@ class AnnotationFolder:
             raise UsageError(f"--annotations {folder}: no such folder; get the files from {source}")
         self._folder = folder
         self._source = source
+        self.remarks: list[Remark] = []
 
     def has(self, name: str) -> bool:
         """Whether the file exists."""
@@ -60,11 +56,11 @@ class AnnotationFolder:
     def json(self, name: str, form: type[T]) -> T:
         """Parse the file as JSON of the type `form`; keys that are not in `form` are ignored.
 
-        Raises ManifestError where it is not JSON or doesn't match.
+        Raises ManifestError where it is not JSON in UTF-8 or doesn't match.
         """
-        path, data = self._read(name)
+        path, text = self._text(name)
         try:
-            return TypeAdapter(form).validate_json(data)
+            return TypeAdapter(form).validate_json(text)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key = _key(first["loc"])
@@ -83,24 +79,15 @@ class AnnotationFolder:
     def table(self, name: str, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
         """(location, row) of each row of a CSV file whose header has at least `columns`.
 
-        Raises ManifestError for another header and for a row that is too short.
+        Raises ManifestError for another header and for rows that are too short or too long.
         """
         path, text = self._text(name)
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        header = reader.fieldnames or []
-        if not set(columns) <= set(header):
-            raise ManifestError(
-                f"{path}, line 1: the header is {','.join(header)}, expected {','.join(columns)}"
-            )
-        try:
-            for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                for column in columns:
-                    if row[column] is None:
-                        raise ManifestError(f"{where}: no {column}; the line is too short")
-                yield where, row
-        except csv.Error as error:
-            raise ManifestError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
+        problems = Problems(path)
+        table = read_table(path, text, columns, problems)
+        problems.raise_if_any()
+        self.remarks += table.remarks(name)
+        for row in table.rows:
+            yield f"{path}, line {row.line}", row.fields
 
     def _find(self, name: str) -> Path | None:
         paths = (self._folder / name, self._folder / f"{name}.gz")
@@ -125,11 +112,7 @@ class AnnotationFolder:
 
     def _text(self, name: str) -> tuple[Path, str]:
         path, data = self._read(name)
-        try:
-            return path, data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            raise ManifestError(f"{path}, line {line}: not UTF-8 ({error.reason})") from error
+        return path, decode_utf8(path, data)
 
 
 def sentence(text: str, where: str) -> str:

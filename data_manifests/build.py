@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from m2hf.atomic import atomic_text
 from m2hf.data_manifests import activitynet, cards, didemo, lsmdc, msrvtt, msvd
-from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, Remark
+from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder
 from m2hf.data_manifests.media_folder import MediaFolder
+from m2hf.data_manifests.problems import Remark
 from m2hf.errors import ManifestError, UsageError
 from m2hf.manifest import SPLITS, Card, Manifest, Row, Split
 
@@ -104,9 +105,11 @@ def build(
             raise UsageError(f"--splits {split}: {name} has {', '.join(declared.splits)}")
     wanted = tuple(split for split in declared.splits if not only or split in only)
     folder = None if media is None else MediaFolder(media)
-    found = list(READERS[name](AnnotationFolder(annotations, declared.source), wanted))
+    files = AnnotationFolder(annotations, declared.source)
+    found = list(READERS[name](files, wanted))
     videos = list(_unique(item for item in found if isinstance(item, AnnotatedVideo)))
-    remarks = [*(item for item in found if isinstance(item, Remark)), *_without_captions(videos)]
+    remarks = [*files.remarks, *(item for item in found if isinstance(item, Remark))]
+    remarks += _without_captions(videos)
     rows, missing = [], []
     for video in videos:
         path = None if folder is None else folder.find(video.id, video.path)

@@ -18,7 +18,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, Remark, sentence
+from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, sentence
+from m2hf.data_manifests.problems import Remark
 from m2hf.manifest import SPLITS, Split
 
 CLIP_S = 30.0

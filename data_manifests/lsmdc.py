@@ -15,7 +15,8 @@ owners' README); scripts are in the training split alone.
 import re
 from collections.abc import Collection, Iterator
 
-from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, Remark, sentence
+from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, sentence
+from m2hf.data_manifests.problems import Remark
 from m2hf.errors import ManifestError
 from m2hf.manifest import SPLITS, Split
 

@@ -14,7 +14,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 from pydantic import BaseModel
 
-from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, Remark, sentence
+from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, sentence
+from m2hf.data_manifests.problems import Remark
 from m2hf.errors import ManifestError
 from m2hf.manifest import Split
 

@@ -8,7 +8,8 @@ An id is `<YouTube id>_<start>_<end>`; each clip is a file of that name.
 
 from collections.abc import Collection, Iterator
 
-from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, Remark, sentence
+from m2hf.data_manifests.annotations import AnnotatedVideo, AnnotationFolder, sentence
+from m2hf.data_manifests.problems import Remark
 from m2hf.manifest import SPLITS, Split
 
 CAPTIONS = "captions_msvd.json"

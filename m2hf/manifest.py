@@ -12,6 +12,7 @@ multi_caption   every caption of a test video is a query; for video-to-text the 
 paragraph       a video has one caption: its sentences in time order, joined by a space
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,12 @@ _ONE_CAPTION_IN: dict[Protocol, tuple[Split, ...]] = {
     "paragraph": SPLITS,
 }
 _LONGEST_S = 1e9  # about 30 years: later times are a mistake
+
+
+# Unicode categories, and bidirectional controls, that an id can't have: they would break or
+# reorder the lines that it is printed in.
+_NOT_IN_ID = {"Cc", "Cs", "Zl", "Zp"}
+_BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class SplitCount(Section):
@@ -78,9 +85,10 @@ class Row(Section):
     @field_validator("id")
     @classmethod
     def _printable(cls, value: str) -> str:
-        if not value.isprintable() or value != value.strip():
+        if value != value.strip() or not all(map(_allowed_in_id, value)):
             raise ValueError(
-                "an id has printable characters only, and no leading or trailing space"
+                "an id has printable characters, spaces and joiners only, and no leading or "
+                "trailing space"
             )
         return value
 
@@ -218,6 +226,10 @@ def captions_of(rows: Iterable[Row]) -> Iterator[Caption]:
     for row in rows:
         for index, text in enumerate(row.captions):
             yield Caption(f"{row.id}#{index}", row.id, text)
+
+
+def _allowed_in_id(character: str) -> bool:
+    return unicodedata.category(character) not in _NOT_IN_ID and character not in _BIDI_CONTROLS
 
 
 def _read_rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:

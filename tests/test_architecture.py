@@ -100,6 +100,7 @@ def test_flags_are_frozen() -> None:
         "import: --captions --json --manifest --store --stream",
         "manifest build: --annotations --json --media --out --splits name",
         "manifest check: --json --media manifest",
+        "manifest from-captions: --name --out captions",
         "manifest from-folder: --captions --name --out videos",
         "manifest list: --json",
         "manifest toybox: --clips --out --seed --store",

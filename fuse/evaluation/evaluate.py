@@ -9,7 +9,7 @@ from m2hf.fuse.config import CAPTIONS, LATE_FUSION, FusionConfig
 from m2hf.fuse.devices import repeatable
 from m2hf.fuse.distributed import require_single_process
 from m2hf.fuse.evaluation.score import Matrix, Target, fuse_levels, score_levels
-from m2hf.fuse.features.gallery import Gallery, querybank
+from m2hf.fuse.features.gallery import Gallery, querybank, require_captions
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.checkpoint import CheckpointHeader
@@ -44,6 +44,7 @@ def evaluate(
     where several processes were started. After a failure an earlier file is unchanged.
     """
     require_single_process("eval")
+    require_captions(manifest.split(split), f"split {split}")
     folder = RunFolder(run_dir)
     path = folder.checkpoint
     config = resolve(path, checkpoint.read_header(path), config)

@@ -37,12 +37,15 @@ class Gallery:
         """
         if not rows:
             raise UsageError(f"split {split}: the manifest has no videos in it; name another split")
+        require_captions(rows, f"split {split}")
         place = {row.id: index for index, row in enumerate(rows)}
         captions = list(captions_of(rows))
         ids = tuple(caption.id for caption in captions)
         if not store[CAPTIONS].present(ids).any():
-            what = "no features in the store; extract `caption` for it" if ids else "no text"
-            raise UsageError(f"split {split}: its {len(ids)} captions have {what}")
+            raise UsageError(
+                f"split {split}: its {len(ids)} captions have no features in the store; "
+                "extract `caption` for it"
+            )
         truth = np.array([place[caption.video] for caption in captions], dtype=np.int64)
         return cls(ids, tuple(place), truth)
 
@@ -68,6 +71,15 @@ class Gallery:
         ids = dict.fromkeys(store.video_roles, self.video_ids)
         ids[CAPTIONS] = self.query_ids
         return {role: int((~store[role].present(ids[role])).sum()) for role in sorted(ids)}
+
+
+def require_captions(rows: Sequence[Row], where: str) -> None:
+    """Raise a UsageError if there are `rows`, and none has a caption; where: what they are of."""
+    if rows and not any(row.captions for row in rows):
+        raise UsageError(
+            f"{where}: none of its {len(rows)} videos has a caption in the manifest; training and "
+            "evaluation need captions: make the manifest with --captions"
+        )
 
 
 def querybank(rows: Sequence[Row], store: FeatureStore, size: int) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.devices import repeatable
 from m2hf.fuse.distributed import SINGLE_PROCESS, ProcessGroup
 from m2hf.fuse.evaluation.score import score_gallery
-from m2hf.fuse.features.gallery import Gallery
+from m2hf.fuse.features.gallery import Gallery, require_captions
 from m2hf.fuse.features.splits import TrainingSet, absent_videos, train_and_val
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model import checkpoint
@@ -77,6 +77,7 @@ def train(
     streams that don't belong together or an interrupted run with another config, and Diverged,
     after writing the best weights so far, where a loss is not finite.
     """
+    require_captions(manifest.rows, f"manifest {manifest.card.name}")
     store = FeatureStore.open(store_root, manifest.card.name, config)
     train_rows, val_rows = train_and_val(manifest, config.train.val_fraction)
     chosen = TrainingSet.of(train_rows, store, config)

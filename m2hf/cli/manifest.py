@@ -7,39 +7,63 @@ import typer
 
 from m2hf.cli import options
 from m2hf.errors import EXIT_FAILURES
+from m2hf.manifest import shortened
+from m2hf.printable import printable
 
 if TYPE_CHECKING:
     from m2hf.data_manifests.build import BuiltManifest
+    from m2hf.data_manifests.folder import OwnManifest
 
 app = typer.Typer(help="Make and check manifests.", no_args_is_help=True)
+
+
+Name = Annotated[str, typer.Option("--name", help="Dataset name; default: OUT's.")]
 
 
 @app.command("from-folder")
 def from_folder(
     videos: Annotated[Path, typer.Argument(help="Folder of videos.")],
-    captions: Annotated[Path, typer.Option("--captions", help="CSV: id,caption[,split].")],
     out: Annotated[Path, typer.Option("--out", help="Manifest folder to write.")],
-    name: Annotated[str, typer.Option("--name", help="Dataset name; default: OUT's.")] = "",
+    captions: Annotated[
+        Path | None, typer.Option("--captions", help="CSV: id,caption[,split]; default: none.")
+    ] = None,
+    name: Name = "",
 ) -> None:
-    """Make a manifest from a folder of videos and a CSV of captions.
+    """Make a manifest from a folder of videos, and a CSV of captions if there is one.
 
     An id is a file name without its extension. Without a split column, ids are split by hash into
-    70 % train, 10 % val and 20 % test.
+    70 % train, 10 % val and 20 % test; without captions, all are in test.
     """
     from m2hf.data_manifests.folder import from_folder as build
 
     built = build(videos, captions, name or out.resolve().name)
-    built.manifest.save(out)
-    for split, count in built.manifest.counts().items():
-        typer.echo(f"{split}: {count.videos} videos, {count.captions} captions")
-    if built.split_by_hash:
-        typer.echo("no split column: split by hash of the id, 70/10/20")
-    if built.without_captions:
+    _save_own(built, out)
+    if captions is None:
         typer.echo(
-            f"{len(built.without_captions)} videos have no caption: "
-            + ", ".join(built.without_captions[:10])
-            + (", ..." if len(built.without_captions) > 10 else "")
+            "no captions: all videos are in split test; features can be extracted, but training "
+            "and evaluation need --captions"
         )
+    elif built.without_captions:
+        ids = printable(shortened(built.without_captions))
+        typer.echo(f"{len(built.without_captions)} videos have no caption: {ids}")
+    typer.echo(f"wrote {out} ({built.manifest.digest[:8]})")
+
+
+@app.command("from-captions")
+def from_captions(
+    captions: Annotated[Path, typer.Argument(help="CSV: id,caption[,split].")],
+    out: Annotated[Path, typer.Option("--out", help="Manifest folder to write.")],
+    name: Name = "",
+) -> None:
+    """Make a manifest from a CSV of captions alone, for features that are imported.
+
+    The path of a video is its id, where no file is expected. Without a split column, ids are split
+    by hash into 70 % train, 10 % val and 20 % test.
+    """
+    from m2hf.data_manifests.folder import from_captions as build
+
+    built = build(captions, name or out.resolve().name)
+    _save_own(built, out)
     typer.echo(f"wrote {out} ({built.manifest.digest[:8]})")
 
 
@@ -157,15 +181,25 @@ def check(
         )
     else:
         for line in differences:
-            typer.echo(line)
+            typer.echo(printable(line))
         typer.echo(f"{loaded.card.name}: {len(loaded.rows)} videos, {len(differences)} differences")
     if differences:
         raise typer.Exit(EXIT_FAILURES)
 
 
+def _save_own(built: "OwnManifest", out: Path) -> None:
+    """Write the manifest; print its counts and remarks."""
+    built.manifest.save(out)
+    for split, count in built.manifest.counts().items():
+        typer.echo(f"{split}: {count.videos} videos, {count.captions} captions")
+    for remark in built.remarks:
+        typer.echo(str(remark))
+    if built.split_by_hash:
+        typer.echo("no split column: split by hash of the id, 70/10/20")
+
+
 def _print_summary(built: "BuiltManifest", media: Path | None, out: Path) -> None:
     from m2hf.data_manifests.build import MISSING
-    from m2hf.manifest import shortened
 
     declared = built.manifest.card.splits
     for split, count in built.manifest.counts().items():
@@ -179,11 +213,11 @@ def _print_summary(built: "BuiltManifest", media: Path | None, out: Path) -> Non
     for line in built.differences or [f"{built_splits}: as the card declares"]:
         typer.echo(line)
     for remark in built.remarks:
-        typer.echo(f"{remark.text}: {shortened(remark.ids)}")
+        typer.echo(str(remark))
     for extractor, flags in built.manifest.card.flags.items():
         typer.echo(f"{extractor} has flags, repeated in every table: {'; '.join(flags)}")
     if built.missing:
-        ids = shortened([row.id for row in built.missing])
+        ids = printable(shortened([row.id for row in built.missing]))
         typer.echo(
             f"{len(built.missing)} of {len(built.manifest.rows)} videos have no file under "
             f"{media}, and stay in the manifest: {ids} (all: {out / MISSING})"

@@ -209,7 +209,7 @@ BAD = [
     (
         "msrvtt-1ka-9k",
         change(QUERIES, ',"a query, unchanged"', ""),
-        r"test.csv, line 2: no sentence; the line is too short",
+        r"test.csv, line 2: no sentence: the line is too short",
     ),
     ("msrvtt-1ka-9k", change(QUERIES, "a query, unchanged", " "), r"line 2: the caption is empty"),
     (

@@ -1,10 +1,13 @@
 """The part of a gallery that late fusion is calibrated on."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m2hf.fuse.features.gallery import Gallery
+from m2hf.errors import UsageError
+from m2hf.fuse.features.gallery import Gallery, require_captions
+from m2hf.manifest import Row
 
 VIDEOS, CAPTIONS = 12, 3
 GALLERY = Gallery(
@@ -44,3 +47,11 @@ def test_the_order_of_the_manifest_makes_no_difference() -> None:
     (a, of_a), (b, of_b) = (g.sample(everything, 10, 8) for g in (GALLERY, other))
     assert [GALLERY.query_ids[q] for q in a] == [other.query_ids[q] for q in b]
     assert of_a.tolist() == of_b.tolist()
+
+
+def test_rows_without_any_caption_are_refused() -> None:
+    bare = Row(id="a", path="a.mp4", split="test")
+    with pytest.raises(UsageError, match=r"split test: none of its 2 videos has a caption .*--cap"):
+        require_captions([bare, bare], "split test")
+    require_captions([bare, bare.model_copy(update={"captions": ("x",)})], "split test")
+    require_captions([], "split test")
