@@ -19,7 +19,7 @@ from math import erf, sqrt
 import numpy as np
 
 from m2hf.array_types import FloatArray
-from m2hf.fuse.tables import bootstrap
+from m2hf.fuse.tables.bootstrap import LEVEL, interval, resampled
 
 SEEDS, DEVIATIONS = (1, 2, 3, 4, 5), (0.0, 1.0, 2.0, 3.0)
 METHODS = ("videos", "both", "normal", "m2hf")
@@ -80,7 +80,7 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """The interval of each method."""
     runs, videos = len(shares), np.arange(len(shares[0]))
-    each = np.stack([bootstrap.resampled(share, videos) for share in shares], axis=1)
+    each = np.stack([resampled(share, videos) for share in shares], axis=1)
     mean_R = each.mean(axis=1)
     picked = generator.integers(0, runs, (len(each), runs))
     low, high = percentiles(mean_R)
@@ -91,12 +91,12 @@ def intervals(
         "videos": (low, high),
         "both": percentiles(np.take_along_axis(each, picked, axis=1).mean(axis=1)),
         "normal": (mean + factor * (low - mean), mean + factor * (high - mean)),
-        "m2hf": bootstrap.interval(shares, videos),
+        "m2hf": interval(shares, videos),
     }
 
 
 def percentiles(resampled_R: FloatArray) -> tuple[float, float]:
-    tail = (100 - bootstrap.LEVEL) / 2
+    tail = (100 - LEVEL) / 2
     low, high = np.percentile(resampled_R, [tail, 100 - tail])
     return float(low), float(high)
 

@@ -83,21 +83,21 @@ def test_the_interval_is_that_of_a_naive_bootstrap_over_videos() -> None:
         100 * np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))]).mean()
         for _ in range(3000)
     ]
-    assert interval(hits, video) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=1.5)
-    low, high = interval(hits, np.arange(400))  # as if captions of a video were independent
-    assert high - low < 0.7 * np.subtract(*interval(hits, video)[::-1])
+    assert interval([hits], video) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=1.5)
+    low, high = interval([hits], np.arange(400))  # as if captions of a video were independent
+    assert high - low < 0.7 * np.subtract(*interval([hits], video)[::-1])
 
 
 def test_intervals_are_repeatable_and_of_nothing_random_where_all_hit() -> None:
     video = np.arange(30)
     hits = np.random.default_rng(0).random(30)
-    assert interval(hits, video) == interval(hits, video)
-    assert interval(np.ones(30), video) == (100.0, 100.0)
+    assert interval([hits], video) == interval([hits], video)
+    assert interval([np.ones(30)], video) == (100.0, 100.0)
 
 
 @pytest.mark.slow
 def test_most_intervals_hold_the_truth() -> None:
     """95 % of them, within what 200 draws can tell."""
     rng = np.random.default_rng(9)
-    ends = [interval((rng.random(300) < 0.4) * 1.0, np.arange(300)) for _ in range(200)]
+    ends = [interval([(rng.random(300) < 0.4) * 1.0], np.arange(300)) for _ in range(200)]
     assert 0.90 <= np.mean([low <= 40 <= high for low, high in ends]) <= 0.99
