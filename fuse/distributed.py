@@ -20,7 +20,14 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from m2hf.errors import EXIT_CRASH, EXIT_USAGE, M2hfError, MismatchError, UsageError
+from m2hf.errors import (
+    EXIT_CRASH,
+    EXIT_USAGE,
+    M2hfError,
+    MismatchError,
+    UsageError,
+    first_line,
+)
 from m2hf.keys import canonical_json, sha256_hex
 
 _CPU = torch.device("cpu")
@@ -192,7 +199,7 @@ def process_group() -> Iterator[ProcessGroup]:
         rank, host, port = (os.environ[x] for x in ("RANK", "MASTER_ADDR", "MASTER_PORT"))
         raise PeerLost(
             f"process {rank} of {size} can't join the others at {host}:{port} "
-            f"({str(error).splitlines()[0]}); start them with torchrun, on hosts that reach it"
+            f"({first_line(error)}); start them with torchrun, on hosts that reach it"
         ) from error
     try:
         yield ProcessGroup(rank, size, int(os.environ["LOCAL_RANK"]))

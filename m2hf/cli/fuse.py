@@ -1,6 +1,5 @@
 """`m2hf train | eval`: from shards to a similarity file."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +49,7 @@ def _train(
     from m2hf.cli.recipe import load_recipe
     from m2hf.fuse.config import LATE_FUSION
     from m2hf.fuse.training.run import train as fit
-    from m2hf.manifest import Manifest
+    from m2hf.manifest import Manifest, shortened
 
     recipe, _ = load_recipe(config, set_)
     loaded = Manifest.load(manifest)
@@ -95,17 +94,13 @@ def _train(
     for role, missing in done.absent.items():
         typer.echo(
             f"{role}: no entry for {len(missing)} of {videos} training and validation videos "
-            f"(not extracted, failed, or not imported): {_first(missing)}"
+            f"(not extracted, failed, or not imported): {shortened(missing, _SHOWN)}"
         )
     if done.lost:
         typer.echo(f"{done.lost} training videos left out, which are not in every stream")
     elif done.absent:
         typer.echo("these lack the modality; fuse.train.videos=intersection trains without them")
     typer.echo(f"wrote {done.checkpoint}")
-
-
-def _first(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
 
 
 def evaluate(

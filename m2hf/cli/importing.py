@@ -7,11 +7,10 @@ import typer
 
 from m2hf.cli import options
 from m2hf.errors import UsageError
+from m2hf.manifest import shortened
 
 if TYPE_CHECKING:
     from m2hf.exchange.importing import ImportedStream
-
-_SHOWN = 10  # ids without an array that the summary lists; --json has all
 
 
 def import_(
@@ -59,9 +58,7 @@ def _print_report(name: str, made: "ImportedStream") -> None:
         f"{made.empty} empty, {len(made.missing)} missing, in {made.shards} shards"
     )
     if made.missing:
-        shown = ", ".join(made.missing[:_SHOWN])
-        more = ", ..." if len(made.missing) > _SHOWN else ""
-        typer.echo(f"  missing (no array): {shown}{more}")
+        typer.echo(f"  missing (no array): {shortened(made.missing)}")
     for flag in made.flags:
         typer.echo(f"  flag, repeated in every table: {flag}")
     if made.others:
