@@ -10,7 +10,8 @@ from pydantic import Field
 
 from m2hf.array_types import BoolArray
 from m2hf.config import Section
-from m2hf.extract.base import NO_AUDIO, MediaExtractor, MediaSession
+from m2hf.extract.base import MediaExtractor, MediaSession
+from m2hf.extract.media.absent import Absent
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.speech import checkpoints, vad
 from m2hf.extract.speech.engines import Decoding, Segment, companion_files, open_engine
@@ -64,7 +65,7 @@ class Asr(MediaExtractor):
     """
 
     name: ClassVar[str] = ASR
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     columns: ClassVar[tuple[str, ...]] = (
         "no_speech_prob",
         "avg_logprob",
@@ -141,8 +142,8 @@ class AsrSession(MediaSession):
     def extract(self, clip: DecodedClip) -> Features:
         declared = self._declared
         sound = clip.sound(RATE)
-        if sound is None:
-            return Features.empty(NO_AUDIO, declared.width, texts=True)
+        if isinstance(sound, Absent):
+            return Features.empty(sound.reason, declared.width, texts=True)
         utterances = declared.detector.utterances(sound.samples)
         windows = [Window((Span(0, len(sound.samples)),))]
         if declared.vad:

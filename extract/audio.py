@@ -4,8 +4,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from m2hf.extract.base import NO_AUDIO, MediaSession
+from m2hf.extract.base import MediaSession
 from m2hf.extract.inference.windows import Windows
+from m2hf.extract.media.absent import Absent
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.networks import ast_network, audio_networks
 from m2hf.extract.networks.audio_networks import AudioNetwork
@@ -60,8 +61,8 @@ class AudioSession(MediaSession):
 
     def extract(self, clip: DecodedClip) -> Features:
         sound = clip.sound(self._rate)
-        if sound is None:
-            return Features.empty(NO_AUDIO, self._width)
+        if isinstance(sound, Absent):
+            return Features.empty(sound.reason, self._width)
         length = self._windows.length * self._hop
         steps = -(-len(sound.samples) // self._hop)
         starts = [self._hop * n for n in self._windows.starts(steps)]

@@ -182,7 +182,3 @@ class DerivedExtractor(Extractor):
     @abstractmethod
     def open(self, device: str) -> DerivedSession:
         """Load models, once per process."""
-
-
-NO_VIDEO = "no video stream"
-NO_AUDIO = "no audio stream"

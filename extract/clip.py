@@ -4,8 +4,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from m2hf.extract.base import NO_VIDEO, BatchedSession, MediaExtractor, PreparedClip
+from m2hf.extract.base import BatchedSession, MediaExtractor, PreparedClip
 from m2hf.extract.inference.batching import DeviceBatches, RowQueue
+from m2hf.extract.media.absent import Absent
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.views import ColourView, FrameView
 from m2hf.extract.networks.encoder import JointSpaceExtractor
@@ -22,7 +23,7 @@ class FrameEncoder(JointSpaceExtractor, MediaExtractor):
     """
 
     name: ClassVar[str] = CLIP
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "pillow", "torch")
 
     view: ColourView = FrameView(fps=1.0, max_side=640)
@@ -58,9 +59,9 @@ class FrameEncoderSession(BatchedSession):
 
     def prepare(self, clip: DecodedClip) -> Features | PreparedClip:
         frames = clip.frames(self._declared.view)
-        if frames is None:
-            return Features.empty(NO_VIDEO, self._tower.width)
-        frames = frames.take(self._declared.max_frames)
+        if isinstance(frames, Absent):
+            return Features.empty(frames.reason, self._tower.width)
+        frames = frames.evenly(self._declared.view.fps, self._declared.max_frames)
         start_s, end_s = frames.start_s, frames.end_s
         return PreparedClip(
             self._tower.prepare(frames.pixels),

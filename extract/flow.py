@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
+from m2hf.extract.base import MediaExtractor, MediaSession
 from m2hf.extract.inference.clock import CLOCK
-from m2hf.extract.media.decode import DecodedClip, Frames
+from m2hf.extract.media.absent import Absent
+from m2hf.extract.media.decode import DecodedClip
+from m2hf.extract.media.frames import Frames
 from m2hf.extract.media.views import FrameView, GrayView
 from m2hf.features import Features
 
@@ -55,8 +57,8 @@ class FlowSession(MediaSession):
 
     def extract(self, clip: DecodedClip) -> Features:
         frames = clip.frames(self._declared.view)
-        if frames is None:
-            return Features.empty(NO_VIDEO, self._declared.width)
+        if isinstance(frames, Absent):
+            return Features.empty(frames.reason, self._declared.width)
         if len(frames) < 2:
             return Features.empty("fewer than two frames", self._declared.width)
         # A pair of frames belongs to the window of its first frame.

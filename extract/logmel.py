@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from m2hf.extract.base import NO_AUDIO, MediaExtractor, MediaSession
+from m2hf.extract.base import MediaExtractor, MediaSession
 from m2hf.extract.inference.clock import CLOCK
+from m2hf.extract.media.absent import Absent
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.features import Features
 
@@ -56,8 +57,8 @@ class LogMelSession(MediaSession):
     def extract(self, clip: DecodedClip) -> Features:
         declared = self._declared
         sound = clip.sound(declared.rate)
-        if sound is None:
-            return Features.empty(NO_AUDIO, declared.width)
+        if isinstance(sound, Absent):
+            return Features.empty(sound.reason, declared.width)
         step = round(declared.window_s / _HOP_S)
         total = 1 + len(sound.samples) // self._hop
         # A remainder of less than half a window is part of the last window.

@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from m2hf.extract.base import NO_VIDEO, MediaSession
+from m2hf.extract.base import MediaSession
 from m2hf.extract.inference.windows import Windows
-from m2hf.extract.media.decode import DecodedClip, Frames
+from m2hf.extract.media.absent import Absent
+from m2hf.extract.media.decode import DecodedClip
+from m2hf.extract.media.frames import Frames
 from m2hf.extract.media.views import FrameView
 from m2hf.extract.networks import video_networks
 from m2hf.extract.networks.learned import LearnedExtractor, WindowNetwork
@@ -70,8 +72,8 @@ class MotionSession(MediaSession):
     def extract(self, clip: DecodedClip) -> Features:
         declared = self._declared
         frames = clip.frames(declared.view)
-        if frames is None:
-            return Features.empty(NO_VIDEO, declared.width)
+        if isinstance(frames, Absent):
+            return Features.empty(frames.reason, declared.width)
         if len(frames) < 2:
             return Features.empty("fewer than two frames", declared.width)
         shown = at_even_times(frames, declared.fps)

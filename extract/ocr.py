@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
+from m2hf.extract.base import MediaExtractor, MediaSession
 from m2hf.extract.inference.clock import CLOCK
+from m2hf.extract.media.absent import Absent
 from m2hf.extract.media.changes import changed
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.views import ColourView, FrameView
@@ -36,7 +37,7 @@ class Ocr(MediaExtractor):
     """
 
     name: ClassVar[str] = OCR
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     columns: ClassVar[tuple[str, ...]] = ("left", "top", "right", "bottom")
     libraries: ClassVar[tuple[str, ...]] = ("easyocr", "numpy", "opencv-python-headless", "torch")
     texts: ClassVar[bool] = True
@@ -46,10 +47,11 @@ class Ocr(MediaExtractor):
     """The frames to choose from."""
 
     every_s: float = Field(default=2.0, gt=0.0)
-    """Seconds between frames that are read, rounded to whole frames of `view`."""
+    """Seconds between frames that are read, rounded to whole frames of `view`; a frame that stays
+    on the screen as long is never missed."""
 
     max_frames: int = Field(default=12, ge=1)
-    """Most frames that are read per clip; of more, as many are chosen evenly."""
+    """Most frames that are read per clip; of more that differ, as many are chosen evenly."""
 
     canvas: int = Field(default=640, ge=64)
     """Longer side of the text detector's input, in pixels: a larger one finds smaller text, and
@@ -80,13 +82,14 @@ class OcrSession(MediaSession):
     def extract(self, clip: DecodedClip) -> Features:
         declared = self._declared
         frames = clip.frames(declared.view)
-        if frames is None:
-            return Features.empty(NO_VIDEO, declared.width, texts=True)
+        if isinstance(frames, Absent):
+            return Features.empty(frames.reason, declared.width, texts=True)
+        shown, _ = frames.shown_in_steps(declared.view.fps)
         stride = max(1, round(declared.every_s * declared.view.fps))
-        chosen = np.arange(0, len(frames), stride)
-        if len(chosen) > declared.max_frames:
-            chosen = chosen[np.linspace(0, len(chosen) - 1, declared.max_frames).astype(int)]
-        read = changed(frames.pixels, chosen, declared.same)
+        read = changed(frames.pixels, np.unique(shown[::stride]), declared.same)
+        if len(read) > declared.max_frames:
+            chosen = np.linspace(0, len(read) - 1, declared.max_frames).astype(int)
+            read = [read[i] for i in chosen]
         boxes, texts, confidence, start, end = [], [], [], [], []
         for index, until in zip(read, [*read[1:], None], strict=True):
             frame = frames.pixels[index]

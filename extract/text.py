@@ -37,7 +37,7 @@ class Text(JointSpaceExtractor, DerivedExtractor):
     asr_confidence: float = Field(default=0.2, ge=0.0, le=1.0)
     """Speech segments of lower confidence, exp(avg_logprob), are left out."""
 
-    invented: bool = False
+    hallucinated: bool = False
     """Whether to include segments that `asr` flags as hallucinated."""
 
     def open(self, device: str) -> "TextSession":
@@ -61,7 +61,7 @@ class TextSession(DerivedSession):
         declared = self._declared
         lines = [
             *_ocr_lines(inputs[OCR], declared.ocr_confidence),
-            *_asr_lines(inputs[ASR], declared.asr_confidence, declared.invented),
+            *_asr_lines(inputs[ASR], declared.asr_confidence, declared.hallucinated),
         ]
         rows = [
             _Line(chunk, line.start_s, line.end_s, line.confidence)

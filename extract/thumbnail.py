@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from m2hf.extract.base import NO_VIDEO, MediaExtractor, MediaSession
+from m2hf.extract.base import MediaExtractor, MediaSession
+from m2hf.extract.media.absent import Absent
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.views import FrameView
 from m2hf.features import Features
@@ -25,6 +26,7 @@ class Thumbnailer(MediaExtractor):
     """
 
     name: ClassVar[str] = THUMBNAIL
+    revision: ClassVar[int] = 2
     columns: ClassVar[tuple[str, ...]] = ("red", "green", "blue")
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow")
     texts: ClassVar[bool] = True
@@ -57,9 +59,9 @@ class ThumbnailerSession(MediaSession):
     def extract(self, clip: DecodedClip) -> Features:
         declared = self._declared
         frames = clip.frames(declared.view)
-        if frames is None:
-            return Features.empty(NO_VIDEO, declared.width, texts=True)
-        frames = frames.take(declared.max_frames)
+        if isinstance(frames, Absent):
+            return Features.empty(frames.reason, declared.width, texts=True)
+        frames = frames.at_most(_FPS, declared.max_frames)
         colours_F3 = [frame.mean(axis=(0, 1), dtype=np.float64) for frame in frames.pixels]
         return Features(
             (np.stack(colours_F3) / 255).astype(np.float32),

@@ -34,3 +34,12 @@ def ffmpeg_version() -> str:
         [ffmpeg_exe(), "-hide_banner", "-version"], capture_output=True, text=True, check=True
     )
     return out.stdout.split()[2]
+
+
+@cache
+def has_filter(name: str) -> bool:
+    """Whether the binary was built with a filter."""
+    out = subprocess.run(
+        [ffmpeg_exe(), "-hide_banner", "-filters"], capture_output=True, text=True, check=True
+    )
+    return any(line.split()[1:2] == [name] for line in out.stdout.splitlines())

@@ -1,7 +1,7 @@
 """Extensions of media files, by the container (ffmpeg demuxer) that reads them.
 
 The one list of what `m2hf manifest` finds below a folder; the decoder opens these containers
-(`extract/media/ffmpeg_process.py`). An extension is lower-case and has its dot. Those that other
+(`extract/media/source.py`). An extension is lower-case and has its dot. Those that other
 kinds of files have more often (.dat, .bin) are not among them.
 """
 

@@ -18,7 +18,7 @@ TEXT = "text"  # extractor of embeddings of what OCR and ASR give
 THUMBNAIL = "thumbnail"  # extractor whose strings are JPEG images in base64, not words
 
 # The column of ASR that marks hallucinated segments; shards store it under this name.
-HALLUCINATED = "invented"
+HALLUCINATED = "hallucinated"
 
 _EXTRACTOR = re.compile(r"[a-z][a-z0-9_]*")
 _NAME = re.compile(rf"{_EXTRACTOR.pattern}@[0-9a-f]{{{SHORT}}}")

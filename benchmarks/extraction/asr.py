@@ -22,6 +22,7 @@ import numpy as np
 from m2hf.extract.asr import Asr, AsrSession, is_hallucinated
 from m2hf.extract.inference.clock import CLOCK
 from m2hf.extract.media.decode import DecodedClip, decode
+from m2hf.extract.media.sound import Sound
 from m2hf.extract.speech import checkpoints, vad
 from m2hf.extract.speech.engines import Segment
 from m2hf.extract.speech.vad import RATE
@@ -45,7 +46,7 @@ class TranscribedSegment:
     end_s: float
     text: str
     values: tuple[float, ...]
-    invented: bool
+    hallucinated: bool
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Transcript:
 
     def words(self, kept: bool) -> list[str]:
         """In lower case, without punctuation; kept: without segments flagged as hallucinated."""
-        lines = (line.text for line in self.lines if not (kept and line.invented))
+        lines = (line.text for line in self.lines if not (kept and line.hallucinated))
         return re.findall(r"[\w']+", " ".join(lines).lower())
 
 
@@ -118,7 +119,7 @@ def plain(model: str) -> Callable[[DecodedClip], tuple[TranscribedSegment, ...]]
 
     def transcribe(clip: DecodedClip) -> tuple[TranscribedSegment, ...]:
         sound = clip.sound(RATE)
-        assert sound is not None
+        assert isinstance(sound, Sound)
         torch.manual_seed(declared.seed)
         result = whisper.transcribe(
             sound.samples,
@@ -188,7 +189,7 @@ def table(transcripts: Mapping[str, Sequence[Transcript]]) -> list[str]:
             f"| {variant} | {seconds:.1f} | {seconds / all_s:.2f} | {models:.0%} "
             f"| {_word_error_rate(of, base, False):.1%} | {_word_error_rate(of, base, True):.1%} "
             f"| {', '.join(lost) or 'none'} | {', '.join(new) or 'none'} "
-            f"| {sum(line.invented for h in of for line in h.lines)} |"
+            f"| {sum(line.hallucinated for h in of for line in h.lines)} |"
         )
     return rows
 
@@ -203,7 +204,7 @@ def hallucinations(transcripts: Mapping[str, Sequence[Transcript]]) -> list[str]
     for variant, of in transcripts.items():
         for h in of:
             for line in h.lines:
-                if line.invented:
+                if line.hallucinated:
                     values = " | ".join(f"{value:.2f}" for value in line.values)
                     when = f"{line.start_s:.1f} to {line.end_s:.1f}"
                     text = line.text[:60].replace("|", "/")

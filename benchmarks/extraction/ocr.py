@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2hf.extract.media.changes import changed
-from m2hf.extract.media.decode import Frames, decode
+from m2hf.extract.media.decode import decode
+from m2hf.extract.media.frames import Frames
 from m2hf.extract.ocr import Ocr, OcrSession
 from m2hf.extract.text import Text
 
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _frames(path: Path) -> Frames:
     view = Ocr().view
     frames = decode(path, [view]).frames(view)
-    assert frames is not None, path.name
+    assert isinstance(frames, Frames), path.name
     return frames
 
 

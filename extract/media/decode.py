@@ -9,56 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from m2hf.errors import MediaError
-from m2hf.extract.media.ffmpeg_process import DecodedStreams, Decoder
+from m2hf.extract.media.absent import Absent
+from m2hf.extract.media.frames import Frames
+from m2hf.extract.media.reading import ClipReader, Part
+from m2hf.extract.media.sound import Sound
 from m2hf.extract.media.views import FrameView, MediaLimits
 from m2hf.keys import sha256_file
 
 _SLACK_S = 1.0  # streams of an intact file may end at different times, but not this far apart
-DECODE_REVISION = 2  # to be raised when the same file would give other frames, times or samples
-
-
-@dataclass(frozen=True, eq=False)
-class Frames:
-    """F frames of one view of a clip, in time order."""
-
-    pixels: NDArray[np.uint8]
-    """(F, H, W, 3) RGB, or (F, H, W) where the view is grey."""
-
-    start_s: NDArray[np.float64]
-    """(F,) seconds from the start of the clip."""
-
-    end_s: NDArray[np.float64]
-    """(F,) seconds: the start of the next frame; for the last one, its own end."""
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def take(self, count: int) -> "Frames":
-        """At most `count` frames: the middles of as many equal parts of the clip."""
-        n = len(self)
-        if n <= count:
-            return self
-        chosen = ((np.arange(count) + 0.5) * n / count).astype(int)
-        return Frames(self.pixels[chosen], self.start_s[chosen], self.end_s[chosen])
-
-
-@dataclass(frozen=True, eq=False)
-class Sound:
-    """The sound of a clip at one sample rate."""
-
-    samples: NDArray[np.float32]
-    """(N,) mono, in -1..1."""
-
-    rate: int
-    """Samples per second."""
-
-    @property
-    def duration_s(self) -> float:
-        return len(self.samples) / self.rate
+DECODE_REVISION = 3  # to be raised when the same file would give other frames, times or samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,53 +26,56 @@ class DecodedClip:
     """A decoded clip, read-only; its data is in memory, or memory-mapped from a file."""
 
     duration_s: float
-    """Seconds, from the file's header or from what was decoded, whichever is longer."""
+    """Seconds: to the end of its video or its sound, whichever is later, or, where the file breaks
+    off, to the end that its header states."""
 
     sha256: str
     """Digest of the file."""
 
-    _frames: Mapping[FrameView, Frames] | None
-    _sounds: Mapping[int, Sound] | None
+    _frames: Mapping[FrameView, Frames] | Absent | MediaError
+    _sounds: Mapping[int, Sound] | Absent | MediaError
+    _video_remark: str = ""
 
-    def frames(self, view: FrameView) -> Frames | None:
-        """The frames of a view; None where the file has no video stream.
+    def frames(self, view: FrameView) -> Frames | Absent:
+        """The frames of a view, at least one; Absent where the clip has no video.
 
         Raises MediaError where there is a stream but none of its frames could be decoded.
         """
-        if self._frames is None:
-            return None
-        if not len(self._frames[view]):
-            raise MediaError("no frame of the video stream could be decoded; the file is damaged")
-        return self._frames[view]
+        if isinstance(self._frames, MediaError):
+            raise self._frames
+        return self._frames if isinstance(self._frames, Absent) else self._frames[view]
 
-    def sound(self, rate: int) -> Sound | None:
-        """The sound at `rate`; None where the file has no audio stream.
+    def sound(self, rate: int) -> Sound | Absent:
+        """The sound at `rate`, at least one sample; Absent where the clip has no sound.
 
         Raises MediaError where there is a stream but none of its samples could be decoded.
         """
-        if self._sounds is None:
-            return None
-        if not len(self._sounds[rate].samples):
-            raise MediaError("no sample of the audio stream could be decoded; the file is damaged")
-        return self._sounds[rate]
+        if isinstance(self._sounds, MediaError):
+            raise self._sounds
+        return self._sounds if isinstance(self._sounds, Absent) else self._sounds[rate]
 
     def remark(self, views: Sequence[FrameView], rates: Sequence[int]) -> str:
-        """Which of these streams end before the clip, as in a truncated file; "" if none.
+        """What the features should say of these streams: which of several was read, and which end
+        before the clip, as in a truncated file; "" if nothing.
 
         Only the given views and rates count, so that the remark in an extractor's features doesn't
         depend on which other extractors shared the decode.
         """
-        frames = [] if self._frames is None else [self._frames[view] for view in views]
-        sounds = [] if self._sounds is None else [self._sounds[rate] for rate in rates]
-        ends = {
-            "the pictures end": [float(f.end_s[-1]) for f in frames if len(f)],
-            "the sound ends": [sound.duration_s for sound in sounds],
-        }
-        return "; ".join(
-            f"{what} at {max(reached):.1f} of {self.duration_s:.1f} s"
-            for what, reached in ends.items()
-            if reached and max(reached) + _SLACK_S < self.duration_s
-        )
+        remarks = []
+        if views and isinstance(self._frames, Mapping):
+            remarks.append(self._video_remark)
+            reached_s = max(float(self._frames[view].end_s[-1]) for view in views)
+            remarks.append(self._early_end("the frames end", reached_s))
+        if rates and isinstance(self._sounds, Mapping):
+            remarks += dict.fromkeys(self._sounds[rate].remark for rate in rates)
+            reached_s = max(self._sounds[rate].duration_s for rate in rates)
+            remarks.append(self._early_end("the sound ends", reached_s))
+        return "; ".join(filter(None, remarks))
+
+    def _early_end(self, what: str, reached_s: float) -> str:
+        if reached_s + _SLACK_S >= self.duration_s:
+            return ""
+        return f"{what} at {reached_s:.1f} of {self.duration_s:.1f} s"
 
 
 def decode(
@@ -125,27 +88,19 @@ def decode(
 ) -> DecodedClip:
     """Decode `path`, or the part of it from `start` to `end` seconds, once.
 
-    Raises MediaError for a file that is missing, empty, no media, over a limit, or of which no
-    frame or sample could be decoded; ResourceError where memory or disk space run out. Of a
-    truncated file, the part that could be decoded is returned (see `remark`).
+    Raises MediaError for a file that is missing, empty, no media, or over a limit; ResourceError
+    where memory or disk space run out. A stream of which nothing could be decoded is an error
+    where it is used, so that it doesn't take the other one with it. Of a truncated file, the part
+    that could be decoded is returned (see `remark`).
     """
     limits = limits or MediaLimits()
     if not path.is_file():
         raise MediaError(f"no such file: {path.name}")
     if path.stat().st_size == 0:
         raise MediaError("the file is empty (0 bytes)")
-    streams = Decoder(path, tuple(views), tuple(rates), limits, start, end).run()
-    frames = {view: _frames(streams, view) for view in views} if streams.has_video else None
-    sounds = {r: Sound(streams.samples(r), r) for r in rates} if streams.has_audio else None
-    reached = max(
-        [0.0]
-        + [float(f.end_s[-1]) for f in (frames or {}).values() if len(f)]
-        + [s.duration_s for s in (sounds or {}).values()]
-    )
-    if reached == 0.0 and (views or rates) and (frames or sounds):
-        raise MediaError(f"nothing could be decoded; {streams.first_error}")
-    duration = max(streams.expected_s or 0.0, reached)
-    return DecodedClip(duration, _digest(path), frames, sounds)
+    reader = ClipReader(path, tuple(views), tuple(rates), limits, Part(start or 0.0, end))
+    clip = reader.read()
+    return DecodedClip(clip.duration_s, _digest(path), clip.frames, clip.sounds, clip.video_remark)
 
 
 def _digest(path: Path) -> str:
@@ -153,13 +108,3 @@ def _digest(path: Path) -> str:
         return sha256_file(path)
     except OSError as error:  # such as a bad sector, or a network share that is gone
         raise MediaError(f"can't be read: {error.strerror}") from error
-
-
-def _frames(streams: DecodedStreams, view: FrameView) -> Frames:
-    pixels, start_s = streams.pixels(view)
-    # A frame lasts until the next one starts; the last one for 1/fps seconds, or its duration in
-    # the stream if that is longer, but not beyond the end of the clip.
-    last = start_s[-1:] + max(1 / view.fps, streams.last_frame_s(view))
-    if streams.expected_s is not None:
-        last = np.minimum(last, max(streams.expected_s, *start_s[-1:], 0.0))
-    return Frames(pixels, start_s, np.concatenate([start_s[1:], last]))

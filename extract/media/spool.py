@@ -8,7 +8,6 @@ import io
 import mmap
 import tempfile
 import threading
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -69,13 +68,15 @@ class Spool:
                     "space, or set extract.media.spool_folder (or TMPDIR) to a larger disk"
                 ) from error
 
-    def finish(self) -> Mapping[int, Bytes]:
-        """(N,) bytes by output, without empty ones; those in a file as a read-only memory map."""
-        mapped = {
-            output: mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-            for output, file in self._files.items()
-        }
-        return {n: np.frombuffer(data, np.uint8) for n, data in (self._buffers | mapped).items()}
+    def take(self, output: int) -> Bytes:
+        """(N,) bytes of one output, which is over; those in a file as a read-only memory map."""
+        with self._lock:
+            file = self._files.get(output)
+            if file is None:
+                data = np.frombuffer(self._buffers.pop(output, bytearray()), np.uint8)
+            else:
+                data = np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+            return data
 
     def _put(self, output: int, chunk: bytes) -> None:
         file = self._files.get(output)

@@ -53,6 +53,10 @@ class MediaLimits(Section):
     max_duration_s: float = 4 * 3600.0
     """Longest duration of a clip, in seconds."""
 
+    max_gap_s: float = 3600.0
+    """Longest time in a clip without a new frame, or without sound, in seconds; beyond it, its time
+    stamps count as damaged."""
+
     max_output_mb: int = 32768
     """Most decoded data of a clip, in MiB; the default is enough for three hours of the default
     extractors' views."""

@@ -6,16 +6,19 @@ T columns of the spectrogram, M mel bands.
 import base64
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2hf.errors import MediaError
-from m2hf.extract.media.decode import Frames, Sound, decode
+from m2hf.extract.media.absent import Absent
+from m2hf.extract.media.decode import decode
+from m2hf.extract.media.frames import Frames
+from m2hf.extract.media.sound import Sound
 from m2hf.extract.media.views import FrameView
 from m2hf.extract.thumbnail import jpeg
 from m2hf.manifest import Row
@@ -31,6 +34,8 @@ _HOP = 160
 _MOST_COLUMNS = 1600
 _MELS = 96
 _RANGE_DB = 80.0
+
+_Stream = TypeVar("_Stream")
 
 
 @dataclass(frozen=True)
@@ -64,22 +69,34 @@ class Preview:
         view = FrameView(fps=_fps(frames), max_side=_SIDE)
         try:
             clip = decode(media / row.path, [view], [_RATE], start=row.start, end=row.end)
-            decoded, sound = clip.frames(view), clip.sound(_RATE)
         except MediaError as error:
             return cls(error=str(error))
+        damage: list[str] = []
+        decoded = _there(lambda: clip.frames(view), damage)
+        sound = _there(lambda: clip.sound(_RATE), damage)
         features = None if frames is None else frames.features
         if decoded is not None and features is not None:
             shown: Frames | None = _nearest(decoded, features.start_s, 1 / view.fps)
         else:
-            shown = None if decoded is None else decoded.take(_UNSTORED)
+            shown = None if decoded is None else decoded.at_most(view.fps, _UNSTORED)
         return cls(
             thumbnails=() if shown is None else tuple(_thumbnails(shown)),
             spectrogram=None if sound is None else _spectrogram(sound),
             duration_s=clip.duration_s,
             sha256=clip.sha256,
             stored=decoded is not None and features is not None,
-            remark=clip.remark([view], [_RATE]),
+            remark="; ".join(filter(None, [*damage, clip.remark([view], [_RATE])])),
         )
+
+
+def _there(read: Callable[[], _Stream | Absent], damage: list[str]) -> _Stream | None:
+    """A stream that is there and undamaged; what is wrong with it is added to `damage`."""
+    try:
+        found = read()
+    except MediaError as error:
+        damage.append(str(error))
+        return None
+    return None if isinstance(found, Absent) else found
 
 
 def _fps(frames: StreamEntry | None) -> float:

@@ -87,7 +87,7 @@ def test_words_have_the_times_at_which_they_are_spoken(
     assert (columns["no_speech_prob"] < 0.1).all()
     assert (columns["avg_logprob"] > -0.5).all()
     assert (columns["speech"] > 0.7).all()
-    assert not columns["invented"].any()
+    assert not columns["hallucinated"].any()
     assert CLOCK.take() > 0.1
 
 
@@ -114,7 +114,7 @@ def test_hallucinations_on_music_are_flagged(
     clip = decode(shared_data / "clips" / "video7202.mp4", (), (RATE,))
     hallucinated = session(vad=False, temperatures=[0.0], **QUICK).extract(clip)
     assert len(hallucinated.values)
-    assert (hallucinated.values[:, Asr.columns.index("invented")] == 1.0).all()
+    assert (hallucinated.values[:, Asr.columns.index("hallucinated")] == 1.0).all()
     opened = session()
     monkeypatch.setattr(opened, "_engine", FakeEngine())
     assert opened.extract(clip).reason == "no speech"

@@ -72,7 +72,7 @@ OTHER: dict[str, Any] = {
     "seed": 5,
     "ocr_confidence": 0.9,
     "asr_confidence": 0.9,
-    "invented": True,
+    "hallucinated": True,
     "engine": "faster-whisper",
     "compute_type": "int8",
     "vad": False,
@@ -303,13 +303,13 @@ def test_text_joins_the_strings_of_one_frame_and_keeps_a_line_once() -> None:
 
 def test_text_skips_hallucinated_segments_unless_configured_otherwise() -> None:
     values = np.zeros((2, CONFIG.extractor("asr").width))
-    values[0, CONFIG.extractor("asr").columns.index("invented")] = 1
+    values[0, CONFIG.extractor("asr").columns.index("hallucinated")] = 1
     times, ones = np.arange(2.0), np.ones(2)
     speech = Features(values, times, times + 1, ("no, no, no", "hello"), ones)
     hallucinated = Features(values[:1], times[:1], times[:1] + 1, ("no, no, no",), ones[:1])
     silent = Features.empty("no", 1, texts=True)
-    for invented, expected in ((False, ("hello",)), (True, ("no, no, no", "hello"))):
-        text = Text.model_validate({**TINY, "invented": invented})
+    for hallucinated, expected in ((False, ("hello",)), (True, ("no, no, no", "hello"))):
+        text = Text.model_validate({**TINY, "hallucinated": hallucinated})
         assert text.open("cpu").extract({"ocr": silent, "asr": speech}).texts == expected
     only = Text.model_validate(TINY).open("cpu").extract({"ocr": silent, "asr": hallucinated})
     assert only.reason == "no text read or heard"

@@ -10,6 +10,7 @@ from PIL import Image
 
 from m2hf.errors import ShardError
 from m2hf.extract.media.decode import decode
+from m2hf.extract.media.frames import Frames
 from m2hf.extract.thumbnail import Thumbnailer
 from m2hf.features import Features
 from m2hf.keys import bucket_of, canonical_json
@@ -31,7 +32,7 @@ def test_thumbnails_are_even_over_the_clip_and_fit_the_bounds(tmp_path: Path) ->
     features = extracted(path)
     assert features.start_s.tolist() == [1.0, 3.0, 5.0, 7.0]  # the middles of four equal parts
     frames = decode(path, Thumbnailer().views()).frames(Thumbnailer().view)
-    assert frames is not None
+    assert isinstance(frames, Frames)
     for thumbnail, colour in zip(thumbnails(features), features.values, strict=True):
         image = np.asarray(Image.open(io.BytesIO(thumbnail.jpeg)))
         assert image.shape == (120, 160, 3)

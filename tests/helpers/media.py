@@ -111,6 +111,33 @@ def garbage(path: Path) -> Path:
     return path
 
 
+def colours(path: Path, shown: list[tuple[str, float]], *options: str, size: str = "64x48") -> Path:
+    """Frames of one colour each for some seconds, and a tone of 1 kHz from 1 to 2 s, by `options`
+    in place of the usual codecs."""
+    sources = [f"color=c={c}:size={size}:rate=25:duration={s}" for c, s in shown]
+    inputs = [part for source in sources for part in ("-f", "lavfi", "-i", source)]
+    length = sum(seconds for _, seconds in shown)
+    tone = f"aevalsrc=0.5*sin(2000*PI*t)*between(t\\,1\\,2):s=48000:d={length}"
+    joined = "".join(f"[{n}:v]" for n in range(len(shown))) + f"concat=n={len(shown)}[v]"
+    streams = ["-filter_complex", joined, "-map", "[v]", "-map", f"{len(shown)}:a"]
+    given = options or (*_H264, "-c:a", "aac")
+    return make(path, *streams, *given, inputs=[*inputs, "-f", "lavfi", "-i", tone])
+
+
+def slides(path: Path, shown: list[str], seconds: int) -> Path:
+    """One frame for each colour, every few seconds."""
+    for number, colour in enumerate(shown):
+        source = ["-f", "lavfi", "-i", f"color={colour}:size=64x48"]
+        make(path.with_name(f"{path.stem}{number}.png"), "-frames:v", "1", inputs=source)
+    images = ["-framerate", f"1/{seconds}", "-i", str(path.with_name(f"{path.stem}%d.png"))]
+    return make(path, *_H264, inputs=images)
+
+
+def rewrapped(source: Path, path: Path, *options: str) -> Path:
+    """The same streams in another container, without decoding them."""
+    return make(path, "-map", "0", "-c", "copy", *options, inputs=["-i", str(source)])
+
+
 def odd_corpus(folder: Path) -> dict[str, Path]:
     """One file of each kind, by name."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,7 @@ class SeenRun:
         for bucket in range(BUCKETS):
             header = ShardHeader(
                 "seen", name, 1, fingerprint({"n": name}), bucket, BUCKETS, self.manifest.digest,
-                {"reads": reads}, {}, {}, ("speech", "invented") if name == "asr" else (),
+                {"reads": reads}, {}, {}, ("speech", "hallucinated") if name == "asr" else (),
                 ["untrained"] if name == "audio" else [],
             )  # fmt: skip
             inside = [

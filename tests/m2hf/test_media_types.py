@@ -2,12 +2,12 @@
 
 import re
 
-from m2hf.extract.media.ffmpeg_process import _CONTAINERS
+from m2hf.extract.media.source import CONTAINERS as OPENED
 from m2hf.media_types import AUDIO_EXTENSIONS, CONTAINERS, MEDIA_EXTENSIONS, VIDEO_EXTENSIONS
 
 
 def test_the_decoder_opens_every_container_of_the_list_and_each_container_has_extensions() -> None:
-    assert set(_CONTAINERS.split(",")) == CONTAINERS
+    assert set(OPENED.split(",")) == CONTAINERS
 
 
 def test_extensions_are_lower_case_and_of_one_kind() -> None:

@@ -262,7 +262,7 @@ def test_an_odd_corpus_ends_with_every_file_accounted_for(
     assert remarks[("no_audio", "logmel")] == "no audio stream"
     assert remarks[("audio_only", "clip")] == "no video stream"
     assert remarks[("one_frame", "flow")] == "fewer than two frames"
-    assert remarks[("truncated", "clip")].startswith("the pictures end at ")
+    assert remarks[("truncated", "clip")].startswith("the frames end at ")
     assert remarks[("truncated", "logmel")].startswith("the sound ends at ")
     assert m2hf("extract", *odd.options("store")).returncode == 3  # and nothing is tried again
 

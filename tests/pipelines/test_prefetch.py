@@ -23,7 +23,7 @@ def test_order_and_how_many_are_started(depth: int) -> None:
         started.append(request.row.id)
         if request.row.id == "v2":
             raise MediaError("broken")
-        return DecodedClip(1.0, request.row.id, None, None)
+        return DecodedClip(1.0, request.row.id, {}, {})
 
     outcomes = []
     prefetcher = DecodePrefetcher(decode, clips(6), depth)
@@ -49,7 +49,7 @@ def test_clips_in_flight_are_listed() -> None:
     def decode(request: ClipRequest) -> DecodedClip:
         if request.row.id != "v0":
             assert go.wait(30)
-        return DecodedClip(1.0, request.row.id, None, None)
+        return DecodedClip(1.0, request.row.id, {}, {})
 
     prefetcher = DecodePrefetcher(decode, clips(4), 2)
     requests = prefetcher.requests()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from m2hf.extract.media.changes import changed
 from m2hf.extract.media.decode import decode
+from m2hf.extract.media.frames import Frames
 from m2hf.extract.media.views import FrameView
 from m2hf.extract.ocr import Ocr
 
@@ -36,7 +37,7 @@ def subtitled(path: Path) -> NDArray[np.uint8]:
     media.make(path, "-c:v", "libx264", "-crf", "30", inputs=[*given, "-r", "1", "-i", str(raw)])
     view = FrameView()
     frames = decode(path, [view]).frames(view)
-    assert frames is not None
+    assert isinstance(frames, Frames)
     return frames.pixels
 
 

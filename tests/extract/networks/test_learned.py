@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from m2hf.errors import ConfigError, ResourceError
 from m2hf.extract.audio import Audio
 from m2hf.extract.inference.windows import Windows
-from m2hf.extract.media.decode import DecodedClip, Frames, Sound
+from m2hf.extract.media.absent import Absent
+from m2hf.extract.media.decode import DecodedClip
+from m2hf.extract.media.frames import Frames
+from m2hf.extract.media.sound import Sound
 from m2hf.extract.motion import Motion, at_even_times
 from m2hf.extract.networks import ast_network, video_networks
 from m2hf.extract.networks.compat import import_torchvision
@@ -36,7 +39,9 @@ def noise_clip(seconds: float, seed: int = 0) -> DecodedClip:
     """A clip of noise without a video stream."""
     count = round(seconds * RATE)
     samples = np.random.default_rng(seed).normal(0, 0.1, count).astype(np.float32)
-    return DecodedClip(count / RATE, "0" * 64, None, {RATE: Sound(samples, RATE)})
+    return DecodedClip(
+        count / RATE, "0" * 64, Absent("no video stream"), {RATE: Sound(samples, RATE)}
+    )
 
 
 def seen(declared: Motion, start_s: NDArray[np.float64], end_s: float) -> DecodedClip:
@@ -45,7 +50,7 @@ def seen(declared: Motion, start_s: NDArray[np.float64], end_s: float) -> Decode
     shape = (len(start_s), height, width, 3)
     pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     frames = Frames(pixels, start_s, np.append(start_s[1:], end_s))
-    return DecodedClip(end_s, "0" * 64, {declared.view: frames}, None)
+    return DecodedClip(end_s, "0" * 64, {declared.view: frames}, Absent("no audio stream"))
 
 
 def features(declared: LearnedExtractor, clip: DecodedClip) -> Features:
@@ -111,7 +116,7 @@ def test_a_saved_folder_gives_what_transformers_gives(saved: tuple[Path, Any]) -
     assert REAL_KEY in safetensors.torch.load_file(folder / "model.safetensors")
     made = features(Audio(pretrained=str(folder)), noise_clip(4.0))
     sound = noise_clip(4.0).sound(RATE)
-    assert sound is not None
+    assert isinstance(sound, Sound)
     spectrogram = feature_extractor()(sound.samples, sampling_rate=RATE, return_tensors="pt")
     with torch.inference_mode():
         expected = model.audio_spectrogram_transformer(**spectrogram).pooler_output
@@ -296,7 +301,7 @@ def test_a_state_dict_gives_what_torchvision_gives(
     made = features(declared, clip)
     assert made.values.shape == (1, declared.width)
     frames = clip.frames(declared.view)
-    assert frames is not None
+    assert isinstance(frames, Frames)
     images = torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)
     network = networks[name]
     with torch.inference_mode():

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2hf.extract.media.decode import decode
+from m2hf.extract.media.sound import Sound
 from m2hf.extract.speech import vad
 from m2hf.extract.speech.vad import RATE, WINDOW_S, Detector, Span, Window, speech_share, windows
 
@@ -116,7 +117,7 @@ def test_a_long_sound_is_searched_in_pieces(
     shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sound = decode(shared_data / "clips" / "video2392.mp4", (), (RATE,)).sound(RATE)
-    assert sound is not None
+    assert isinstance(sound, Sound)
     whole = Detector().utterances(sound.samples)
     assert whole[0].first > 5 * RATE  # music comes first
     monkeypatch.setattr(vad, "_PIECE", 4 * RATE)

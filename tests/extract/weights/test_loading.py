@@ -11,7 +11,9 @@ import pytest
 
 from m2hf.errors import ResourceError
 from m2hf.extract.asr import Asr
-from m2hf.extract.media.decode import DecodedClip, Sound
+from m2hf.extract.media.absent import Absent
+from m2hf.extract.media.decode import DecodedClip
+from m2hf.extract.media.sound import Sound
 from m2hf.extract.networks.compat import import_torchvision
 from m2hf.extract.networks.encoder import Encoder
 from m2hf.extract.ocr import Ocr
@@ -189,7 +191,7 @@ def test_whisper_is_read_from_its_own_cache(
     theirs = whisper.load_model(str(path), device="cpu")
     for name, tensor in session._engine._model.state_dict().items():
         torch.testing.assert_close(tensor, theirs.state_dict()[name], atol=0, rtol=0)
-    clip = DecodedClip(1.0, "0" * 64, None, {16000: Sound(noise, 16000)})
+    clip = DecodedClip(1.0, "0" * 64, Absent("no video stream"), {16000: Sound(noise, 16000)})
     made = session.extract(clip)
     assert made.values.shape[1] == asr.width
     assert (made.end_s <= 1.0).all()

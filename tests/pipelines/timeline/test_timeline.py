@@ -307,10 +307,10 @@ def test_hallucinated_strings_are_marked(store: TwoBucketStore) -> None:
         texts=("no, no, no", "hello"),
         confidence=np.ones(2),
     )
-    store.add("asr", {VIDEO: heard}, columns=("speech", "invented"))
+    store.add("asr", {VIDEO: heard}, columns=("speech", "hallucinated"))
     text = "\n".join(lines(store.timeline()))
     assert "1.00  (hallucinated) no, no, no  (speech 0.50)" in text
     assert "1.00  hello  (speech 0.50)" in text
     assert "(hallucinated) no, no, no</span>" in page(store.timeline(), None)
     entry = next(e for e in store.timeline().entries if e.features and e.extractor == "asr")
-    assert [w["invented"] for w in entry.as_json()["windows"]] == [1.0, 0.0]
+    assert [w["hallucinated"] for w in entry.as_json()["windows"]] == [1.0, 0.0]
