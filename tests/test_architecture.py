@@ -97,7 +97,7 @@ def test_flags_are_frozen() -> None:
         "eval: --baselines --config --manifest --run --set --split --store",
         "export: --format --json --manifest --out --store --stream",
         "extract: --array --config --manifest --media --only --scheduler --set --store --workers",
-        "import: --captions --json --manifest --store --stream",
+        "import: --captions --json --manifest --skip-unknown --store --stream",
         "manifest build: --annotations --json --media --out --splits name",
         "manifest check: --json --media manifest",
         "manifest from-captions: --name --out captions",

@@ -24,6 +24,7 @@ import numpy as np
 from m2hf.array_types import FloatArray, IntArray
 from m2hf.errors import ManifestError, UsageError
 from m2hf.exchange.arrays import (
+    SKIP,
     ItemArrays,
     load_numpy,
     open_hdf5,
@@ -40,11 +41,18 @@ _FORM = "ids (C,), sentence (C, D), and optionally texts, and tokens with token_
 class CaptionArrays:
     """The captions of one file by id: row 0 is the sentence, its tokens follow."""
 
-    def __init__(self, path: Path, stored: Mapping[str, Any], captions: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        stored: Mapping[str, Any],
+        captions: Mapping[str, str],
+        skip_unknown: bool,
+    ) -> None:
         """stored: arrays or datasets by name; captions: id -> text of the manifest.
 
         Raises UsageError for a file of another form, ManifestError for an id that is not in the
-        manifest, one that occurs twice, and a text that differs from the manifest's.
+        manifest (unless those are skipped), one that occurs twice, and a text that differs from
+        the manifest's.
         """
         self._path, self._stored = path, stored
         names = set(stored)
@@ -60,7 +68,8 @@ class CaptionArrays:
             if name in stored and stored[name].shape[:1] != (len(ids),):
                 shape = stored[name].shape
                 raise UsageError(f"--captions {path}: {len(ids)} ids, but {name} has shape {shape}")
-        self._place = self._places(ids, captions)
+        self._place = self._places(ids, captions, skip_unknown)
+        self.unknown = len(ids) - len(self._place)
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -122,13 +131,17 @@ class CaptionArrays:
         offsets: IntArray = stored.astype(np.int64)
         return offsets
 
-    def _places(self, ids: list[str], captions: Mapping[str, str]) -> dict[str, int]:
+    def _places(
+        self, ids: list[str], captions: Mapping[str, str], skip_unknown: bool
+    ) -> dict[str, int]:
         places: dict[str, int] = {}
         for place, item in enumerate(ids):
             if item not in captions:
+                if skip_unknown:
+                    continue
                 raise ManifestError(
                     f"--captions {self._path}: {item!r} is no caption of the manifest; "
-                    "an id is <video id>#<index of the caption, from 0>"
+                    f"an id is <video id>#<index of the caption, from 0>; correct it, or {SKIP}"
                 )
             if item in places:
                 raise ManifestError(f"--captions {self._path}: {item!r} occurs twice; remove one")
@@ -142,19 +155,21 @@ class CaptionArrays:
 
 
 @contextmanager
-def open_captions(path: Path, captions: Mapping[str, str]) -> Iterator[CaptionArrays]:
-    """The caption file at `path`; captions: id -> text of the manifest."""
+def open_captions(
+    path: Path, captions: Mapping[str, str], skip_unknown: bool
+) -> Iterator[CaptionArrays]:
+    """The caption file at `path`; the other arguments and the errors as of `CaptionArrays`."""
     if path.suffix == ".npz":
         if not path.is_file():
             raise UsageError(f"--captions {path}: no such file")
         stored = load_numpy(path)
         if not isinstance(stored, dict):
             raise UsageError(f"--captions {path}: one array; expected an .npz with {_FORM}")
-        yield CaptionArrays(path, stored, captions)
+        yield CaptionArrays(path, stored, captions, skip_unknown)
         return
     with open_hdf5(path, "an .npz file") as file:
         parts = {key: own_object(f"{path}: {key}", file, key) for key in file}
         groups = [key for key, part in parts.items() if not isinstance(part, h5py.Dataset)]
         if groups:
             raise UsageError(f"--captions {path}: {groups[0]!r} is a group; expected {_FORM}")
-        yield CaptionArrays(path, parts, captions)
+        yield CaptionArrays(path, parts, captions, skip_unknown)
