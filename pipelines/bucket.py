@@ -17,7 +17,8 @@ from m2hf.pipelines.clips import ClipRunner, clip_requests
 from m2hf.pipelines.job import Job, JobSpec
 from m2hf.pipelines.outcomes import Outcomes
 from m2hf.pipelines.plan import BucketTask, item_states, read_shard, source_digests
-from m2hf.shard import Shard, ShardHeader, write_shard
+from m2hf.shard import Shard, write_shard
+from m2hf.shard_header import ShardHeader
 
 # Tasks in two threads of a worker would interleave ledger lines and share the RNG state.
 _one_at_a_time = threading.Lock()

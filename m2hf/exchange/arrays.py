@@ -14,7 +14,7 @@ and links in an HDF5 file to other files are refused.
 import hashlib
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from m2hf.array_types import FloatArray
 from m2hf.atomic import raise_if_unreadable
 from m2hf.errors import ManifestError, UsageError, first_line
+from m2hf.hdf5 import keys, open_hdf5, own_object, read_rows, stored_dataset
 from m2hf.keys import canonical_json, safe_name
 
 VALUES, START, END = "values", "start_s", "end_s"
@@ -106,7 +107,8 @@ class ArrayFile:
     ) -> None:
         """As of `ArrayFolder`."""
         self._path, self._file = path, file
-        named = ((key, key) for key in sorted(file))
+        with refused(str(path)):
+            named = [(key, key) for key in keys(file)]
         self._keys, self.unknown = match_names(str(path), named, ids, skip_unknown)
 
     @property
@@ -114,13 +116,15 @@ class ArrayFile:
         return {item: f"{self._path}: {key!r}" for item, key in self._keys.items()}
 
     def read(self, item: str) -> ItemArrays:
-        key = self._keys[item]
         where = self.names_of(item)
-        found = own_object(where, self._file, key)
-        if isinstance(found, h5py.Dataset):
-            return item_arrays(where, {VALUES: read_dataset(where, found)})
-        parts = {part: own_object(f"{where}/{part}", found, part) for part in found}
-        return item_arrays(where, {k: read_dataset(f"{where}/{k}", v) for k, v in parts.items()})
+        with refused(where):
+            found = own_object(self._file, self._keys[item])
+            if isinstance(found, h5py.Dataset):
+                parts = {VALUES: stored_dataset(found)}
+            else:
+                parts = {part: stored_dataset(own_object(found, part)) for part in keys(found)}
+            stored = {part: read_rows(dataset) for part, dataset in parts.items()}
+        return item_arrays(where, stored)
 
     def names_of(self, item: str) -> str:
         """Location of one item, for messages."""
@@ -142,21 +146,31 @@ def open_videos(
 
 @contextmanager
 def _open_file(path: Path, ids: Collection[str], skip_unknown: bool) -> Iterator[ArraySource]:
-    with open_hdf5(path, "a folder of .npy or .npz files") as file:
+    with open_array_file(path, "a folder of .npy or .npz files") as file:
         yield ArrayFile(path, file, ids, skip_unknown)
 
 
 @contextmanager
-def open_hdf5(path: Path, otherwise: str) -> Iterator[h5py.File]:
-    """Open `path` for reading; otherwise: the alternative that an error message names."""
+def open_array_file(path: Path, otherwise: str) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading; otherwise: the alternative that an error message names."""
     if not path.is_file():
         raise UsageError(f"{path}: no such file or folder; expected {otherwise}, or one HDF5 file")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise UsageError(f"{path}: not an HDF5 file, and not {otherwise} ({error})") from error
-    with file:
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(open_hdf5(path))
+        except ValueError as error:
+            raise_if_unreadable(path, error)
+            raise UsageError(f"{path}: not an HDF5 file, and not {otherwise} ({error})") from error
         yield file
+
+
+@contextmanager
+def refused(where: str) -> Iterator[None]:
+    """A ValueError inside is a UsageError with the location `where`."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 def load_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
@@ -175,26 +189,6 @@ def load_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
             f"{path}: not a readable array file ({first_line(error)}); "
             "save plain arrays with numpy.save or numpy.savez, no objects"
         ) from error
-
-
-def own_object(where: str, group: h5py.Group, key: str) -> Any:
-    """The object `key` of this file; raises UsageError for a link."""
-    if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-        raise UsageError(f"{where}: a link; store the array itself in the file")
-    return group[key]
-
-
-def read_dataset(where: str, dataset: Any, rows: slice = slice(None)) -> NDArray[Any]:
-    """Rows of a dataset; raises UsageError where its bytes are in another file."""
-    if not isinstance(dataset, h5py.Dataset):
-        raise UsageError(f"{where}: a group, expected a dataset")
-    if dataset.is_virtual or dataset.external:
-        raise UsageError(f"{where}: its values are in another file; store the array itself")
-    try:
-        read: NDArray[Any] = dataset[rows] if dataset.shape else np.asarray(dataset[()])
-    except OSError as error:
-        raise UsageError(f"{where}: can't be read ({error})") from error
-    return read
 
 
 def item_arrays(where: str, stored: Mapping[str, NDArray[Any]]) -> ItemArrays:

@@ -20,6 +20,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from m2hf.array_types import FloatArray, IntArray
 from m2hf.errors import ManifestError, UsageError
@@ -27,11 +28,11 @@ from m2hf.exchange.arrays import (
     SKIP,
     ItemArrays,
     load_numpy,
-    open_hdf5,
-    own_object,
-    read_dataset,
+    open_array_file,
+    refused,
     rows_of,
 )
+from m2hf.hdf5 import keys, own_object, read_rows, stored_dataset
 
 _KNOWN = {"ids", "sentence", "texts", "tokens", "token_offset"}
 _NEEDED = {"ids", "sentence"}
@@ -92,18 +93,21 @@ class CaptionArrays:
 
     def _rows(self, where: str, name: str, rows: slice) -> FloatArray:
         stored = self._stored[name]
-        if stored.ndim != 2:
+        if len(stored.shape) != 2:
             raise UsageError(f"{where}: {name} has shape {stored.shape}, expected (., D)")
-        if isinstance(stored, h5py.Dataset):
-            stored = read_dataset(where, stored, rows)
-        else:
-            stored = stored[rows]
-        return rows_of(f"{where}: {name}", stored)
+        with refused(where):
+            chosen = read_rows(stored, rows) if isinstance(stored, h5py.Dataset) else stored[rows]
+        return rows_of(f"{where}: {name}", chosen)
+
+    def _whole(self, name: str) -> NDArray[Any]:
+        stored = self._stored[name]
+        if not isinstance(stored, h5py.Dataset):
+            return np.asarray(stored)
+        with refused(f"--captions {self._path}"):
+            return read_rows(stored)
 
     def _strings(self, name: str) -> list[str]:
-        stored = self._stored[name]
-        if isinstance(stored, h5py.Dataset):
-            stored = read_dataset(f"{self._path}: {name}", stored)
+        stored = self._whole(name)
         values = stored.tolist()
         if stored.ndim != 1 or not all(isinstance(value, str | bytes) for value in values):
             raise UsageError(f"--captions {self._path}: {name} must be a list of strings")
@@ -113,20 +117,18 @@ class CaptionArrays:
             raise UsageError(f"--captions {self._path}: {name} are not UTF-8 ({error})") from error
 
     def _offsets(self, captions: int) -> IntArray:
-        stored, tokens = self._stored["token_offset"], self._stored["tokens"]
-        if isinstance(stored, h5py.Dataset):
-            stored = read_dataset(f"{self._path}: token_offset", stored)
+        stored, tokens = self._whole("token_offset"), self._stored["tokens"].shape[:1]
         sound = (
             stored.dtype.kind in "iu"
             and stored.shape == (captions + 1,)
             and stored[0] == 0
-            and stored[-1] == len(tokens)
+            and (stored[-1],) == tokens
             and bool((stored[1:] >= stored[:-1]).all())
         )
         if not sound:
             raise UsageError(
                 f"--captions {self._path}: token_offset must be {captions + 1} integers, rising "
-                f"from 0 to {len(tokens)}, the rows of tokens"
+                f"from 0 to {tokens[0] if tokens else 0}, the rows of tokens"
             )
         offsets: IntArray = stored.astype(np.int64)
         return offsets
@@ -167,9 +169,7 @@ def open_captions(
             raise UsageError(f"--captions {path}: one array; expected an .npz with {_FORM}")
         yield CaptionArrays(path, stored, captions, skip_unknown)
         return
-    with open_hdf5(path, "an .npz file") as file:
-        parts = {key: own_object(f"{path}: {key}", file, key) for key in file}
-        groups = [key for key, part in parts.items() if not isinstance(part, h5py.Dataset)]
-        if groups:
-            raise UsageError(f"--captions {path}: {groups[0]!r} is a group; expected {_FORM}")
+    with open_array_file(path, "an .npz file") as file:
+        with refused(f"--captions {path}"):
+            parts = {key: stored_dataset(own_object(file, key)) for key in keys(file)}
         yield CaptionArrays(path, parts, captions, skip_unknown)

@@ -25,7 +25,8 @@ from m2hf.features import Features, Status
 from m2hf.keys import canonical_json, fingerprint, group_by_bucket, sha256_hex
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, captions_of
-from m2hf.shard import ShardHeader, ShardItem, write_shard
+from m2hf.shard import ShardItem, write_shard
+from m2hf.shard_header import ShardHeader
 from m2hf.streams import CAPTION, StreamName, is_extractor_name
 
 NO_ROWS = "no rows in the imported array"

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle  # noqa: TID251 - to show that none is read
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hdf5_mutations import mutations
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mutations import refused_in_one_line
@@ -293,6 +295,32 @@ def test_an_hdf5_file_may_not_point_elsewhere(manifest: Manifest, tmp_path: Path
         file.create_virtual_dataset("one", layout)
     with pytest.raises(UsageError, match="are in another file"):
         take(manifest, tmp_path / "store", tmp_path / "v.h5")
+
+
+@pytest.mark.parametrize("captions", [False, True])
+def test_mutated_hdf5_files_are_imported_or_refused_in_one_line(
+    manifest: Manifest, tmp_path: Path, captions: bool
+) -> None:
+    whole = tmp_path / "whole.h5"
+    if captions:
+        caption_file(whole, manifest)
+    else:
+        with h5py.File(whole, "w") as file:
+            file["one"] = np.ones((2, 3))
+            file["two/values"] = np.ones((2, 3))
+            file["two/start_s"] = file["two/end_s"] = np.arange(2.0)
+    store, accepted = tmp_path / "store", set()
+    for name, mutate in mutations(whole):
+        path = Path(shutil.copy(whole, tmp_path / "a.h5"))
+        with h5py.File(path, "r+") as file:
+            mutate(file)
+        with refused_in_one_line(UsageError, str(path)):
+            streams = {} if captions else {"depth": path}
+            import_streams(manifest, store, streams, path if captions else None)
+            accepted.add(name)
+    elsewhere = ("virtual", "external", "never written", "huge", "a soft link", "a link to a file")
+    assert accepted
+    assert not {name for name in accepted if name.endswith(elsewhere)}
 
 
 def caption_file(path: Path, manifest: Manifest, **changes: Any) -> Path:
