@@ -31,7 +31,8 @@ VERSION = 2
 
 # One key: safetensors writes several in no fixed order, and equal runs must give equal bytes.
 _KEY = SCHEMA
-_DIGEST = "sha256"  # in the JSON text
+_DIGEST = "file_sha256"
+_BEFORE_DIGEST = rf"\"{_DIGEST}\":\"".encode()  # in the file, whose header is JSON with JSON in it
 _ZEROS = "0" * 64
 
 
@@ -111,8 +112,9 @@ def _digest_of(path: Path, stored: str) -> tuple[int, str]:
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         end = 8 + int.from_bytes(data[:8], "little")
-        place = data.find(stored.encode(), 0, end)
-        if place < 0 or data.find(stored.encode(), place + 1, end) >= 0:
+        entry = _BEFORE_DIGEST + stored.encode()
+        place = data.find(entry, 0, end) + len(_BEFORE_DIGEST)
+        if data[:end].count(entry) != 1:
             raise ValueError("its digest can't be located")
         sha = hashlib.sha256(data[:place] + _ZEROS.encode())
         with memoryview(data) as view, view[place + len(_ZEROS) :] as rest:

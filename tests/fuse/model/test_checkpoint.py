@@ -115,7 +115,7 @@ def test_version_1_which_had_no_digest_is_readable_for_ever(
     with safetensors.safe_open(run.summary.checkpoint, framework="pt") as file:
         about = json.loads(file.metadata()[checkpoint.SCHEMA])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    del about["sha256"]
+    del about["file_sha256"]
     metadata = {checkpoint.SCHEMA: json.dumps(about | {"version": 1})}
     safetensors.torch.save_file(tensors, tmp_path / "old", metadata=metadata)
     store = FeatureStore.open(corpus.store, "synthetic", config)
