@@ -51,7 +51,8 @@ class Hdf5Reader:
     @classmethod
     @contextmanager
     def open(cls, path: Path, damaged: Callable[[str], M2hfError]) -> Iterator["Hdf5Reader"]:
-        """Open `path` after its seal, where it has one, was checked.
+        """Open `path` after its seal, where it has one, was checked: damage to structures of HDF5
+        can crash its library.
 
         Raises `damaged` of the reason, also for a ValueError in the `with` block, and UsageError
         for a file without read permission.
@@ -64,11 +65,11 @@ class Hdf5Reader:
             raise_if_unreadable(path, error)
             raise damaged(first_line(error)) from error
 
-    def check_version(
-        self, schema: str, unsealed: Collection[int], sealed: int, again: str
-    ) -> None:
-        """Raises SchemaError unless the file has this schema, and one of the old versions that had
-        no seal or the present one, which has one; ValueError where that is missing.
+    def version(self, schema: str, unsealed: Collection[int], sealed: int, again: str) -> int:
+        """The schema version: one of the old ones that had no seal, or the present one.
+
+        Raises SchemaError for another schema or version, ValueError where the present one has no
+        seal.
 
         again: how to make a new file, for the message.
         """
@@ -85,6 +86,7 @@ class Hdf5Reader:
             )
         if number == sealed and not self._sealed:
             raise ValueError("its seal is gone")
+        return number
 
     def text(self, name: str) -> str:
         """A root attribute of text."""

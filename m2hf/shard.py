@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from m2hf.array_types import FloatArray, IntArray
 from m2hf.atomic import atomic_write
+from m2hf.damage import clear_damage
 from m2hf.errors import ShardError
 from m2hf.features import Features, Status
 from m2hf.hdf5 import Hdf5Reader, byte_range, fixed_strings
@@ -103,6 +104,7 @@ def write_shard(
                 file["confidence"] = _joined(confidences, np.dtype("<f4"))
             apart = [byte_range(file[name]) for name in ("values", "text") if name in file]
         write_seal(temporary, apart)
+    clear_damage(path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +113,7 @@ class Shard:
     no HDF5 handle stays open."""
 
     path: Path
+    version: int
     header: ShardHeader
     ids: tuple[str, ...]
     status: tuple[Status, ...]
@@ -138,10 +141,11 @@ class Shard:
             return ShardError(f"{path}: damaged shard ({reason}); delete it and extract again")
 
         with Hdf5Reader.open(path, damaged) as file:
-            file.check_version(SCHEMA, (1,), VERSION, "extract again into another --store")
+            version = file.version(SCHEMA, (1,), VERSION, "extract again into another --store")
             has_text = "text" in file
             shard = cls(
                 path=path,
+                version=version,
                 header=ShardHeader.read(file),
                 ids=file.strings("id"),
                 status=tuple(Status(status) for status in file.strings("status")),
@@ -193,7 +197,7 @@ class Shard:
     def verify(self) -> None:
         """Recompute every digest; raises ShardError naming the items that differ."""
         if damaged := self.damaged():
-            raise ShardError(damage_message(self.path, damaged))
+            raise ShardError(f"{damage_message(self.path, damaged)}; {REPAIR}")
 
     def _stored_item(self, i: int) -> ShardItem:
         rows = slice(int(self.offset[i]), int(self.offset[i + 1]))
@@ -233,9 +237,8 @@ class Shard:
 def damage_message(path: Path, damaged: Sequence[str]) -> str:
     """What to say of a shard with these damaged items."""
     named = shortened([repr(item) for item in damaged])
-    return (
-        f"{path}: {len(damaged)} damaged items, which don't match their digests: {named}; {REPAIR}"
-    )
+    count = f"{len(damaged)} damaged items, which don't match their digests"
+    return f"{path}: {count}: {named}"
 
 
 def _check_length(name: str, column: Sized, expected: int) -> None:

@@ -197,7 +197,7 @@ class SimilarityFile(SimilarityHeader):
             return UsageError(f"{path}: damaged similarity file ({reason}); run `m2hf eval` again")
 
         with Hdf5Reader.open(path, damaged) as file:
-            file.check_version(SCHEMA, (2,), VERSION, "run `m2hf eval` again")
+            file.version(SCHEMA, (2,), VERSION, "run `m2hf eval` again")
             levels = file.json("levels", list[str])
             named = [*levels, LATE_FUSION]
             closed = file.json("baselines", list[str]) if "baselines" in file else []
