@@ -44,9 +44,7 @@ class StoreLayout:
 
         Raises UsageError where there is none, or more than one to choose from.
         """
-        have = sorted(unquote(path.parent.name) for path in root.glob(f"*/{_RECORD}"))
-        if not have:
-            raise UsageError(f"{root}: no store; give the folder that `m2hf extract` wrote to")
+        have = cls.datasets(root)
         if not dataset and len(have) > 1:
             raise UsageError(
                 f"{root}: features of {len(have)} datasets, {', '.join(have)}; "
@@ -55,6 +53,14 @@ class StoreLayout:
         if dataset and dataset not in have:
             raise UsageError(f"{root}: no dataset {dataset!r}; the store has {', '.join(have)}")
         return cls(root, dataset or have[0])
+
+    @classmethod
+    def datasets(cls, root: Path) -> list[str]:
+        """The datasets in the store, sorted; raises UsageError where there is none."""
+        have = sorted(unquote(path.parent.name) for path in root.glob(f"*/{_RECORD}"))
+        if not have:
+            raise UsageError(f"{root}: no store; give the folder that `m2hf extract` wrote to")
+        return have
 
     @property
     def folder(self) -> Path:

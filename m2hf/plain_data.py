@@ -40,7 +40,7 @@ def toml(text: str, where: str, error: type[M2hfError] = UsageError) -> dict[str
     return found
 
 
-def json_value(text: str, where: str, error: type[M2hfError] = UsageError) -> Any:
+def json_value(text: str, where: str, error: type[Exception] = UsageError) -> Any:
     """The value in JSON `text`; raises `error`, whose message starts with `where`."""
     return _parsed(_loads, text, "JSON", where, error)
 
@@ -64,7 +64,7 @@ def shown(value: object) -> str:
 
 
 def _parsed(
-    parse: Callable[[str], Any], text: str, form: str, where: str, error: type[M2hfError]
+    parse: Callable[[str], Any], text: str, form: str, where: str, error: type[Exception]
 ) -> Any:
     try:
         value = parse(text)

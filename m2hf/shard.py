@@ -1,4 +1,4 @@
-"""Shard schema v1: the features of one extractor for one bucket of ids, in one HDF5 file.
+"""Shard schema v2: the features of one extractor for one bucket of ids, in one HDF5 file.
 
 Rows are ragged: item i owns rows offset[i] .. offset[i+1] of `values`, which is contiguous and
 uncompressed so that a reader maps it into memory. No clock, host or path is inside, so the same
@@ -11,12 +11,16 @@ input gives the same bytes in every process and on every host.
     start_s, end_s              (R,)    float64 seconds
     text, text_offset           bytes, (R+1,)    only for extractors of strings
     confidence                  (R,)    float32  only with text
+
+The header is in root attributes. The first line of the file is a seal (`m2hf/seal.py`) over every
+byte but those of `values` and `text`, which is checked when a shard is opened; `values` and `text`
+are covered by the items' digests, which `verify` checks. Version 1 is the same without a seal; it
+stays readable.
 """
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence, Sized
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,36 +31,18 @@ from numpy.typing import NDArray
 
 from m2hf.array_types import FloatArray, IntArray
 from m2hf.atomic import atomic_write
+from m2hf.damage import clear_damage
 from m2hf.errors import ShardError
 from m2hf.features import Features, Status
-from m2hf.hdf5 import check_schema, fixed_strings, map_dataset, read_strings
+from m2hf.hdf5 import Hdf5Reader, byte_range, fixed_strings
 from m2hf.keys import canonical_json
+from m2hf.manifest import shortened
+from m2hf.seal import SIZE, write_seal
+from m2hf.shard_header import ShardHeader
 
 SCHEMA = "m2hf.shard"
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class ShardHeader:
-    """Metadata of a shard: its root attributes.
-
-    config: the canonical declared config that the fingerprint was made of; weights: name ->
-    sha256; environment: library -> version; columns: names of the D values, if they have names;
-    flags: remarks that every table made from the shard must repeat, such as "untrained".
-    """
-
-    dataset: str
-    extractor: str
-    revision: int
-    fingerprint: str
-    bucket: int
-    buckets: int
-    manifest: str
-    config: Mapping[str, Any]
-    weights: Mapping[str, str]
-    environment: Mapping[str, str]
-    columns: Sequence[str] = ()
-    flags: Sequence[str] = ()
+VERSION = 2
+REPAIR = "extract it again with `m2hf retry --damaged`, or import it again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,32 +82,29 @@ def write_shard(
             raise ValueError(f"{item.id}: values have width {item.features.values.shape[1]}")
     kind = np.dtype(dtype).newbyteorder("<")
     rows = [item.features for item in items]
-    with (
-        atomic_write(path, verify=lambda p: Shard.open(p).verify()) as temporary,
-        h5py.File(temporary, "w") as file,
-    ):
-        file.attrs["schema"] = SCHEMA
-        file.attrs["version"] = VERSION
-        for entry in fields(ShardHeader):
-            value = getattr(header, entry.name)
-            if not isinstance(value, str | int):
-                value = canonical_json(dict(value) if isinstance(value, Mapping) else list(value))
-            file.attrs[entry.name] = value
-        file["id"] = fixed_strings([item.id for item in items])
-        file["status"] = fixed_strings([f.status.value for f in rows])
-        file["reason"] = fixed_strings([f.reason for f in rows])
-        file["media_sha256"] = fixed_strings([item.media_sha256 for item in items])
-        file["digest"] = fixed_strings([item.digest(kind) for item in items])
-        file["offset"] = np.cumsum([0, *(len(f.values) for f in rows)], dtype="<i8")
-        file["values"] = _joined([f.values for f in rows], kind, width)
-        file["start_s"] = _joined([f.start_s for f in rows], np.dtype("<f8"))
-        file["end_s"] = _joined([f.end_s for f in rows], np.dtype("<f8"))
-        if any(f.texts is not None for f in rows):
-            texts = [text.encode() for f in rows for text in f.texts or ()]
-            file["text"] = np.frombuffer(b"".join(texts), dtype=np.uint8)
-            file["text_offset"] = np.cumsum([0, *map(len, texts)], dtype="<i8")
-            confidences = [f.confidence for f in rows if f.confidence is not None]
-            file["confidence"] = _joined(confidences, np.dtype("<f4"))
+    with atomic_write(path, verify=lambda p: Shard.open(p).verify()) as temporary:
+        with h5py.File(temporary, "w", userblock_size=SIZE) as file:
+            file.attrs["schema"] = SCHEMA
+            file.attrs["version"] = VERSION
+            header.write(file)
+            file["id"] = fixed_strings([item.id for item in items])
+            file["status"] = fixed_strings([f.status.value for f in rows])
+            file["reason"] = fixed_strings([f.reason for f in rows])
+            file["media_sha256"] = fixed_strings([item.media_sha256 for item in items])
+            file["digest"] = fixed_strings([item.digest(kind) for item in items])
+            file["offset"] = np.cumsum([0, *(len(f.values) for f in rows)], dtype="<i8")
+            file["values"] = _joined([f.values for f in rows], kind, width)
+            file["start_s"] = _joined([f.start_s for f in rows], np.dtype("<f8"))
+            file["end_s"] = _joined([f.end_s for f in rows], np.dtype("<f8"))
+            if any(f.texts is not None for f in rows):
+                texts = [text.encode() for f in rows for text in f.texts or ()]
+                file["text"] = np.frombuffer(b"".join(texts), dtype=np.uint8)
+                file["text_offset"] = np.cumsum([0, *map(len, texts)], dtype="<i8")
+                confidences = [f.confidence for f in rows if f.confidence is not None]
+                file["confidence"] = _joined(confidences, np.dtype("<f4"))
+            apart = [byte_range(file[name]) for name in ("values", "text") if name in file]
+        write_seal(temporary, apart)
+    clear_damage(path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +113,7 @@ class Shard:
     no HDF5 handle stays open."""
 
     path: Path
+    version: int
     header: ShardHeader
     ids: tuple[str, ...]
     status: tuple[Status, ...]
@@ -146,44 +130,76 @@ class Shard:
 
     @classmethod
     def open(cls, path: Path) -> "Shard":
-        """Read everything but values and text, which are mapped.
+        """Read everything but values and text, which are mapped, and check it by the seal.
 
-        Raises ShardError for a file that is not HDF5, not a shard, or whose parts don't fit
-        together, SchemaError for another version. Cheap: it checks no digests (see `verify`).
+        Raises ShardError for a file that is not HDF5, not a shard, changed, or whose parts don't
+        fit together, SchemaError for another version. Cheap: it reads no values, and so checks no
+        digests of items (see `verify`).
         """
-        try:
-            with h5py.File(path, "r") as file:
-                header = _read_header(path, file)
-                values = map_dataset(path, file["values"])
-                has_text = "text" in file
-                shard = cls(
-                    path=path,
-                    header=header,
-                    ids=read_strings(file["id"]),
-                    status=tuple(Status(s) for s in read_strings(file["status"])),
-                    reasons=read_strings(file["reason"]),
-                    media_sha256=read_strings(file["media_sha256"]),
-                    digests=read_strings(file["digest"]),
-                    offset=file["offset"][:],
-                    values=values,
-                    start_s=file["start_s"][:],
-                    end_s=file["end_s"][:],
-                    text=map_dataset(path, file["text"]) if has_text else None,
-                    text_offset=file["text_offset"][:] if has_text else None,
-                    confidence=file["confidence"][:] if has_text else None,
-                )
-        except (OSError, KeyError, ValueError) as error:
-            raise ShardError(
-                f"{path}: damaged shard ({error}); delete it and extract again"
-            ) from error
-        shard._check_shape()
-        return shard
+
+        def damaged(reason: str) -> ShardError:
+            return ShardError(f"{path}: damaged shard ({reason}); delete it and extract again")
+
+        with Hdf5Reader.open(path, damaged) as file:
+            version = file.version(SCHEMA, (1,), VERSION, "extract again into another --store")
+            has_text = "text" in file
+            shard = cls(
+                path=path,
+                version=version,
+                header=ShardHeader.read(file),
+                ids=file.strings("id"),
+                status=tuple(Status(status) for status in file.strings("status")),
+                reasons=file.strings("reason"),
+                media_sha256=file.strings("media_sha256"),
+                digests=file.strings("digest"),
+                offset=file.array("offset", "<i8"),
+                values=file.mapped("values", ("<f2", "<f4"), axes=2),
+                start_s=file.array("start_s", "<f8"),
+                end_s=file.array("end_s", "<f8"),
+                text=file.mapped("text", ("|u1",), axes=1) if has_text else None,
+                text_offset=file.array("text_offset", "<i8") if has_text else None,
+                confidence=file.array("confidence", "<f4") if has_text else None,
+            )
+            shard._check_parts()
+            return shard
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def item(self, i: int) -> ShardItem:
-        """Item `i` as passed to `write_shard`, at the stored precision."""
+        """Item `i` as passed to `write_shard`, at the stored precision, with its digest verified;
+        raises ShardError where that differs."""
+        try:
+            item = self._stored_item(i)
+            intact = item.digest(self.values.dtype) == self.digests[i]
+        except ValueError:  # NaN, decreasing times, invalid UTF-8
+            intact = False
+        if not intact:
+            raise ShardError(
+                f"{self.path}: item {self.ids[i]!r} doesn't match its digest; {REPAIR}"
+            )
+        return item
+
+    def items(self) -> Iterator[ShardItem]:
+        """All items; raises as `item` at the first that differs."""
+        return (self.item(i) for i in range(len(self)))
+
+    def damaged(self) -> tuple[str, ...]:
+        """The ids of all items that don't match their digests. Reads the whole shard."""
+        found = []
+        for i, item_id in enumerate(self.ids):
+            try:
+                self.item(i)
+            except ShardError:
+                found.append(item_id)
+        return tuple(found)
+
+    def verify(self) -> None:
+        """Recompute every digest; raises ShardError naming the items that differ."""
+        if damaged := self.damaged():
+            raise ShardError(f"{damage_message(self.path, damaged)}; {REPAIR}")
+
+    def _stored_item(self, i: int) -> ShardItem:
         rows = slice(int(self.offset[i]), int(self.offset[i + 1]))
         texts = None
         if self.text is not None and self.text_offset is not None:
@@ -199,57 +215,42 @@ class Shard:
         )
         return ShardItem(self.ids[i], features, self.media_sha256[i])
 
-    def intact_item(self, i: int) -> ShardItem:
-        """Item `i` with its digest verified; raises ShardError where it differs."""
-        try:
-            item = self.item(i)
-            intact = item.digest(self.values.dtype) == self.digests[i]
-        except ValueError:  # NaN, decreasing times, invalid UTF-8
-            intact = False
-        if not intact:
-            raise ShardError(
-                f"{self.path}: item {self.ids[i]!r} doesn't match its digest; "
-                "delete the file and extract again"
-            )
-        return item
-
-    def items(self) -> Iterator[ShardItem]:
-        return (self.item(i) for i in range(len(self)))
-
-    def verify(self) -> None:
-        """Recompute every digest; raises ShardError naming the first item that differs."""
-        for i in range(len(self)):
-            self.intact_item(i)
-
-    def _check_shape(self) -> None:
+    def _check_parts(self) -> None:
+        """Raises ValueError where the parts contradict each other."""
         items, rows = len(self.ids), len(self.values)
-        per_item = (self.status, self.reasons, self.media_sha256, self.digests)
-        per_row = (self.start_s, self.end_s)
-        sound = (
-            all(len(column) == items for column in per_item)
-            and all(len(column) == rows for column in per_row)
-            and len(self.offset) == items + 1
-            and self.offset[0] == 0
-            and self.offset[-1] == rows
-            and bool((np.diff(self.offset) >= 0).all())
-            and (self.text_offset is None or len(self.text_offset) == rows + 1)
-        )
-        if not sound:
-            raise ShardError(f"{self.path}: damaged shard (sizes differ); delete it and extract")
+        if list(self.ids) != sorted({*self.ids}):
+            raise ValueError("id: not in order, or twice")
+        for name in ("status", "reasons", "media_sha256", "digests"):
+            _check_length(name, getattr(self, name), items)
+        for name in ("start_s", "end_s"):
+            _check_length(name, getattr(self, name), rows)
+        _check_offset("offset", self.offset, items, rows)
+        empty = np.diff(self.offset) == 0
+        if not np.array_equal(empty, [status is Status.EMPTY for status in self.status]):
+            raise ValueError("status: an item is ok without rows, or empty with rows")
+        if self.text is not None and self.text_offset is not None:
+            _check_offset("text_offset", self.text_offset, rows, len(self.text))
+        if self.confidence is not None:
+            _check_length("confidence", self.confidence, rows)
 
 
-def _read_header(path: Path, file: h5py.File) -> ShardHeader:
-    check_schema(path, file, SCHEMA, VERSION, "extract again into another --store")
-    plain: dict[str, Any] = {}
-    for entry in fields(ShardHeader):
-        value = file.attrs[entry.name]
-        if entry.type in (str, "str"):
-            plain[entry.name] = str(value)
-        elif entry.type in (int, "int"):
-            plain[entry.name] = int(value)
-        else:
-            plain[entry.name] = json.loads(value)
-    return ShardHeader(**plain)
+def damage_message(path: Path, damaged: Sequence[str]) -> str:
+    """What to say of a shard with these damaged items."""
+    named = shortened([repr(item) for item in damaged])
+    count = f"{len(damaged)} damaged items, which don't match their digests"
+    return f"{path}: {count}: {named}"
+
+
+def _check_length(name: str, column: Sized, expected: int) -> None:
+    if len(column) != expected:
+        raise ValueError(f"{name}: {len(column)} entries, expected {expected}")
+
+
+def _check_offset(name: str, offset: IntArray, parts: int, end: int) -> None:
+    """Raises ValueError unless `offset` divides 0 .. end into so many parts."""
+    _check_length(name, offset, parts + 1)
+    if offset[0] != 0 or offset[-1] != end or (np.diff(offset) < 0).any():
+        raise ValueError(f"{name}: doesn't rise from 0 to {end}")
 
 
 def _joined(

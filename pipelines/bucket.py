@@ -7,17 +7,18 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from m2hf.errors import ResourceError, ShardError, UpstreamError
+from m2hf.errors import ResourceError, UpstreamError
 from m2hf.extract.base import CaptionExtractor, DerivedExtractor, Extractor, MediaExtractor
-from m2hf.features import Features
 from m2hf.keys import sha256_hex
 from m2hf.ledger import LedgerView, LedgerWriter
 from m2hf.manifest import captions_of
 from m2hf.pipelines.clips import ClipRunner, clip_requests
 from m2hf.pipelines.job import Job, JobSpec
 from m2hf.pipelines.outcomes import Outcomes
-from m2hf.pipelines.plan import BucketTask, item_states, read_shard, source_digests
-from m2hf.shard import Shard, ShardHeader, write_shard
+from m2hf.pipelines.plan import BucketTask, item_states, source_digests
+from m2hf.pipelines.stored_items import StoredItems
+from m2hf.shard import write_shard
+from m2hf.shard_header import ShardHeader
 
 # Tasks in two threads of a worker would interleave ledger lines and share the RNG state.
 _one_at_a_time = threading.Lock()
@@ -25,10 +26,12 @@ _one_at_a_time = threading.Lock()
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a task did: extractor -> number of items written. All that a worker sends back."""
+    """What a task did, and all that a worker sends back. written: extractor -> number of items;
+    damaged: extractor -> stored items that it found damaged, and didn't use."""
 
     task: BucketTask
     written: Mapping[str, int] = field(default_factory=dict)
+    damaged: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def run_task(spec: JobSpec, task: BucketTask) -> TaskResult:
@@ -67,6 +70,8 @@ class _TaskRunner:
         # Read at every start: a clip that killed this task twice is in quarantine by now.
         self._deaths = LedgerView.read_deaths(job.layout.ledger)
         self._rows = job.rows_by_bucket.get(task.bucket, [])
+        self._checked: dict[str, StoredItems] = {}
+        self._damaged: dict[str, tuple[str, ...]] = {}
 
     def run(self) -> TaskResult:
         kinds: tuple[tuple[type[Extractor], Any], ...] = (
@@ -82,7 +87,7 @@ class _TaskRunner:
             for name in names:
                 self._write(name)
                 written[name] = len(self._outcomes.done[name])
-        return TaskResult(self._task, written)
+        return TaskResult(self._task, written, self._damaged)
 
     def _media(self, names: Sequence[str]) -> None:
         missing = {name: self._missing(name) for name in names}
@@ -110,13 +115,15 @@ class _TaskRunner:
     def _derived(self, names: Sequence[str]) -> None:
         for name in names:
             reads = self._job.extractor(name).reads
-            inputs = {read: self._by_id(read) for read in reads}
+            stored = {read: self._stored(read) for read in reads}
+            inputs = {r: {item.id: item.features for item in s.items()} for r, s in stored.items()}
+            damaged = {item for s in stored.values() for item in s.damaged}
             sources = source_digests(self._job, name, self._task.bucket)
             missing = self._missing(name)
             session = self._session(name)
             for row in self._rows:
-                if row.id not in missing:
-                    continue
+                if row.id not in missing or row.id in damaged:
+                    continue  # it stays missing until what it is derived from is repaired
                 lacking = [read for read in reads if row.id not in inputs[read]]
                 if lacking:
                     error = UpstreamError(f"{', '.join(lacking)}: no features of this clip")
@@ -132,31 +139,32 @@ class _TaskRunner:
         return _session(self._job.extractor(name), self._job.device, weights)
 
     def _missing(self, name: str) -> frozenset[str]:
-        failed = dict.fromkeys(self._task.failed, "")
-        shard = self._stored_shard(name)
+        """Items to extract: also the damaged ones of a bucket from which others are missing."""
+        stored = self._stored(name)
+        failed = {key: "" for key in self._task.failed if key[0] not in stored.damaged}
+        quarantined = self._deaths.quarantined
+        bucket = self._task.bucket
         return item_states(
-            self._job, name, self._task.bucket, shard, failed, self._deaths.quarantined
+            self._job, name, bucket, stored.shard, stored.damaged, failed, quarantined
         ).missing
 
-    def _stored_shard(self, name: str) -> Shard | None:
-        try:
-            return read_shard(self._job, name, self._task.bucket)
-        except ShardError:  # damaged: reported by the plan, and extracted again
-            return None
-
-    def _by_id(self, name: str) -> dict[str, Features]:
-        shard = self._stored_shard(name)
-        return {} if shard is None else {item.id: item.features for item in shard.items()}
+    def _stored(self, name: str) -> StoredItems:
+        """The checked items of a shard as it was when it was first asked for, or last written."""
+        if name not in self._checked:
+            found = StoredItems.check(self._job, name, self._task.bucket)
+            found.record()
+            if found.damaged:
+                self._damaged[name] = found.damaged
+            self._checked[name] = found
+        return self._checked[name]
 
     def _write(self, name: str) -> None:
-        """Write the bucket's shard with its old rows and the new ones."""
+        """Write the bucket's shard with the intact of its old rows and the new ones."""
         new = self._outcomes.done[name]
         if not new:
             return
         job, extractor, bucket = self._job, self._job.extractor(name), self._task.bucket
-        shard = self._stored_shard(name)
-        fresh = {item.id for item in new}
-        old = [] if shard is None else [i for i in shard.items() if i.id not in fresh]
+        old = self._stored(name).items(without={item.id for item in new})
         header = ShardHeader(
             dataset=job.manifest.card.name,
             extractor=name,
@@ -172,3 +180,4 @@ class _TaskRunner:
             flags=job.flags(name),
         )
         write_shard(job.shard(name, bucket), header, [*old, *new], extractor.dtype, extractor.width)
+        del self._checked[name]

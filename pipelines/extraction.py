@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from m2hf.damage import record_damage
 from m2hf.errors import ShardError
 from m2hf.layout import StoreLayout
 from m2hf.ledger import DECODE, LedgerView, LedgerWriter, TimeSpent
@@ -11,18 +13,21 @@ from m2hf.pipelines.bucket import TaskResult
 from m2hf.pipelines.executors import Executor
 from m2hf.pipelines.job import Job
 from m2hf.pipelines.plan import JobState, plan_tasks, read_job_state
-from m2hf.shard import Shard
+from m2hf.pipelines.stored_items import StoredItems
+from m2hf.shard import REPAIR, Shard, damage_message
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Progress of a job: counts per extractor, failures, remarks, and time per item."""
+    """Progress of a job: counts per extractor, failures, remarks, and time per item. damaged:
+    messages on shards that are damaged, or have damaged items; damaged_items: {id, extractor}."""
 
     counts: dict[str, dict[str, int]]
     failures: list[dict[str, Any]]
     remarks: list[dict[str, str]]
     spent: dict[str, tuple[int, TimeSpent]]
     damaged: list[str] = field(default_factory=list)
+    damaged_items: list[dict[str, str]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """What `status --json` prints."""
@@ -34,12 +39,14 @@ class RunStatus:
                 name: round(spent.wall_s / items, 4) for name, (items, spent) in self.spent.items()
             },
             "damaged": self.damaged,
+            "damaged_items": self.damaged_items,
         }
 
 
-def plan(job: Job) -> JobState:
-    """What is stored and what is missing; writes nothing."""
-    return read_job_state(job, LedgerView.read(job.layout.ledger))
+def plan(job: Job, retry_damaged: bool = False) -> JobState:
+    """What is stored and what is missing; writes nothing. retry_damaged: items that are recorded
+    as damaged are missing."""
+    return read_job_state(job, LedgerView.read(job.layout.ledger), retry_damaged)
 
 
 def extract(job: Job, executor: Executor, state: JobState) -> Iterator[TaskResult]:
@@ -84,7 +91,13 @@ def status(job: Job) -> RunStatus:
         for stream, total in view.spent.items()
         if stream in streams or stream == DECODE
     }
-    return RunStatus(state.counts, failures, remarks, spent, state.damaged)
+    damaged = [
+        {"id": item, "extractor": streams[path.parent.name]}
+        for path, items in state.damaged_items.items()
+        for item in items
+    ]
+    messages = [*state.damaged, *state.damage_messages]
+    return RunStatus(state.counts, failures, remarks, spent, messages, damaged)
 
 
 def reset_failures(job: Job) -> int:
@@ -100,20 +113,46 @@ def reset_failures(job: Job) -> int:
     return len(keys)
 
 
-def verify(layout: StoreLayout, only: tuple[str, ...]) -> Iterator[tuple[str, int, str]]:
-    """Read every shard of the store and check each digest: (file, items, "" or what is wrong).
+def find_damage(job: Job) -> int:
+    """Check every item that the job has stored, and record which are damaged; returns how many."""
+    found = 0
+    for name in job.names:
+        for bucket in range(job.buckets):
+            stored = StoredItems.check(job, name, bucket)
+            stored.record()
+            found += len(stored.damaged)
+    return found
 
-    Needs no weights and no media. Raises SchemaError for a shard of another version.
+
+@dataclass(frozen=True)
+class VerifiedShard:
+    """A shard after every digest was checked. path: relative to the store; intact: number of items;
+    damaged: ids of the others; problem: "", or what is wrong with the shard."""
+
+    path: Path
+    stream: str
+    intact: int
+    damaged: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def verify(layout: StoreLayout, only: tuple[str, ...]) -> Iterator[VerifiedShard]:
+    """Read every shard of the store, check the digest of each item, and record the damaged ones.
+
+    Needs no weights and no media. Raises SchemaError for a shard of another version, and
+    ResourceError where there is damage and the store can't be written.
     """
     for stream in layout.streams():
         if stream.extractor not in only:
             continue
         for path in layout.shards(stream):
-            name = str(path.relative_to(layout.root))
+            place = path.relative_to(layout.root)
             try:
                 shard = Shard.open(path)
-                shard.verify()
             except ShardError as error:
-                yield name, 0, str(error)
-            else:
-                yield name, len(shard), ""
+                yield VerifiedShard(place, stream, 0, problem=str(error))
+                continue
+            damaged = shard.damaged()
+            problem = f"{damage_message(path, damaged)}; {REPAIR}" if damaged else ""
+            yield VerifiedShard(place, stream, len(shard) - len(damaged), damaged, problem)
+            record_damage(path, damaged)

@@ -1,8 +1,10 @@
 """Which features exist, which failed and which are missing: a set difference, read from files."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from m2hf.damage import read_damage
 from m2hf.errors import MismatchError, ShardError, UsageError
 from m2hf.extract.base import CaptionExtractor, DerivedExtractor
 from m2hf.features import Status
@@ -10,7 +12,7 @@ from m2hf.keys import canonical_json, sha256_hex
 from m2hf.ledger import Key, LedgerView
 from m2hf.manifest import captions_of
 from m2hf.pipelines.job import Job
-from m2hf.shard import Shard
+from m2hf.shard import REPAIR, Shard, damage_message
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,31 @@ class BucketTask:
 class JobState:
     """The state of a whole job. counts: items by extractor and state; todo: bucket -> extractors
     with missing items; failed: bucket -> (item, stream) that are not retried; damaged: shards that
-    can't be read and will be extracted again; reasons: of every item in a shard, "" for none.
+    can't be read and will be extracted again; damaged_items: shard -> items that are recorded as
+    damaged, which count as failed until they are retried; reasons: of every other item in a shard,
+    "" for none.
     """
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     todo: dict[int, tuple[str, ...]] = field(default_factory=dict)
     failed: dict[int, tuple[Key, ...]] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
+    damaged_items: dict[Path, tuple[str, ...]] = field(default_factory=dict)
     reasons: dict[Key, str] = field(default_factory=dict)
 
+    @property
+    def damage_messages(self) -> list[str]:
+        """A line on each shard with damaged items."""
+        return [
+            f"{damage_message(path, items)}; {REPAIR}" for path, items in self.damaged_items.items()
+        ]
 
-def read_job_state(job: Job, ledger: LedgerView) -> JobState:
-    """Open every shard of the job once; raises SchemaError for one of another version."""
+
+def read_job_state(job: Job, ledger: LedgerView, retry_damaged: bool = False) -> JobState:
+    """Open every shard of the job once; raises SchemaError for one of another version.
+
+    retry_damaged: items that are recorded as damaged are missing.
+    """
     result = JobState({name: dict.fromkeys(ItemStates.COUNTS, 0) for name in job.names})
     for bucket in range(job.buckets):
         todo: list[str] = []
@@ -65,17 +80,23 @@ def read_job_state(job: Job, ledger: LedgerView) -> JobState:
                 shard = read_shard(job, name, bucket)
             except ShardError as error:
                 result.damaged.append(str(error))
+            damaged: tuple[str, ...] = ()
+            stream = job.stream(name)
             if shard is not None:
-                stream = job.stream(name)
-                result.reasons |= {
-                    (i, stream): r for i, r in zip(shard.ids, shard.reasons, strict=True)
-                }
-            states = item_states(job, name, bucket, shard, ledger.failures, ledger.quarantined)
+                wanted = set(job.items(name, bucket))
+                damaged = tuple(item for item in read_damage(shard.path) if item in wanted)
+                pairs = zip(shard.ids, shard.reasons, strict=True)
+                result.reasons |= {(i, stream): r for i, r in pairs if i not in damaged}
+            failures: dict[Key, object] = {**ledger.failures}
+            if shard is not None and damaged and not retry_damaged:
+                result.damaged_items[shard.path] = damaged
+                failures |= {(item, stream): "damaged" for item in damaged}
+            states = item_states(job, name, bucket, shard, damaged, failures, ledger.quarantined)
             for count in ItemStates.COUNTS:
                 result.counts[name][count] += len(getattr(states, count))
             if states.missing:
                 todo.append(name)
-            failed += [(item, job.stream(name)) for item in sorted(states.failed)]
+            failed += [(item, stream) for item in sorted(states.failed)]
         result.failed[bucket] = tuple(failed)
         if todo:
             result.todo[bucket] = tuple(todo)
@@ -126,18 +147,20 @@ def item_states(
     name: str,
     bucket: int,
     shard: Shard | None,
+    damaged: Collection[str],
     failures: Mapping[Key, object],
     quarantined: Mapping[Key, object],
 ) -> ItemStates:
     """Sort the items of the job by their state in the shard and the ledger.
 
     An item in the shard counts, whatever its ledger entries; one that was made from other content
-    (a changed caption, another file) does not.
+    (a changed caption, another file) does not, nor does one of `damaged`.
     """
     sources = source_digests(job, name, bucket)
     stream = job.stream(name)
     sets: dict[str, set[str]] = {count: set() for count in ItemStates.COUNTS}
-    position = {} if shard is None else {item: i for i, item in enumerate(shard.ids)}
+    ids = () if shard is None else shard.ids
+    position = {item: i for i, item in enumerate(ids) if item not in damaged}
     for item in job.items(name, bucket):
         i = position.get(item)
         if shard and i is not None and sources.get(item) in (None, shard.media_sha256[i]):

@@ -21,7 +21,8 @@ from m2hf.features import Features, unit_rows
 from m2hf.keys import bucket_of, fingerprint
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Card, Manifest, Row, Split, captions_of
-from m2hf.shard import ShardHeader, ShardItem, write_shard
+from m2hf.shard import ShardItem, write_shard
+from m2hf.shard_header import ShardHeader
 
 FACTORS = ("look", "sound", "movement", "words")
 NAME = "latent_factors"

@@ -15,7 +15,8 @@ from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.checkpoint import CheckpointHeader
 from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.baselines import baseline_names, baselines
-from m2hf.fuse.scores.similarity_file import SimilarityHeader
+from m2hf.fuse.scores.similarity_file import SimilarityDraft
+from m2hf.fuse.scores.similarity_header import SimilarityHeader
 from m2hf.keys import sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, Split
@@ -76,7 +77,7 @@ def evaluate(
     banks = dict.fromkeys([*levels, LATE_FUSION], len(bank_ids)) if bank_ids else {}
     closed = baseline_names(config) if with_baselines else []
     with (
-        about.draft(folder.similarity, levels, banks, closed) as draft,
+        SimilarityDraft.open(folder.similarity, about, levels, banks, closed) as draft,
         repeatable(config) as device,
     ):
         model.to(device)

@@ -22,7 +22,8 @@ from m2hf.features import Features
 from m2hf.fuse.config import CAPTIONS, FusionConfig
 from m2hf.keys import SHORT, canonical_json, sha256_hex
 from m2hf.layout import StoreLayout
-from m2hf.shard import Shard, ShardHeader, ShardItem
+from m2hf.shard import Shard, ShardItem
+from m2hf.shard_header import ShardHeader
 from m2hf.streams import StreamName, extractor_of
 
 _HALF_INFINITY = 0x7C00  # bits of float16 infinity; larger bit patterns are NaN
@@ -155,7 +156,7 @@ class Stream:
         Raises ShardError where it doesn't match its digest.
         """
         number, item = self._where.get(item_id, (-1, -1))
-        return None if item < 0 else self._shards[number].intact_item(item)
+        return None if item < 0 else self._shards[number].item(item)
 
     def features(self, item_id: str) -> Features:
         """Features of an item that `holds` knows, with its strings and times; raises as `item`."""

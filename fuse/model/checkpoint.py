@@ -1,9 +1,12 @@
 """A trained model in one safetensors file, with the provenance of its weights.
 
 The metadata holds one JSON text: the resolved config, each stream's fingerprint, width and flags,
-the manifest's digest, library versions and the epoch. No pickle, no clock, no path.
+the manifest's digest, library versions, the epoch, and the sha256 of the whole file, computed with
+zeros in its own place (version 1 has none). No pickle, no clock, no path.
 """
 
+import hashlib
+import mmap
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,10 +27,13 @@ from m2hf.plain_data import json_object, shown
 from m2hf.streams import StreamName, extractor_of
 
 SCHEMA = "m2hf.checkpoint"
-VERSION = 1
+VERSION = 2
 
 # One key: safetensors writes several in no fixed order, and equal runs must give equal bytes.
 _KEY = SCHEMA
+_DIGEST = "file_sha256"
+_BEFORE_DIGEST = rf"\"{_DIGEST}\":\"".encode()  # in the file, whose header is JSON with JSON in it
+_ZEROS = "0" * 64
 
 
 class _StreamRecord(Section):
@@ -88,15 +94,37 @@ def save(path: Path, model: Retriever, header: CheckpointHeader) -> None:
         "manifest": header.manifest,
         "epoch": header.epoch,
         "libraries": {name: version(name) for name in ("m2hf", "numpy", "safetensors", "torch")},
+        _DIGEST: _ZEROS,
     }
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_write(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={_KEY: canonical_json(about)})
+        place, digest = _digest_of(temporary, _ZEROS)
+        with temporary.open("r+b") as file:
+            file.seek(place)
+            file.write(digest.encode())
+
+
+def _digest_of(path: Path, stored: str) -> tuple[int, str]:
+    """Where the digest `stored` is in the header, and the sha256 of the file with zeros there.
+
+    Raises ValueError where it occurs more than once, so that its place is unknown, or never.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        end = 8 + int.from_bytes(data[:8], "little")
+        entry = _BEFORE_DIGEST + stored.encode()
+        place = data.find(entry, 0, end) + len(_BEFORE_DIGEST)
+        if data[:end].count(entry) != 1:
+            raise ValueError("its digest can't be located")
+        sha = hashlib.sha256(data[:place] + _ZEROS.encode())
+        with memoryview(data) as view, view[place + len(_ZEROS) :] as rest:
+            sha.update(rest)
+    return place, sha.hexdigest()
 
 
 def read_header(path: Path) -> CheckpointHeader:
-    """Read the header alone; raises UsageError for a file that is missing, damaged, not a
-    checkpoint of m2hf, or of another schema version."""
+    """The header, after the digest of the whole file was checked; raises UsageError for a file
+    that is missing, damaged, not a checkpoint of m2hf, or of another schema version."""
     try:
         if not path.is_file():
             raise UsageError(
@@ -113,11 +141,13 @@ def read_header(path: Path) -> CheckpointHeader:
         raise UsageError(f"{path}: a safetensors file, but not a checkpoint of m2hf")
     about = json_object(metadata[_KEY], str(path))
     found = about.get("version")
-    if type(found) is not int or found != VERSION:
+    if type(found) is not int or found not in (1, VERSION):
         raise UsageError(
-            f"{path}: checkpoint schema version {shown(found)}, this m2hf reads {VERSION}; "
+            f"{path}: checkpoint schema version {shown(found)}, this m2hf reads 1 and {VERSION}; "
             "install the m2hf that wrote it, or train again"
         )
+    if found == VERSION or _DIGEST in about:
+        _check_digest(path, about.get(_DIGEST))
     record = parse(_Record, about, str(path), UsageError)
     config = parse(FusionConfig, record.config, str(path), UsageError)
     if record.streams.keys() != set(config.roles):
@@ -132,6 +162,18 @@ def read_header(path: Path) -> CheckpointHeader:
         manifest=record.manifest,
         epoch=record.epoch,
     )
+
+
+def _check_digest(path: Path, stored: object) -> None:
+    try:
+        intact = isinstance(stored, str) and _digest_of(path, stored)[1] == stored
+    except ValueError:
+        intact = False
+    if not intact:
+        raise UsageError(
+            f"{path}: damaged checkpoint (its bytes differ from those that were written); "
+            "train again"
+        )
 
 
 def load(path: Path, store: FeatureStore) -> tuple[Retriever, CheckpointHeader]:

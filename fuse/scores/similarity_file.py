@@ -18,13 +18,13 @@ written block by block and mapped to be read, so that they need not fit into mem
 
 Root attributes: schema, version, dataset, benchmark, split, manifest, checkpoint, trained_on
 as text; levels, roles, streams, config, flags, missing, declared as JSON; baselines, the names,
-as JSON where there are some.
+as JSON where there are some. The first line is a seal over all bytes (`m2hf/seal.py`), which files
+of version 2 don't have.
 
 The content follows from the shards, the captions and the config, whose digests are in it; so the
 sha256 of the file identifies all that its numbers were made from.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,19 +35,19 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from m2hf.array_types import BoolArray, IntArray
+from m2hf.array_types import BoolArray
 from m2hf.atomic import atomic_write
 from m2hf.errors import UsageError
 from m2hf.fuse.config import LATE_FUSION
-from m2hf.hdf5 import check_schema, fixed_strings, map_dataset, read_strings
+from m2hf.fuse.scores.similarity_header import SimilarityHeader, read_header_fields
+from m2hf.hdf5 import Hdf5Reader
 from m2hf.keys import canonical_json
+from m2hf.seal import SIZE, write_seal
 
 SCHEMA = "m2hf.similarity"
-VERSION = 2
+VERSION = 3
 MISSING_SCORE = -1.0  # of a video that is not valid in a level: the lowest cosine
 
-_TEXT = ("dataset", "benchmark", "split", "manifest", "checkpoint", "trained_on")
-_JSON = ("streams", "config", "flags", "missing", "declared")
 _ROWS = 256  # of a matrix, checked at a time
 
 
@@ -64,100 +64,47 @@ class Baseline:
 
 
 @dataclass(frozen=True, eq=False)
-class SimilarityHeader:
-    """All of the file but scores and masks: what is known before scoring.
-
-    present: by role of a stream of videos. manifest, checkpoint: sha256; trained_on: name of the
-    training dataset; streams: by role {stream, fingerprint, digest of the items used, shards:
-    sha256 of all files of the stream, extractor, config, weights: name -> sha256}; config: the
-    resolved fusion config; flags: by role; missing: by role, how many videos (or queries) have
-    no features; declared: how many videos and captions the dataset's card declares for the
-    split, or nothing.
-
-    Raises ValueError for arrays that don't fit together.
-    """
-
-    dataset: str
-    benchmark: str
-    split: str
-    manifest: str
-    checkpoint: str
-    trained_on: str
-    streams: Mapping[str, Mapping[str, Any]]
-    config: Mapping[str, Any]
-    flags: Mapping[str, Sequence[str]]
-    missing: Mapping[str, int]
-    declared: Mapping[str, int]
-    query_ids: tuple[str, ...]
-    video_ids: tuple[str, ...]
-    video_of_query: IntArray
-    present: Mapping[str, BoolArray]
-
-    def __post_init__(self) -> None:
-        q, v = len(self.query_ids), len(self.video_ids)
-        if self.video_of_query.shape != (q,):
-            raise ValueError(f"video_of_query: expected ({q},), got {self.video_of_query.shape}")
-        if q and not 0 <= self.video_of_query.min() <= self.video_of_query.max() < v:
-            raise ValueError(f"video_of_query: a query names a video outside 0..{v - 1}")
-        self._check_masks("present", self.present)
-
-    @contextmanager
-    def draft(
-        self,
-        path: Path,
-        levels: Sequence[str],
-        banks: Mapping[str, int],
-        baselines: Sequence[str] = (),
-    ) -> Iterator["SimilarityDraft"]:
-        """A file to fill with the scores of these levels; at the end it is read back and moved to
-        `path`. After a failure an earlier file at `path` is unchanged.
-
-        banks: number of queries by level, where there is a querybank; baselines: names.
-        """
-        q, v = len(self.query_ids), len(self.video_ids)
-        shapes = {f"scores/{name}": (q, v) for name in [*levels, LATE_FUSION]}
-        shapes |= {f"bank/{name}": (rows, v) for name, rows in banks.items()}
-        shapes |= {f"baselines/{name}": (q, v) for name in baselines}
-        with (
-            atomic_write(path, verify=_verify) as temporary,
-            h5py.File(temporary, "w") as file,
-        ):
-            file.attrs["schema"] = SCHEMA
-            file.attrs["version"] = VERSION
-            for name in _TEXT:
-                file.attrs[name] = getattr(self, name)
-            for name in _JSON:
-                file.attrs[name] = canonical_json(getattr(self, name))
-            file.attrs["levels"] = canonical_json(list(levels))
-            file.attrs["roles"] = canonical_json(list(self.present))
-            file["query_id"] = fixed_strings(self.query_ids)
-            file["video_id"] = fixed_strings(self.video_ids)
-            file["video_of_query"] = self.video_of_query.astype("<i8")
-            if baselines:
-                file.attrs["baselines"] = canonical_json(list(baselines))
-            for name, mask in self.present.items():
-                file[f"present/{name}"] = mask
-            for name in levels:
-                file[f"masks/{name}"] = np.zeros(v, dtype=np.bool_)
-            # Space is allocated now, so that bytes don't depend on the order of writing.
-            early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            for name, shape in shapes.items():
-                file.create_dataset(name, shape, "<f4", dcpl=early)
-            yield SimilarityDraft(file)
-
-    def _check_masks(self, group: str, masks: Mapping[str, BoolArray]) -> None:
-        for name, mask in masks.items():
-            if mask.shape != (len(self.video_ids),):
-                expected = f"({len(self.video_ids)},)"
-                raise ValueError(f"{group}/{name}: expected {expected}, got {mask.shape}")
-
-
-@dataclass(frozen=True, eq=False)
 class SimilarityDraft:
     """A similarity file being written; its matrices are datasets, written by blocks."""
 
     file: h5py.File
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        path: Path,
+        header: SimilarityHeader,
+        levels: Sequence[str],
+        banks: Mapping[str, int],
+        baselines: Sequence[str] = (),
+    ) -> Iterator["SimilarityDraft"]:
+        """A file to fill with the scores of these levels; at the end it is sealed, read back and
+        moved to `path`. After a failure an earlier file at `path` is unchanged.
+
+        banks: number of queries by level, where there is a querybank; baselines: names.
+        """
+        q, v = len(header.query_ids), len(header.video_ids)
+        shapes = {f"scores/{name}": (q, v) for name in [*levels, LATE_FUSION]}
+        shapes |= {f"bank/{name}": (rows, v) for name, rows in banks.items()}
+        shapes |= {f"baselines/{name}": (q, v) for name in baselines}
+        with atomic_write(path, verify=_verify) as temporary:
+            with h5py.File(temporary, "w", userblock_size=SIZE) as file:
+                file.attrs["schema"] = SCHEMA
+                file.attrs["version"] = VERSION
+                file.attrs["levels"] = canonical_json(list(levels))
+                if baselines:
+                    file.attrs["baselines"] = canonical_json(list(baselines))
+                header.write_header(file)
+                for name in levels:
+                    file[f"masks/{name}"] = np.zeros(v, dtype=np.bool_)
+                # Space is allocated now, so that bytes don't depend on the order of writing.
+                early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+                early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+                for name, shape in shapes.items():
+                    file.create_dataset(name, shape, "<f4", dcpl=early)
+                yield cls(file)
+            write_seal(temporary)
 
     def scores(self, name: str) -> Any:
         """(Q, V) of a level, or of late_fusion."""
@@ -205,7 +152,7 @@ class SimilarityFile(SimilarityHeader):
             if matrix.shape != (q, v):
                 raise ValueError(f"scores/{name}: expected ({q}, {v}), got {matrix.shape}")
             _check_no_nan(f"scores/{name}", matrix)
-        self._check_masks("masks", self.masks)
+        self.check_masks("masks", self.masks)
         for name, matrix in self.bank.items():
             if name not in self.scores:
                 raise ValueError(f"bank/{name}: a querybank without scores of that name")
@@ -216,7 +163,7 @@ class SimilarityFile(SimilarityHeader):
             if baseline.scores_QV.shape != (q, v):
                 raise ValueError(f"baselines/{name}: expected ({q}, {v})")
             _check_no_nan(f"baselines/{name}", baseline.scores_QV)
-        self._check_masks("baseline_masks", {n: b.valid_V for n, b in self.baselines.items()})
+        self.check_masks("baseline_masks", {n: b.valid_V for n, b in self.baselines.items()})
 
     @property
     def covered_V(self) -> BoolArray:
@@ -227,7 +174,8 @@ class SimilarityFile(SimilarityHeader):
     def write(self, path: Path) -> None:
         """Write atomically; the file is read back before it is moved into place."""
         banks = {name: len(matrix) for name, matrix in self.bank.items()}
-        with self.draft(path, list(self.masks), banks, list(self.baselines)) as draft:
+        levels, baselines = list(self.masks), list(self.baselines)
+        with SimilarityDraft.open(path, self, levels, banks, baselines) as draft:
             for name, matrix in self.scores.items():
                 draft.scores(name)[:] = matrix
             for name, matrix in self.bank.items():
@@ -240,46 +188,41 @@ class SimilarityFile(SimilarityHeader):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Matrices are mapped, not loaded. Raises UsageError for a file that is missing or
-        damaged, SchemaError for one that is no similarity file or of another version."""
+        damaged, SchemaError for one that is no similarity file or of another version. Reads the
+        whole file once: for its seal, and for values that are NaN."""
         if not path.is_file():
             raise UsageError(f"{path}: no such file; `m2hf eval` writes RUN/similarity.h5")
-        try:
-            with h5py.File(path, "r") as file:
-                check_schema(path, file, SCHEMA, VERSION, "run `m2hf eval` again")
-                levels, roles = (json.loads(file.attrs[name]) for name in ("levels", "roles"))
-                banks = [name for name in [*levels, LATE_FUSION] if f"bank/{name}" in file]
-                closed = json.loads(file.attrs.get("baselines", "[]"))
-                about: dict[str, Any] = {name: str(file.attrs[name]) for name in _TEXT}
-                about |= {name: json.loads(file.attrs[name]) for name in _JSON}
-                return cls(
-                    **about,
-                    query_ids=read_strings(file["query_id"]),
-                    video_ids=read_strings(file["video_id"]),
-                    video_of_query=file["video_of_query"][:],
-                    scores={
-                        name: map_dataset(path, file[f"scores/{name}"])
-                        for name in [*levels, LATE_FUSION]
-                    },
-                    masks={name: file[f"masks/{name}"][:] for name in levels},
-                    present={name: file[f"present/{name}"][:] for name in roles},
-                    bank={name: map_dataset(path, file[f"bank/{name}"]) for name in banks},
-                    baselines={name: _baseline(path, file, name) for name in closed},
-                )
-        except (OSError, KeyError, ValueError) as error:
-            raise UsageError(
-                f"{path}: damaged similarity file ({error}); run `m2hf eval` again"
-            ) from error
+
+        def damaged(reason: str) -> UsageError:
+            return UsageError(f"{path}: damaged similarity file ({reason}); run `m2hf eval` again")
+
+        with Hdf5Reader.open(path, damaged) as file:
+            file.version(SCHEMA, (2,), VERSION, "run `m2hf eval` again")
+            levels = file.json("levels", list[str])
+            named = [*levels, LATE_FUSION]
+            closed = file.json("baselines", list[str]) if "baselines" in file else []
+            return cls(
+                **read_header_fields(file),
+                scores={name: _matrix(file, f"scores/{name}") for name in named},
+                masks={name: file.array(f"masks/{name}", "|b1") for name in levels},
+                bank={
+                    name: _matrix(file, f"bank/{name}") for name in named if f"bank/{name}" in file
+                },
+                baselines={name: _baseline(file, name) for name in closed},
+            )
 
 
-def _baseline(path: Path, file: h5py.File, name: str) -> Baseline:
-    dataset = file[f"baselines/{name}"]
-    strength = dataset.attrs.get("strength")
-    return Baseline(
-        map_dataset(path, dataset),
-        file[f"baseline_masks/{name}"][:],
-        None if strength is None else float(strength),
-        float(dataset.attrs["val_recall"]),
-    )
+def _matrix(file: Hdf5Reader, name: str) -> NDArray[np.float32]:
+    return file.mapped(name, ("<f4",), axes=2)
+
+
+def _baseline(file: Hdf5Reader, name: str) -> Baseline:
+    dataset = f"baselines/{name}"
+    recall = file.number("val_recall", dataset)
+    if recall is None:
+        raise ValueError(f"{dataset}: no attribute val_recall")
+    valid_V = file.array(f"baseline_masks/{name}", "|b1")
+    return Baseline(_matrix(file, dataset), valid_V, file.number("strength", dataset), recall)
 
 
 def _check_no_nan(name: str, matrix: NDArray[np.float32]) -> None:

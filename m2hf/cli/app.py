@@ -25,6 +25,7 @@ from m2hf.cli import (
     show,
     tables,
     trace,
+    upgrade,
     weights,
 )
 from m2hf.cli.extras import missing_extra
@@ -53,6 +54,7 @@ for verb in (
     extract.status,
     extract.retry,
     extract.verify,
+    upgrade.upgrade,
     show.show,
     fuse.train,
     tables.tables,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +12,8 @@ from rich.table import Table
 from m2hf.cli import options
 from m2hf.errors import EXIT_FAILURES, UsageError
 from m2hf.keys import canonical_json
+from m2hf.manifest import shortened
+from m2hf.printable import printable
 
 if TYPE_CHECKING:
     from m2hf.pipelines.executors import Executor
@@ -37,7 +39,7 @@ def plan(on: options.JobOptions, json: options.Json = False) -> None:
                     "buckets": job.buckets,
                     "buckets_to_do": sorted(found.todo),
                     "streams": [job.stream(name) for name in job.names],
-                    "damaged": found.damaged,
+                    "damaged": [*found.damaged, *found.damage_messages],
                 }
             )
         )
@@ -53,14 +55,22 @@ def extract(on: options.JobOptions, by: options.ExecutorOptions) -> None:
     _run(_job(on), executor)
 
 
-def retry(on: options.JobOptions, by: options.ExecutorOptions) -> None:
-    """Extract again what failed or was quarantined, and what is missing."""
+def retry(
+    on: options.JobOptions,
+    by: options.ExecutorOptions,
+    damaged: Annotated[
+        bool,
+        typer.Option("--damaged", help="Check all items; extract again those that are damaged."),
+    ] = False,
+) -> None:
+    """Extract again what failed or was quarantined, or is damaged, and what is missing."""
     from m2hf.pipelines import extraction
 
     executor = _executor(by)
     job = _job(on)
-    typer.echo(f"{extraction.reset_failures(job)} items will be tried again", err=True)
-    _run(job, executor)
+    again = extraction.find_damage(job) if damaged else extraction.reset_failures(job)
+    typer.echo(f"{again} items will be {'extracted' if damaged else 'tried'} again", err=True)
+    _run(job, executor, damaged)
 
 
 def status(on: options.JobOptions, json: options.Json = False) -> None:
@@ -81,7 +91,8 @@ def verify(
     only: options.Only = "",
     json: options.Json = False,
 ) -> None:
-    """Recompute every digest of every shard; exit code 3 where one is damaged."""
+    """Recompute every digest of every shard, and record damaged items for `retry --damaged`; exit
+    code 3 where there are some."""
     from m2hf.layout import StoreLayout
     from m2hf.manifest import Manifest
     from m2hf.pipelines import extraction
@@ -89,16 +100,25 @@ def verify(
 
     layout = StoreLayout(store, Manifest.load(manifest).card.name)
     stored = [stream.extractor for stream in layout.streams()]
-    results = list(extraction.verify(layout, select(only, default=stored, imported=stored)))
-    damaged = [{"shard": name, "message": wrong} for name, _, wrong in results if wrong]
-    items = sum(count for _, count, _ in results)
+    shards = list(extraction.verify(layout, select(only, default=stored, imported=stored)))
+    wrong = [shard for shard in shards if shard.problem]
+    items = sum(shard.intact for shard in shards)
     if json:
-        typer.echo(canonical_json({"shards": len(results), "items": items, "damaged": damaged}))
+        damaged = [{"shard": str(shard.path), "message": shard.problem} for shard in wrong]
+        damaged_items = [
+            {"id": item, "stream": shard.stream, "shard": str(shard.path)}
+            for shard in wrong
+            for item in shard.damaged
+        ]
+        counts = {"shards": len(shards), "items": items}
+        typer.echo(canonical_json({**counts, "damaged": damaged, "damaged_items": damaged_items}))
     else:
-        for entry in damaged:
-            typer.echo(entry["message"])
-        typer.echo(f"{len(results)} shards, {items} items verified, {len(damaged)} shards damaged")
-    if damaged:
+        for shard in wrong:
+            typer.echo(shard.problem)
+            for item in shard.damaged:
+                typer.echo(f"  {shard.stream}: {printable(item)}")
+        typer.echo(f"{len(shards)} shards, {items} items verified, {len(wrong)} shards damaged")
+    if wrong:
         raise typer.Exit(EXIT_FAILURES)
 
 
@@ -126,13 +146,13 @@ def _executor(by: options.ExecutorOptions) -> "Executor":
     return DaskExecutor(by.workers, by.scheduler, partial(typer.echo, err=True))
 
 
-def _run(job: "Job", executor: "Executor") -> None:
+def _run(job: "Job", executor: "Executor", retry_damaged: bool = False) -> None:
     from m2hf.cli.progress import extraction_progress
     from m2hf.pipelines import extraction
     from m2hf.pipelines.run_times import RunTimer
 
     console = Console(stderr=True)
-    found = extraction.plan(job)
+    found = extraction.plan(job, retry_damaged)
     _print_plan(console, job, found)
     totals: dict[str, tuple[str, int]] = {
         job.stream(name): (name, counts["missing"])
@@ -142,8 +162,11 @@ def _run(job: "Job", executor: "Executor") -> None:
     if totals:
         timer, began = RunTimer(job.layout.ledger), time.perf_counter()
         with extraction_progress(console, job.layout.ledger, totals):
-            for _ in extraction.extract(job, executor, found):
-                pass
+            for result in extraction.extract(job, executor, found):
+                for name, items in result.damaged.items():
+                    ids = shortened([repr(item) for item in items])
+                    message = f"damaged, so not copied but extracted again: {name}: {ids}"
+                    console.print(message, soft_wrap=True, markup=False, highlight=False)
         _print_efficiency(console, job, timer.read(time.perf_counter() - began))
     now = extraction.status(job)
     _print_status(Console(), job, now, _SHOWN)
@@ -154,6 +177,8 @@ def _run(job: "Job", executor: "Executor") -> None:
 def _print_plan(console: Console, job: "Job", found: "JobState") -> None:
     for message in found.damaged:
         console.print(f"[yellow]to be extracted again:[/] {message}", soft_wrap=True)
+    for message in found.damage_messages:
+        console.print(message, soft_wrap=True, markup=False, highlight=False)
     missing = ", ".join(
         f"{name} {counts['missing']}" for name, counts in found.counts.items() if counts["missing"]
     )

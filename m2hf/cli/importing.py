@@ -28,6 +28,10 @@ def import_(
         Path | None,
         typer.Option("--captions", help=".npz or .h5: ids, sentence[, texts, tokens]."),
     ] = None,
+    skip_unknown: Annotated[
+        bool,
+        typer.Option("--skip-unknown", help="Leave out arrays whose ids the manifest lacks."),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Write arrays computed by other tools as shards, for `train` to read.
@@ -44,7 +48,7 @@ def import_(
     paths = options.named_paths("--stream", stream or [], "NAME=DIR_OR_FILE", "depth=features")
     if not paths and captions is None:
         raise UsageError("nothing to import; give --stream NAME=DIR_OR_FILE or --captions FILE")
-    done = import_streams(Manifest.load(manifest), store, paths, captions)
+    done = import_streams(Manifest.load(manifest), store, paths, captions, skip_unknown)
     if json:
         typer.echo(canonical_json({name: asdict(made) for name, made in done.items()}))
         return
@@ -59,6 +63,8 @@ def _print_report(name: str, made: "ImportedStream") -> None:
     )
     if made.missing:
         typer.echo(f"  missing (no array): {shortened(made.missing)}")
+    if made.unknown:
+        typer.echo(f"  skipped (no id of the manifest): {made.unknown}")
     for flag in made.flags:
         typer.echo(f"  flag, repeated in every table: {flag}")
     if made.others:

@@ -8,7 +8,7 @@ from typing import Any
 from m2hf.config import parse
 from m2hf.errors import MismatchError, UsageError
 from m2hf.features import Features
-from m2hf.shard import ShardHeader
+from m2hf.shard_header import ShardHeader
 
 _FILE = "file"  # `pretrained` of a declared config where the weights are a checkpoint file
 

@@ -12,10 +12,9 @@ and links in an HDF5 file to other files are refused.
 """
 
 import hashlib
-import zipfile
-import zlib
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,16 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2hf.array_types import FloatArray
-from m2hf.errors import ManifestError, UsageError
+from m2hf.atomic import raise_if_unreadable
+from m2hf.errors import ManifestError, UsageError, first_line
+from m2hf.hdf5 import keys, open_hdf5, own_object, read_rows, stored_dataset
 from m2hf.keys import canonical_json, safe_name
 
 VALUES, START, END = "values", "start_s", "end_s"
-
-# What numpy raises for a damaged file, or for one of another format than its extension.
-_UNREADABLE = (
-    OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+SKIP = "leave out what the manifest lacks with --skip-unknown"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +57,10 @@ class ItemArrays:
 
 
 class ArraySource(Protocol):
-    """Items by id; `names` gives the location of each, for messages."""
+    """Items by id; `names` gives the location of each, for messages; unknown: how many arrays were
+    skipped, since the manifest lacks their ids."""
+
+    unknown: int
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -74,8 +73,9 @@ class ArraySource(Protocol):
 class ArrayFolder:
     """A folder with one .npy or .npz file for each video; other and hidden files are ignored."""
 
-    def __init__(self, folder: Path, ids: Collection[str]) -> None:
-        """ids: what the manifest has; raises ManifestError for an array of another id."""
+    def __init__(self, folder: Path, ids: Collection[str], skip_unknown: bool) -> None:
+        """ids: what the manifest has; raises ManifestError for an array of another id, unless
+        those are skipped."""
         self._folder = folder
         files = sorted(
             path.name
@@ -84,7 +84,8 @@ class ArrayFolder:
         )
         if not files:
             raise UsageError(f"{folder}: no .npy or .npz file in it; name each <video id>.npy")
-        self._files = match_names(str(folder), ((Path(f).stem, f) for f in files), ids)
+        named = ((Path(file).stem, file) for file in files)
+        self._files, self.unknown = match_names(str(folder), named, ids, skip_unknown)
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -101,92 +102,93 @@ class ArrayFolder:
 class ArrayFile:
     """One HDF5 file with a dataset or a group for each video."""
 
-    def __init__(self, path: Path, file: h5py.File, ids: Collection[str]) -> None:
-        """ids: what the manifest has; raises ManifestError for an array of another id."""
+    def __init__(
+        self, path: Path, file: h5py.File, ids: Collection[str], skip_unknown: bool
+    ) -> None:
+        """As of `ArrayFolder`."""
         self._path, self._file = path, file
-        self._keys = match_names(str(path), ((key, key) for key in sorted(file)), ids)
+        with refused(str(path)):
+            named = [(key, key) for key in keys(file)]
+        self._keys, self.unknown = match_names(str(path), named, ids, skip_unknown)
 
     @property
     def names(self) -> Mapping[str, str]:
         return {item: f"{self._path}: {key!r}" for item, key in self._keys.items()}
 
     def read(self, item: str) -> ItemArrays:
-        key = self._keys[item]
         where = self.names_of(item)
-        found = own_object(where, self._file, key)
-        if isinstance(found, h5py.Dataset):
-            return item_arrays(where, {VALUES: read_dataset(where, found)})
-        parts = {part: own_object(f"{where}/{part}", found, part) for part in found}
-        return item_arrays(where, {k: read_dataset(f"{where}/{k}", v) for k, v in parts.items()})
+        with refused(where):
+            found = own_object(self._file, self._keys[item])
+            if isinstance(found, h5py.Dataset):
+                parts = {VALUES: stored_dataset(found)}
+            else:
+                parts = {part: stored_dataset(own_object(found, part)) for part in keys(found)}
+            stored = {part: read_rows(dataset) for part, dataset in parts.items()}
+        return item_arrays(where, stored)
 
     def names_of(self, item: str) -> str:
         """Location of one item, for messages."""
         return f"{self._path}: {self._keys[item]!r}"
 
 
-def open_videos(path: Path, ids: Collection[str]) -> AbstractContextManager[ArraySource]:
+def open_videos(
+    path: Path, ids: Collection[str], skip_unknown: bool
+) -> AbstractContextManager[ArraySource]:
     """The video arrays at `path`, a folder or an HDF5 file.
 
-    Raises UsageError for a path that is neither, ManifestError for an id outside `ids`.
+    Raises UsageError for a path that is neither, ManifestError for an id outside `ids`, unless
+    those are skipped.
     """
     if path.is_dir():
-        return nullcontext(ArrayFolder(path, ids))
-    return _open_file(path, ids)
+        return nullcontext(ArrayFolder(path, ids, skip_unknown))
+    return _open_file(path, ids, skip_unknown)
 
 
 @contextmanager
-def _open_file(path: Path, ids: Collection[str]) -> Iterator[ArraySource]:
-    with open_hdf5(path, "a folder of .npy or .npz files") as file:
-        yield ArrayFile(path, file, ids)
+def _open_file(path: Path, ids: Collection[str], skip_unknown: bool) -> Iterator[ArraySource]:
+    with open_array_file(path, "a folder of .npy or .npz files") as file:
+        yield ArrayFile(path, file, ids, skip_unknown)
 
 
 @contextmanager
-def open_hdf5(path: Path, otherwise: str) -> Iterator[h5py.File]:
-    """Open `path` for reading; otherwise: the alternative that an error message names."""
+def open_array_file(path: Path, otherwise: str) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading; otherwise: the alternative that an error message names."""
     if not path.is_file():
         raise UsageError(f"{path}: no such file or folder; expected {otherwise}, or one HDF5 file")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise UsageError(f"{path}: not an HDF5 file, and not {otherwise} ({error})") from error
-    with file:
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(open_hdf5(path))
+        except ValueError as error:
+            raise_if_unreadable(path, error)
+            raise UsageError(f"{path}: not an HDF5 file, and not {otherwise} ({error})") from error
         yield file
+
+
+@contextmanager
+def refused(where: str) -> Iterator[None]:
+    """A ValueError inside is a UsageError with the location `where`."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 def load_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
     """The array of an .npy file, or those of an .npz; raises UsageError for anything else."""
     try:
-        with path.open("rb") as stream:
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the parser of headers, on damaged ones
             loaded = np.load(stream, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return loaded
             with loaded:
                 return {name: loaded[name] for name in loaded.files}
-    except _UNREADABLE as error:
+    except Exception as error:  # numpy parses a header as Python source: damage raises anything
+        raise_if_unreadable(path, error)
         raise UsageError(
-            f"{path}: not a readable array file ({error}); "
+            f"{path}: not a readable array file ({first_line(error)}); "
             "save plain arrays with numpy.save or numpy.savez, no objects"
         ) from error
-
-
-def own_object(where: str, group: h5py.Group, key: str) -> Any:
-    """The object `key` of this file; raises UsageError for a link."""
-    if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-        raise UsageError(f"{where}: a link; store the array itself in the file")
-    return group[key]
-
-
-def read_dataset(where: str, dataset: Any, rows: slice = slice(None)) -> NDArray[Any]:
-    """Rows of a dataset; raises UsageError where its bytes are in another file."""
-    if not isinstance(dataset, h5py.Dataset):
-        raise UsageError(f"{where}: a group, expected a dataset")
-    if dataset.is_virtual or dataset.external:
-        raise UsageError(f"{where}: its values are in another file; store the array itself")
-    try:
-        read: NDArray[Any] = dataset[rows] if dataset.shape else np.asarray(dataset[()])
-    except OSError as error:
-        raise UsageError(f"{where}: can't be read ({error})") from error
-    return read
 
 
 def item_arrays(where: str, stored: Mapping[str, NDArray[Any]]) -> ItemArrays:
@@ -202,6 +204,14 @@ def item_arrays(where: str, stored: Mapping[str, NDArray[Any]]) -> ItemArrays:
         float_array(f"{where}: {name}", stored[name]) if name in stored else None
         for name in (START, END)
     )
+    if start_s is not None and start_s.shape == (len(values),):
+        earlier = np.flatnonzero(start_s[1:] < start_s[:-1])
+        if len(earlier):
+            row = int(earlier[0]) + 1
+            raise UsageError(
+                f"{where}: start_s: row {row} starts at {start_s[row]:g} s, before row {row - 1} "
+                f"({start_s[row - 1]:g} s); sort the rows of all arrays by start_s"
+            )
     return ItemArrays(values, start_s, end_s)
 
 
@@ -230,11 +240,12 @@ def float_array(where: str, array: NDArray[Any]) -> FloatArray:
 
 
 def match_names(
-    where: str, named: Iterable[tuple[str, str]], ids: Collection[str]
-) -> dict[str, str]:
-    """id -> location, for (name, location) pairs whose name is an id or an escaped id.
+    where: str, named: Iterable[tuple[str, str]], ids: Collection[str], skip_unknown: bool
+) -> tuple[dict[str, str], int]:
+    """id -> location, for (name, location) pairs whose name is an id or an escaped id, and how
+    many pairs were skipped, since their name is neither.
 
-    Raises ManifestError for a name that is neither, and for two locations of one id.
+    Raises ManifestError for such a name unless they are skipped, and for two locations of one id.
     """
     found: dict[str, str] = {}
     unknown = []
@@ -248,10 +259,10 @@ def match_names(
             )
         else:
             found[item] = location
-    if unknown:
+    if unknown and not skip_unknown:
         more = f" (and {len(unknown) - 1} others)" if len(unknown) > 1 else ""
         raise ManifestError(
             f"{where}: {unknown[0]} is for no id of the manifest{more}; "
-            "remove it, or add its video to the manifest"
+            f"remove it, add its video to the manifest, or {SKIP}"
         )
-    return found
+    return found, len(unknown)

@@ -20,17 +20,19 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from m2hf.array_types import FloatArray, IntArray
 from m2hf.errors import ManifestError, UsageError
 from m2hf.exchange.arrays import (
+    SKIP,
     ItemArrays,
     load_numpy,
-    open_hdf5,
-    own_object,
-    read_dataset,
+    open_array_file,
+    refused,
     rows_of,
 )
+from m2hf.hdf5 import keys, own_object, read_rows, stored_dataset
 
 _KNOWN = {"ids", "sentence", "texts", "tokens", "token_offset"}
 _NEEDED = {"ids", "sentence"}
@@ -40,11 +42,18 @@ _FORM = "ids (C,), sentence (C, D), and optionally texts, and tokens with token_
 class CaptionArrays:
     """The captions of one file by id: row 0 is the sentence, its tokens follow."""
 
-    def __init__(self, path: Path, stored: Mapping[str, Any], captions: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        stored: Mapping[str, Any],
+        captions: Mapping[str, str],
+        skip_unknown: bool,
+    ) -> None:
         """stored: arrays or datasets by name; captions: id -> text of the manifest.
 
         Raises UsageError for a file of another form, ManifestError for an id that is not in the
-        manifest, one that occurs twice, and a text that differs from the manifest's.
+        manifest (unless those are skipped), one that occurs twice, and a text that differs from
+        the manifest's.
         """
         self._path, self._stored = path, stored
         names = set(stored)
@@ -60,7 +69,8 @@ class CaptionArrays:
             if name in stored and stored[name].shape[:1] != (len(ids),):
                 shape = stored[name].shape
                 raise UsageError(f"--captions {path}: {len(ids)} ids, but {name} has shape {shape}")
-        self._place = self._places(ids, captions)
+        self._place = self._places(ids, captions, skip_unknown)
+        self.unknown = len(ids) - len(self._place)
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -83,18 +93,21 @@ class CaptionArrays:
 
     def _rows(self, where: str, name: str, rows: slice) -> FloatArray:
         stored = self._stored[name]
-        if stored.ndim != 2:
+        if len(stored.shape) != 2:
             raise UsageError(f"{where}: {name} has shape {stored.shape}, expected (., D)")
-        if isinstance(stored, h5py.Dataset):
-            stored = read_dataset(where, stored, rows)
-        else:
-            stored = stored[rows]
-        return rows_of(f"{where}: {name}", stored)
+        with refused(where):
+            chosen = read_rows(stored, rows) if isinstance(stored, h5py.Dataset) else stored[rows]
+        return rows_of(f"{where}: {name}", chosen)
+
+    def _whole(self, name: str) -> NDArray[Any]:
+        stored = self._stored[name]
+        if not isinstance(stored, h5py.Dataset):
+            return np.asarray(stored)
+        with refused(f"--captions {self._path}"):
+            return read_rows(stored)
 
     def _strings(self, name: str) -> list[str]:
-        stored = self._stored[name]
-        if isinstance(stored, h5py.Dataset):
-            stored = read_dataset(f"{self._path}: {name}", stored)
+        stored = self._whole(name)
         values = stored.tolist()
         if stored.ndim != 1 or not all(isinstance(value, str | bytes) for value in values):
             raise UsageError(f"--captions {self._path}: {name} must be a list of strings")
@@ -104,31 +117,33 @@ class CaptionArrays:
             raise UsageError(f"--captions {self._path}: {name} are not UTF-8 ({error})") from error
 
     def _offsets(self, captions: int) -> IntArray:
-        stored, tokens = self._stored["token_offset"], self._stored["tokens"]
-        if isinstance(stored, h5py.Dataset):
-            stored = read_dataset(f"{self._path}: token_offset", stored)
+        stored, tokens = self._whole("token_offset"), self._stored["tokens"].shape[:1]
         sound = (
             stored.dtype.kind in "iu"
             and stored.shape == (captions + 1,)
             and stored[0] == 0
-            and stored[-1] == len(tokens)
+            and (stored[-1],) == tokens
             and bool((stored[1:] >= stored[:-1]).all())
         )
         if not sound:
             raise UsageError(
                 f"--captions {self._path}: token_offset must be {captions + 1} integers, rising "
-                f"from 0 to {len(tokens)}, the rows of tokens"
+                f"from 0 to {tokens[0] if tokens else 0}, the rows of tokens"
             )
         offsets: IntArray = stored.astype(np.int64)
         return offsets
 
-    def _places(self, ids: list[str], captions: Mapping[str, str]) -> dict[str, int]:
+    def _places(
+        self, ids: list[str], captions: Mapping[str, str], skip_unknown: bool
+    ) -> dict[str, int]:
         places: dict[str, int] = {}
         for place, item in enumerate(ids):
             if item not in captions:
+                if skip_unknown:
+                    continue
                 raise ManifestError(
                     f"--captions {self._path}: {item!r} is no caption of the manifest; "
-                    "an id is <video id>#<index of the caption, from 0>"
+                    f"an id is <video id>#<index of the caption, from 0>; correct it, or {SKIP}"
                 )
             if item in places:
                 raise ManifestError(f"--captions {self._path}: {item!r} occurs twice; remove one")
@@ -142,19 +157,19 @@ class CaptionArrays:
 
 
 @contextmanager
-def open_captions(path: Path, captions: Mapping[str, str]) -> Iterator[CaptionArrays]:
-    """The caption file at `path`; captions: id -> text of the manifest."""
+def open_captions(
+    path: Path, captions: Mapping[str, str], skip_unknown: bool
+) -> Iterator[CaptionArrays]:
+    """The caption file at `path`; the other arguments and the errors as of `CaptionArrays`."""
     if path.suffix == ".npz":
         if not path.is_file():
             raise UsageError(f"--captions {path}: no such file")
         stored = load_numpy(path)
         if not isinstance(stored, dict):
             raise UsageError(f"--captions {path}: one array; expected an .npz with {_FORM}")
-        yield CaptionArrays(path, stored, captions)
+        yield CaptionArrays(path, stored, captions, skip_unknown)
         return
-    with open_hdf5(path, "an .npz file") as file:
-        parts = {key: own_object(f"{path}: {key}", file, key) for key in file}
-        groups = [key for key, part in parts.items() if not isinstance(part, h5py.Dataset)]
-        if groups:
-            raise UsageError(f"--captions {path}: {groups[0]!r} is a group; expected {_FORM}")
-        yield CaptionArrays(path, parts, captions)
+    with open_array_file(path, "an .npz file") as file:
+        with refused(f"--captions {path}"):
+            parts = {key: stored_dataset(own_object(file, key)) for key in keys(file)}
+        yield CaptionArrays(path, parts, captions, skip_unknown)

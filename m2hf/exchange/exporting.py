@@ -19,7 +19,8 @@ from m2hf.keys import canonical_json, group_by_bucket, sha256_hex
 from m2hf.layout import StoreLayout
 from m2hf.ledger import LedgerView
 from m2hf.manifest import Manifest, Row
-from m2hf.shard import Shard, ShardHeader
+from m2hf.shard import Shard
+from m2hf.shard_header import ShardHeader
 from m2hf.streams import CAPTION, StreamName
 
 PROVENANCE = "provenance.json"
@@ -164,7 +165,7 @@ class _StreamReader:
 
     def _item(self, shard: Shard, i: int) -> ExportedItem:
         item, digest = shard.ids[i], shard.digests[i]
-        stored = shard.intact_item(i)
+        stored = shard.item(i)
         self.digests.append([item, digest])
         if stored.features.status is Status.EMPTY:
             self.report.empty[item] = stored.features.reason

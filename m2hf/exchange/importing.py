@@ -25,7 +25,8 @@ from m2hf.features import Features, Status
 from m2hf.keys import canonical_json, fingerprint, group_by_bucket, sha256_hex
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, captions_of
-from m2hf.shard import ShardHeader, ShardItem, write_shard
+from m2hf.shard import ShardItem, write_shard
+from m2hf.shard_header import ShardHeader
 from m2hf.streams import CAPTION, StreamName, is_extractor_name
 
 NO_ROWS = "no rows in the imported array"
@@ -38,13 +39,14 @@ _REVISION = 1  # to be raised when equal arrays would give other features
 @dataclass(frozen=True)
 class ImportedStream:
     """Report on one imported stream: its name in the store, items by outcome, ids without an
-    array, width and type of the values, flags, shards written, and other streams of the same
-    extractor name in the store."""
+    array, how many arrays of unknown ids were skipped, width and type of the values, flags, shards
+    written, and other streams of the same extractor name in the store."""
 
     stream: str
     ok: int
     empty: int
     missing: tuple[str, ...]
+    unknown: int
     width: int
     dtype: str
     flags: tuple[str, ...]
@@ -53,13 +55,18 @@ class ImportedStream:
 
 
 def import_streams(
-    manifest: Manifest, store: Path, streams: Mapping[str, Path], captions: Path | None
+    manifest: Manifest,
+    store: Path,
+    streams: Mapping[str, Path],
+    captions: Path | None,
+    skip_unknown: bool = False,
 ) -> dict[str, ImportedStream]:
     """Write a stream for each name of `streams` (a folder or HDF5 file of video arrays), and
     "caption" for the caption file; returns a report on each, by name.
 
-    Every array is checked before anything is written. Raises UsageError for arrays that can't
-    be features, ManifestError for ids and texts that differ from the manifest's.
+    skip_unknown: leave out arrays whose ids the manifest lacks. Every array is checked before
+    anything is written. Raises UsageError for arrays that can't be features, ManifestError for
+    ids and texts that differ from the manifest's.
     """
     for name in streams:
         if not is_extractor_name(name) or name == CAPTION:
@@ -74,11 +81,11 @@ def import_streams(
     with ExitStack() as opened:
         surveys = {}
         for name, path in streams.items():
-            source = opened.enter_context(open_videos(path, videos))
+            source = opened.enter_context(open_videos(path, videos, skip_unknown))
             surveys[name] = _Survey.of(name, source, videos)
         if captions is not None:
             texts = {item: caption.text for item, caption in by_id.items()}
-            embedded = opened.enter_context(open_captions(captions, texts))
+            embedded = opened.enter_context(open_captions(captions, texts, skip_unknown))
             owners = {item: caption.video for item, caption in by_id.items()}
             surveys[CAPTION] = _Survey.of(CAPTION, embedded, owners)
         layout.record(buckets)
@@ -113,14 +120,17 @@ class _Survey:
             if columns not in (0, width):
                 raise UsageError(
                     f"{names[item]}: width {columns}, but {first} has width {width}; "
-                    "the rows of a stream have one width; import them under two names"
+                    "one stream has one width; import them under two names"
                 )
             halves &= arrays.values.dtype.itemsize == 2
             timed &= arrays.start_s is not None or not len(arrays.values)
             with_text &= arrays.text is not None
             digests[item] = arrays.digest()
         if not width:
-            raise UsageError(f"{name}: no array has rows or columns, so there is nothing to import")
+            skipped = f" besides {source.unknown} of unknown ids" if source.unknown else ""
+            raise UsageError(
+                f"{name}: no array has rows or columns{skipped}, so there is nothing to import"
+            )
         flag = (UNCHECKED, with_text) if name == CAPTION else (UNTIMED, timed)
         flags = () if flag[1] else (flag[0],)
         return cls(name, source, owners, digests, width, "float16" if halves else "float32", flags)
@@ -165,6 +175,7 @@ class _Survey:
             ok=outcomes[Status.OK],
             empty=outcomes[Status.EMPTY],
             missing=tuple(item for item in self.owners if item not in self.digests),
+            unknown=self.source.unknown,
             width=self.width,
             dtype=self.dtype,
             flags=flags,

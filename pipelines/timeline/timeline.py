@@ -20,7 +20,8 @@ from m2hf.keys import bucket_of
 from m2hf.layout import StoreLayout
 from m2hf.ledger import Key, LedgerView
 from m2hf.manifest import Row, captions_of
-from m2hf.shard import Shard, ShardHeader
+from m2hf.shard import Shard
+from m2hf.shard_header import ShardHeader
 from m2hf.streams import CAPTION, CLIP, THUMBNAIL, StreamName, extractor_of
 
 NO_STREAM = "the store has no such stream"
@@ -261,15 +262,14 @@ class _BucketShard:
         assert self.shard is not None
         i = self.shard.ids.index(item)
         try:
-            stored = self.shard.intact_item(i)
+            stored = self.shard.item(i)
         except ShardError:
             reason = f"{self.shard.path.name}: the item doesn't match its digest; extract it again"
             return StreamEntry(stream, item, EntryOutcome.DAMAGED, reason)
         outcome = EntryOutcome(self.shard.status[i].value)
-        source = stored.media_sha256
-        return StreamEntry(
-            stream, item, outcome, self.shard.reasons[i], self.shard.header, stored.features, source
-        )
+        header, reason = self.shard.header, self.shard.reasons[i]
+        features, source = stored.features, stored.media_sha256
+        return StreamEntry(stream, item, outcome, reason, header, features, source)
 
 
 def _failures(ledger: LedgerView) -> dict[Key, str]:

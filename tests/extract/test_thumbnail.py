@@ -18,7 +18,8 @@ from m2hf.layout import StoreLayout
 from m2hf.pipelines.timeline.page import page
 from m2hf.pipelines.timeline.text import lines
 from m2hf.pipelines.timeline.timeline import Timeline
-from m2hf.shard import ShardHeader, ShardItem, write_shard
+from m2hf.shard import ShardItem, write_shard
+from m2hf.shard_header import ShardHeader
 from m2hf.thumbnails import thumbnails
 
 

@@ -19,7 +19,8 @@ from m2hf.fuse.training.run import TrainSummary, train
 from m2hf.keys import bucket_of, fingerprint
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Card, Manifest, Row, Split, captions_of
-from m2hf.shard import ShardHeader, ShardItem, write_shard
+from m2hf.shard import ShardItem, write_shard
+from m2hf.shard_header import ShardHeader
 
 JOINT, AUDIO, MOTION, LATENT = 16, 12, 10, 12
 BUCKETS = 4

@@ -20,7 +20,8 @@ from m2hf.fuse.training.run import train
 from m2hf.keys import bucket_of, fingerprint
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Card, Manifest, Row, Split, captions_of
-from m2hf.shard import ShardHeader, ShardItem, write_shard
+from m2hf.shard import ShardItem, write_shard
+from m2hf.shard_header import ShardHeader
 from m2hf.thumbnails import as_string
 
 NAME, BUCKETS, WIDTH, SECONDS = "searchable", 2, 128, 6

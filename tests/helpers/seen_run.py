@@ -17,7 +17,8 @@ from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.keys import bucket_of, fingerprint, sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Card, Manifest, Row, captions_of
-from m2hf.shard import ShardHeader, ShardItem, write_shard
+from m2hf.shard import ShardItem, write_shard
+from m2hf.shard_header import ShardHeader
 from m2hf.thumbnails import as_string
 
 BUCKETS = 2

@@ -1,4 +1,4 @@
-"""Shard schema v1: what goes in comes out, equal input gives equal bytes, damage is noticed."""
+"""Shards: what goes in comes out, equal input gives equal bytes, damage is noticed."""
 
 import shutil
 from pathlib import Path
@@ -7,15 +7,15 @@ import h5py
 import numpy as np
 import pytest
 from checkout import DATA
+from hdf5_mutations import unsealed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from m2hf.errors import SchemaError, ShardError
 from m2hf.features import Features, Status
-from m2hf.shard import Shard, ShardHeader, ShardItem, write_shard
-
-FIXTURE = DATA / "shard-v1.h5"
+from m2hf.shard import Shard, ShardItem, write_shard
+from m2hf.shard_header import ShardHeader
 
 
 def header() -> ShardHeader:
@@ -135,7 +135,7 @@ def test_every_flipped_byte_of_the_values_is_noticed(tmp_path: Path) -> None:
         damaged = bytearray(data)
         damaged[at] ^= 0x10
         path.write_bytes(damaged)
-        with pytest.raises(ShardError, match="doesn't match its digest"):
+        with pytest.raises(ShardError, match=r"1 damaged items, .* digests: 'id"):
             Shard.open(path).verify()
 
 
@@ -164,18 +164,50 @@ def test_parts_that_do_not_fit_together_are_damage(tmp_path: Path, change: str) 
 
 
 def test_another_schema_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.h5", items())
-    with h5py.File(path, "a") as file:
-        file.attrs["version"] = 2
-    with pytest.raises(SchemaError, match=r"schema version 2, this m2hf reads version 1; install"):
+    path = unsealed(write(tmp_path / "a.h5", items()), 3)
+    with pytest.raises(SchemaError, match=r"version 3, this m2hf reads version 1 and 2; install"):
         Shard.open(path)
 
 
-def test_the_fixture_of_version_1_is_readable_for_ever(tmp_path: Path) -> None:
-    """Written once by `write(FIXTURE, items(texts=True), "float16")`; never written again."""
-    path = Path(shutil.copy(FIXTURE, tmp_path))
+@pytest.mark.parametrize("change", ["flags", "status", "environment", "version"])
+def test_what_no_item_covers_is_found_at_open(tmp_path: Path, change: str) -> None:
+    path = write(tmp_path / "a.h5", items())
+    with h5py.File(path, "r+") as file:
+        if change == "status":
+            file["status"][0] = b"ok"
+        elif change == "version":
+            file.attrs["version"] = 1
+        else:
+            file.attrs[change] = "[]" if change == "flags" else "{}"
+    with pytest.raises(ShardError, match=r"damaged shard \(its bytes differ"):
+        Shard.open(path)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_fixtures_of_all_versions_are_readable_for_ever(tmp_path: Path, version: int) -> None:
+    """Written once by `write(path, items(texts=True), "float16")`; never written again."""
+    path = Path(shutil.copy(DATA / f"shard-v{version}.h5", tmp_path))
     shard = Shard.open(path)
     shard.verify()
     assert shard.header == header()
     assert shard.item(2).features.texts == ("wörd 0", "wörd 1")
     np.testing.assert_array_equal(shard.item(1).features.values, [[0, 1, 2]])
+
+
+def test_a_shard_says_which_items_are_damaged(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", items())
+    with h5py.File(path, "r+") as file:
+        file["values"][0, 0] += 1
+        file["values"][2, 0] = np.nan
+    shard = Shard.open(path)
+    assert shard.damaged() == ("id 1", "id 2")
+    assert shard.item(0).id == "id 0"
+    with pytest.raises(ShardError, match="item 'id 1' doesn't match its digest"):
+        shard.item(1)
+    with pytest.raises(ShardError, match="item 'id 1'"):
+        list(shard.items())
+
+
+def test_equal_content_gives_the_bytes_of_the_fixture(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", items(texts=True), "float16")
+    assert path.read_bytes() == (DATA / "shard-v2.h5").read_bytes()

@@ -11,6 +11,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from benchmarks.faults.byte_flips import missed_flips
 from hypothesis import HealthCheck, given, settings
 from mutations import mutated_json, refused_in_one_line
 
@@ -98,9 +99,34 @@ def test_broken_files_are_named(corpus: Any, run: Any, tmp_path: Path) -> None:
     safetensors.torch.save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(UsageError, match="not a checkpoint of m2hf"):
         checkpoint.read_header(path)
-    path.write_bytes(whole.replace(b'\\"version\\":1', b'\\"version\\":9'))
-    with pytest.raises(UsageError, match="schema version 9, this m2hf reads 1"):
+    path.write_bytes(whole.replace(b'\\"version\\":2', b'\\"version\\":9'))
+    with pytest.raises(UsageError, match="schema version 9, this m2hf reads 1 and 2"):
         checkpoint.read_header(path)
+
+
+def test_no_flipped_byte_is_believed(run: Any, tmp_path: Path) -> None:
+    path, scratch = run.summary.checkpoint, tmp_path / "flipped.safetensors"
+    assert missed_flips(path, checkpoint.read_header, 500, 0, scratch) == []
+
+
+def test_version_1_which_had_no_digest_is_readable_for_ever(
+    corpus: Any, run: Any, config: FusionConfig, tmp_path: Path
+) -> None:
+    with safetensors.safe_open(run.summary.checkpoint, framework="pt") as file:
+        about = json.loads(file.metadata()[checkpoint.SCHEMA])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del about["file_sha256"]
+    metadata = {checkpoint.SCHEMA: json.dumps(about | {"version": 1})}
+    safetensors.torch.save_file(tensors, tmp_path / "old", metadata=metadata)
+    store = FeatureStore.open(corpus.store, "synthetic", config)
+    old, header = checkpoint.load(tmp_path / "old", store)
+    new, same = checkpoint.load(run.summary.checkpoint, store)
+    assert header == same
+    assert all(torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
+    metadata = {checkpoint.SCHEMA: json.dumps(about)}
+    safetensors.torch.save_file(tensors, tmp_path / "bare", metadata=metadata)
+    with pytest.raises(UsageError, match="damaged checkpoint"):
+        checkpoint.read_header(tmp_path / "bare")
 
 
 HEADER = {

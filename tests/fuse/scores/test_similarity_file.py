@@ -1,5 +1,6 @@
 """The similarity file: round trip, equal bytes, what evaluation puts in it, what it refuses."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from benchmarks.faults.byte_flips import missed_flips
+from hdf5_mutations import mutations, unsealed
+from mutations import refused_in_one_line
 
 from m2hf.errors import UsageError
 from m2hf.fuse.evaluation.evaluate import evaluate
-from m2hf.fuse.scores.similarity_file import SimilarityFile
+from m2hf.fuse.scores.similarity_file import Baseline, SimilarityFile
+from m2hf.fuse.tables.similarity_table import SimilarityTable
 from m2hf.keys import sha256_file
 from m2hf.layout import StoreLayout
 
@@ -146,19 +151,70 @@ def test_other_files_are_refused(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         SimilarityFile.read(copy)
     copy.write_bytes(path.read_bytes())
-    with h5py.File(copy, "r+") as file:
-        file.attrs["version"] = 1
-    with pytest.raises(UsageError, match="version 1, this m2hf reads version 2"):
+    for version in (1, 4):
+        with pytest.raises(UsageError, match=f"version {version}, this m2hf reads version 2 and 3"):
+            SimilarityFile.read(unsealed(copy, version))
+    with h5py.File(unsealed(copy, 2), "r+") as stored:
+        del stored["masks/text"]
+    with pytest.raises(UsageError, match=r"damaged similarity file \(text: missing\)"):
         SimilarityFile.read(copy)
-    with h5py.File(copy, "r+") as file:
-        file.attrs["version"] = 2
-        del file["masks/text"]
-    with pytest.raises(UsageError, match="damaged similarity file"):
-        SimilarityFile.read(copy)
-    with h5py.File(copy, "w") as file:
-        file.attrs["schema"] = "other"
+    with pytest.raises(UsageError, match=r"damaged similarity file \(its seal is gone\)"):
+        SimilarityFile.read(unsealed(copy, 3))
+    with h5py.File(copy, "w") as stored:
+        stored.attrs["schema"] = "other"
     with pytest.raises(UsageError, match=r"not an m2hf\.similarity file"):
         SimilarityFile.read(copy)
     copy.write_bytes(b"nothing")
     with pytest.raises(UsageError, match="damaged similarity file"):
         SimilarityFile.read(copy)
+
+
+@pytest.fixture
+def whole(file: SimilarityFile, tmp_path: Path) -> Path:
+    """A small file with all that one may hold."""
+    random = np.random.default_rng(0)
+    bank = {"visual": random.random((3, 20), dtype=np.float32)}
+    scores = random.random((20, 20), dtype=np.float32)
+    closed = {"zero_shot": Baseline(scores, np.ones(20, np.bool_), None, 5.0)}
+    path = tmp_path / "whole.h5"
+    replace(file, bank=bank, baselines=closed).write(path)
+    return path
+
+
+def test_version_2_which_had_no_seal_is_readable_for_ever(whole: Path) -> None:
+    sealed = SimilarityFile.read(whole)
+    old = SimilarityFile.read(unsealed(whole, 2))
+    assert (old.config, old.streams, old.query_ids) == (
+        sealed.config, sealed.streams, sealed.query_ids,
+    )  # fmt: skip
+    assert old.baselines["zero_shot"].val_recall == 5.0
+
+
+def test_no_flipped_byte_is_believed(whole: Path, tmp_path: Path) -> None:
+    assert missed_flips(whole, SimilarityFile.read, 500, 0, tmp_path / "flipped.h5") == []
+
+
+def test_mutations_of_a_file_without_seal_are_read_or_refused_in_one_line(
+    whole: Path, tmp_path: Path
+) -> None:
+    unsealed(whole, 2)
+    accepted = []
+    for name, mutate in mutations(whole):
+        path = Path(shutil.copy(whole, tmp_path / "a.h5"))
+        with h5py.File(path, "r+") as stored:
+            mutate(stored)
+        with refused_in_one_line(UsageError, f"{path}: "):
+            SimilarityFile.read(path)
+            if name.startswith(("config", "streams")):
+                SimilarityTable().build([path])
+            accepted.append(name)
+    # Other text, and other numbers, where some are expected: only a seal can tell.
+    texts = {"benchmark", "checkpoint", "dataset", "manifest", "split", "trained_on", "config"}
+    others = {name for name in accepted if name.partition(": ")[0] not in texts}
+    matrices = {f"{name}: negative" for name in h5_matrices(whole)}
+    assert others == {"bank/visual: deleted", "bank/visual: one row fewer", *matrices}
+
+
+def h5_matrices(path: Path) -> set[str]:
+    with h5py.File(path) as file:
+        return {f"{group}/{name}" for group in ("scores", "bank") for name in file[group]}

@@ -1,5 +1,6 @@
 """Tables of similarity files: rows, subsets, seeds, flags, the paper's line, and equal bytes."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from m2hf.errors import UsageError
 from m2hf.fuse.evaluation.evaluate import evaluate
+from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.model import checkpoint
 from m2hf.fuse.scores.metrics import t2v_ranks, video_to_text
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.formats import FORMATS, markdown, render
@@ -303,10 +306,9 @@ def test_a_shard_byte_a_caption_or_a_config_value_changes_the_digest(
     new_corpus: Callable[[Path], Any], run: Any, tmp_path: Path
 ) -> None:
     corpus = new_corpus(tmp_path / "store")
-    checkpoint = run.summary.checkpoint.read_bytes()
+    shutil.copy(run.summary.checkpoint, tmp_path)
 
-    def digest(manifest: Any, weights: bytes = checkpoint) -> str:
-        (tmp_path / "checkpoint.safetensors").write_bytes(weights)
+    def digest(manifest: Any) -> str:
         return digest_of(evaluate(manifest, corpus.store, tmp_path))
 
     before = digest(corpus.manifest)
@@ -316,14 +318,19 @@ def test_a_shard_byte_a_caption_or_a_config_value_changes_the_digest(
     rows[0] = rows[0].model_copy(update={"captions": ("first", "another")})  # of a training video
     assert digest(replace(corpus.manifest, rows=tuple(rows))) != before
 
-    seed = checkpoint.replace(b'\\"seed\\":3', b'\\"seed\\":4')  # a value of the trained config
-    assert seed != checkpoint
-    assert digest(corpus.manifest, seed) != before
+    config = checkpoint.read_header(run.summary.checkpoint).config
+    store = FeatureStore.open(corpus.store, "synthetic", config)
+    model, header = checkpoint.load(run.summary.checkpoint, store)
+    train = config.train.model_copy(update={"seed": 4})
+    seed = replace(header, config=config.model_copy(update={"train": train}))
+    checkpoint.save(tmp_path / "checkpoint.safetensors", model, seed)
+    assert digest(corpus.manifest) != before
+    shutil.copy(run.summary.checkpoint, tmp_path)
 
     layout = StoreLayout(corpus.store, "synthetic")
     path = next(layout.shards(layout.find_stream("motion")))
-    train = next(i for i, item in enumerate(Shard.open(path).ids) if item.startswith("train"))
-    place = Shard.open(path).values.offset + int(Shard.open(path).offset[train]) * 10 * 2
+    unscored = next(i for i, item in enumerate(Shard.open(path).ids) if item.startswith("train"))
+    place = Shard.open(path).values.offset + int(Shard.open(path).offset[unscored]) * 10 * 2
     data = bytearray(path.read_bytes())
     data[place] ^= 1  # the last bit of a value that no test score is made of
     path.write_bytes(data)

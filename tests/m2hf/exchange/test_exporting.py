@@ -23,7 +23,8 @@ from m2hf.keys import fingerprint, group_by_bucket
 from m2hf.layout import StoreLayout
 from m2hf.ledger import LedgerWriter
 from m2hf.manifest import Card, Manifest, Row
-from m2hf.shard import Shard, ShardHeader, ShardItem, write_shard
+from m2hf.shard import Shard, ShardItem, write_shard
+from m2hf.shard_header import ShardHeader
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 ODD = "a/b c.d"  # no file name, and WebDataset would cut it at the dot

@@ -3,15 +3,22 @@
 import json
 import os
 import pickle  # noqa: TID251 - to show that none is read
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from hdf5_mutations import mutations
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from mutations import refused_in_one_line
 
 from m2hf.errors import ManifestError, UsageError
+from m2hf.exchange.arrays import item_arrays, load_numpy
 from m2hf.exchange.importing import NO_ROWS, UNCHECKED, UNTIMED, ImportedStream, import_streams
 from m2hf.features import Status
 from m2hf.keys import safe_name
@@ -144,9 +151,13 @@ BAD: dict[str, tuple[dict[str, Any], type[UsageError], str]] = {
     "ndim": ({"one": np.zeros((1, 2, 3))}, UsageError, r"one.npy: shape \(1, 2, 3\); expected"),
     "scalar": ({"one": np.float32(1)}, UsageError, "expected .N, D. rows"),
     "no columns": ({"one": np.zeros((2, 0))}, UsageError, "no columns"),
-    "width": ({"one": np.zeros((1, 2)), "two": np.zeros((1, 3))}, UsageError, "two.npy: width 3"),
+    "width": (
+        {"one": np.zeros((1, 2)), "two": np.zeros((1, 3))},
+        UsageError,
+        "two.npy: width 3.*one stream has one width",
+    ),
     "integers": ({"one": np.zeros((1, 2), dtype=int)}, UsageError, "type int64; expected float16"),
-    "unknown": ({"nosuch": np.zeros((1, 2))}, ManifestError, "nosuch.npy is for no id"),
+    "unknown": ({"nosuch": np.zeros((1, 2))}, ManifestError, "nosuch.npy is .*--skip-unknown"),
     "all empty": ({"one": np.zeros((0, 0))}, UsageError, "nothing to import"),
 }
 
@@ -196,6 +207,62 @@ def test_files_that_are_no_arrays(manifest: Manifest, tmp_path: Path) -> None:
         take(manifest, tmp_path / "store", tmp_path / "text.h5")
 
 
+@given(st.integers(0, 127), st.integers(0, 255), st.sampled_from(["one.npy", "one.npz"]))
+@example(at=73, byte=ord(" "), name="one.npy")  # an open bracket: the tokeniser's own error
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200
+)
+def test_a_damaged_header_of_an_array_is_one_clear_line(
+    tmp_path: Path, at: int, byte: int, name: str
+) -> None:
+    path = tmp_path / name
+    if name.endswith("npz"):
+        np.savez(path, values=np.ones((4, 8), np.float32))
+    else:
+        np.save(path, np.ones((4, 8), np.float32))
+    data = bytearray(path.read_bytes())
+    data[at] = byte
+    path.write_bytes(data)
+    with refused_in_one_line(UsageError, f"{path}: "):
+        load_numpy(path)
+
+
+def test_arrays_of_unknown_ids_are_skipped_and_counted_on_request(
+    manifest: Manifest, arrays: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    more = arrays | {"nosuch": np.zeros((1, 2)), "other": np.zeros((1, 9), dtype=int)}
+    folder, file = save_folder(tmp_path / "d", more), save_file(tmp_path / "f.h5", more)
+    captions = caption_file(tmp_path / "c.npz", manifest)
+    fewer = replace(manifest, rows=manifest.rows[:3])
+    for streams in ({"depth": folder}, {"depth": file}):
+        with pytest.raises(ManifestError, match=r"and 2 others.*--skip-unknown"):
+            import_streams(fewer, tmp_path / "store", streams, None)
+        made = import_streams(fewer, tmp_path / "store", streams, captions, skip_unknown=True)
+        depth, caption = made["depth"], made["caption"]
+        assert (depth.ok, depth.empty, depth.missing, depth.unknown) == (2, 1, (), 3)
+        assert (caption.ok, caption.missing, caption.unknown) == (6, (), 4)
+    with pytest.raises(ManifestError, match=r"is no caption of the manifest.*--skip-unknown"):
+        import_streams(fewer, tmp_path / "store", {}, captions)
+    none = save_folder(tmp_path / "none", {"nosuch": np.zeros((1, 2))})
+    with pytest.raises(UsageError, match="besides 1 of unknown ids, so there is nothing"):
+        import_streams(manifest, tmp_path / "store", {"depth": none}, None, skip_unknown=True)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=6))
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
+)
+def test_rows_are_in_time_order_or_refused_with_the_row(tmp_path: Path, starts: list[int]) -> None:
+    start_s = np.array(starts, dtype=np.float64)
+    parts = {"values": np.ones((len(starts), 2)), "start_s": start_s, "end_s": start_s + 1}
+    wrong = [row for row in range(1, len(starts)) if starts[row] < starts[row - 1]]
+    if wrong:
+        with pytest.raises(UsageError, match=f"^here: start_s: row {wrong[0]} starts at"):
+            item_arrays("here", parts)
+    else:
+        assert item_arrays("here", parts).start_s is start_s
+
+
 def test_parts_of_an_npz_are_known(manifest: Manifest, tmp_path: Path) -> None:
     folder = tmp_path / "d"
     folder.mkdir()
@@ -228,6 +295,32 @@ def test_an_hdf5_file_may_not_point_elsewhere(manifest: Manifest, tmp_path: Path
         file.create_virtual_dataset("one", layout)
     with pytest.raises(UsageError, match="are in another file"):
         take(manifest, tmp_path / "store", tmp_path / "v.h5")
+
+
+@pytest.mark.parametrize("captions", [False, True])
+def test_mutated_hdf5_files_are_imported_or_refused_in_one_line(
+    manifest: Manifest, tmp_path: Path, captions: bool
+) -> None:
+    whole = tmp_path / "whole.h5"
+    if captions:
+        caption_file(whole, manifest)
+    else:
+        with h5py.File(whole, "w") as file:
+            file["one"] = np.ones((2, 3))
+            file["two/values"] = np.ones((2, 3))
+            file["two/start_s"] = file["two/end_s"] = np.arange(2.0)
+    store, accepted = tmp_path / "store", set()
+    for name, mutate in mutations(whole):
+        path = Path(shutil.copy(whole, tmp_path / "a.h5"))
+        with h5py.File(path, "r+") as file:
+            mutate(file)
+        with refused_in_one_line(UsageError, str(path)):
+            streams = {} if captions else {"depth": path}
+            import_streams(manifest, store, streams, path if captions else None)
+            accepted.add(name)
+    elsewhere = ("virtual", "external", "never written", "huge", "a soft link", "a link to a file")
+    assert accepted
+    assert not {name for name in accepted if name.endswith(elsewhere)}
 
 
 def caption_file(path: Path, manifest: Manifest, **changes: Any) -> Path:
@@ -388,6 +481,14 @@ def test_import_train_eval(m2hf: Any, tmp_path: Path) -> None:
     said = m2hf("import", *paths, "--stream", "sound=audio", cwd=tmp_path)
     assert "31 missing" in said.stdout
     assert UNTIMED in said.stdout
+    np.save(tmp_path / "audio" / "nosuch.npy", np.ones((1, 9)))
+    skipping = ("--stream", "sound=audio", "--skip-unknown")
+    assert (
+        "skipped (no id of the manifest): 1"
+        in m2hf("import", *paths, *skipping, cwd=tmp_path).stdout
+    )
+    report = json.loads(m2hf("import", *paths, *skipping, "--json", cwd=tmp_path).stdout)
+    assert report["sound"]["unknown"] == 1
     verified = m2hf("verify", *paths, "--json", cwd=tmp_path)
     assert json.loads(verified.stdout)["items"] == 62 * 3 + 31
     run = ("--run", "run", "--config", "recipe.toml")
@@ -412,12 +513,12 @@ def test_import_train_eval(m2hf: Any, tmp_path: Path) -> None:
 def test_command_line_mistakes(m2hf: Any, manifest: Manifest, tmp_path: Path) -> None:
     manifest.save(tmp_path / "manifest")
     paths = ("--manifest", "manifest", "--store", "store")
-    for given, message in (
+    for options, message in (
         ((), "nothing to import"),
         (("--stream", "depth"), "expected NAME=DIR_OR_FILE"),
         (("--stream", "a=x", "--stream", "a=y"), "given twice"),
     ):
-        ended = m2hf("import", *paths, *given, cwd=tmp_path)
+        ended = m2hf("import", *paths, *options, cwd=tmp_path)
         assert ended.returncode == 2
         assert message in ended.stderr
         assert len(ended.stderr.splitlines()) == 1

@@ -25,7 +25,8 @@ from m2hf.pipelines.timeline.page import page
 from m2hf.pipelines.timeline.preview import Preview
 from m2hf.pipelines.timeline.text import COLUMNS, bar, lines
 from m2hf.pipelines.timeline.timeline import NO_STREAM, EntryOutcome, Timeline
-from m2hf.shard import ShardHeader, ShardItem, write_shard
+from m2hf.shard import ShardItem, write_shard
+from m2hf.shard_header import ShardHeader
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 VIDEO = "a/b #1"  # an id that is no file name, and looks like a caption's

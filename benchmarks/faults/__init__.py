@@ -1,0 +1,1 @@
+"""Faults put into files on purpose, and what readers make of them."""
