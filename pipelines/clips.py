@@ -26,23 +26,17 @@ class _QueuedClip:
 
 
 class ClipRunner:
-    """Runs media extractors over clips; a clip is decoded once for all of them.
-
-    one_at_a_time: no prefetch and no batches over several clips, so that if the process dies, the
-    ledger names the one clip that killed it.
-    """
+    """Runs media extractors over clips; a clip is decoded once for all of them."""
 
     def __init__(
         self,
         job: Job,
         sessions: Mapping[str, MediaSession],
         outcomes: Outcomes,
-        one_at_a_time: bool,
     ) -> None:
         self._job = job
         self._sessions = sessions
         self._outcomes = outcomes
-        self._one_at_a_time = one_at_a_time
         self._queued: dict[str, dict[str, _QueuedClip]] = {name: {} for name in sessions}
 
     def run(self, requests: Sequence[ClipRequest]) -> None:
@@ -58,8 +52,7 @@ class ClipRunner:
                 session.queue.clear()  # a session is used again after the task, even if that failed
 
     def _process_all(self, requests: Sequence[ClipRequest]) -> None:
-        depth = 0 if self._one_at_a_time else self._job.config.ahead
-        prefetcher = DecodePrefetcher(self._decode, requests, depth)
+        prefetcher = DecodePrefetcher(self._decode, requests, self._job.config.ahead)
         for request, decode_now in prefetcher.requests():
             item, names = request.row.id, request.names
             self._update_concurrent(prefetcher)
@@ -115,7 +108,7 @@ class ClipRunner:
             return
         self._queued[name][item] = _QueuedClip(prepared, remark, clip.sha256, watch.stop())
         session.queue.add(item, prepared.rows)
-        while session.queue.full or (self._one_at_a_time and session.queue.waiting):
+        while session.queue.full:
             self._advance(name, session)
 
     def _advance(self, name: str, session: BatchedSession) -> None:
