@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from m2hf.errors import ClipError, MediaError
+from m2hf.errors import ClipError, MediaError, ResourceError
 from m2hf.extract.base import BatchedSession, MediaExtractor, MediaSession, PreparedClip
+from m2hf.extract.media.control import check_ffmpeg
 from m2hf.extract.media.decode import DecodedClip, decode
 from m2hf.features import Features
 from m2hf.ledger import TimeSpent
 from m2hf.manifest import Row
+from m2hf.media_root import MediaRoot
 from m2hf.pipelines.job import Job
 from m2hf.pipelines.outcomes import ATTEMPTS, Outcomes, Stopwatch, as_m2hf_errors
 from m2hf.pipelines.prefetch import ClipRequest, DecodePrefetcher
@@ -69,17 +71,32 @@ class ClipRunner:
 
     def _decode(self, request: ClipRequest) -> DecodedClip:
         row, media = request.row, [self._extractor(name) for name in request.names]
-        clip = decode(
-            self._job.media / row.path,
-            views=sorted({v for e in media for v in e.views()}, key=repr),
-            rates=sorted({r for e in media for r in e.sample_rates()}),
-            limits=self._job.config.media,
-            start=row.start,
-            end=row.end,
-        )
+        limits = self._job.config.media
+        root = MediaRoot(self._job.media.resolve())
+        views = sorted({v for e in media for v in e.views()}, key=repr)
+        rates = sorted({r for e in media for r in e.sample_rates()})
+        try:
+            path = self._job.media / row.path
+            clip = decode(path, views, rates, limits, start=row.start, end=row.end)
+        except MediaError:
+            self._check_machine(root, row.path, outputs=len(views) + len(rates))
+            raise
         if row.sha256 not in (None, clip.sha256):
             raise MediaError(f"sha256 is {clip.sha256}, the manifest has {row.sha256}")
         return clip
+
+    def _check_machine(self, root: MediaRoot, path: str, outputs: int) -> None:
+        """Raise ResourceError where not the file at `path` is to blame for a failed decode."""
+        root.check_reachable(path)
+        if (root.real / path).exists():
+            check_ffmpeg(max(outputs, 1))
+            return
+        rows = self._job.manifest.rows
+        if len(rows) > 1 and not any((root.real / row.path).exists() for row in rows):
+            raise ResourceError(
+                f"--media {self._job.media}: none of the {len(rows)} files of the manifest is "
+                "there; mount their share, or give the root that their paths start from"
+            )
 
     def _update_concurrent(self, prefetcher: DecodePrefetcher) -> None:
         self._outcomes.concurrent = {

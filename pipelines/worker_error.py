@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NoReturn, Self
 
 from m2hf import errors
+from m2hf.shortage import resource_error
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,9 @@ class WorkerError:
     @classmethod
     def of(cls, error: Exception) -> Self:
         """From an exception that is being handled."""
-        if isinstance(error, errors.M2hfError):
-            return cls(type(error).__name__, str(error))
+        own = error if isinstance(error, errors.M2hfError) else resource_error(error, "extraction")
+        if own is not None:
+            return cls(type(own).__name__, str(own))
         return cls("", traceback.format_exc())
 
     def rethrow(self) -> NoReturn:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2hf.errors import MediaError, ResourceError
+from m2hf.shortage import UNWRITABLE, resource_error
 
 Bytes = NDArray[np.uint8]
 
@@ -64,10 +65,7 @@ class Spool:
                     "out of memory while decoding a clip; lower extract.media.memory_mb"
                 ) from error
             except OSError as error:
-                raise ResourceError(
-                    f"{self._folder}: can't store decoded data ({error.strerror}); free some "
-                    "space, or set extract.media.spool_folder (or TMPDIR) to a larger disk"
-                ) from error
+                raise self._no_room(error) from error
 
     def finish(self) -> Mapping[int, Bytes]:
         """(N,) bytes by output, without empty ones; those in a file as a read-only memory map."""
@@ -89,6 +87,13 @@ class Spool:
             _write(file, buffer)
             del self._buffers[output]
         _write(file, chunk)
+
+    def _no_room(self, error: OSError) -> ResourceError:
+        lacking = None if error.errno in UNWRITABLE else resource_error(error, "decoding a clip")
+        return lacking or ResourceError(
+            f"{self._folder}: can't store decoded data ({error.strerror}); free some space, or set "
+            "extract.media.spool_folder (or TMPDIR) to a larger disk"
+        )
 
 
 def _write(file: io.FileIO, data: bytes | bytearray) -> None:
