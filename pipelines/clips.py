@@ -73,6 +73,11 @@ class ClipRunner:
         row, media = request.row, [self._extractor(name) for name in request.names]
         limits = self._job.config.media
         root = MediaRoot(self._job.media.resolve())
+        if not limits.follow_links and root.inside(row.path) is None:
+            raise MediaError(
+                f"{row.path} is a link that leads out of --media; set extract.media.follow_links="
+                "true to follow it"
+            )
         views = sorted({v for e in media for v in e.views()}, key=repr)
         rates = sorted({r for e in media for r in e.sample_rates()})
         try:

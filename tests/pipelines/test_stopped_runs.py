@@ -208,6 +208,24 @@ def test_an_ffmpeg_that_fails_at_any_frame_is_not_the_clips_fault(
     project.completes()
 
 
+def test_a_link_that_leads_out_fails_alone_unless_a_setting_says_otherwise(
+    project: Project,
+) -> None:
+    disk = project.folder / "disk"
+    disk.mkdir()
+    (project.media / "b.mp4").rename(disk / "b.mp4")
+    (project.media / "b.mp4").symlink_to(disk / "b.mp4")
+    (project.media / "c.mp4").rename(project.media / "d.mp4")
+    (project.media / "c.mp4").symlink_to("d.mp4")
+    now = project.run()
+    (failure, other) = now.failures
+    assert failure["id"] == other["id"] == "b"
+    assert "leads out of --media; set extract.media.follow_links=true" in failure["message"]
+    assert extraction.reset_failures(project.job()) == 2
+    counts = project.run(media={"follow_links": True}).counts
+    assert counts == dict.fromkeys(ONLY, COMPLETE)
+
+
 def test_a_linked_media_root_is_followed(project: Project) -> None:
     project.media.rename(project.folder / "real")
     project.media.symlink_to(project.folder / "real")
