@@ -9,13 +9,14 @@ from pathlib import Path
 
 from m2hf.data_manifests.problems import Remark
 from m2hf.errors import ManifestError, UsageError
+from m2hf.media_root import MediaRoot
 from m2hf.media_types import MEDIA_EXTENSIONS, VIDEO_EXTENSIONS
 
 
 @dataclass(frozen=True)
 class MediaFiles:
     """The video and audio files below a folder, relative to it and sorted; remarks: what is there
-    and was left out."""
+    and was left out, and links that lead out of the folder."""
 
     paths: tuple[Path, ...]
     remarks: tuple[Remark, ...]
@@ -36,6 +37,11 @@ def media_files(root: Path) -> MediaFiles:
         ("files without an extension of media files are left out", counts),
         ("links to files that don't exist are left out", _texts(broken)),
         ("names that are not in the encoding of this system are left out", _texts(undecoded)),
+        (
+            "links that lead out of the folder, which extraction follows only with --set "
+            "extract.media.follow_links=true",
+            _texts(scan.outside),
+        ),
         ("linked folders that contain themselves are not followed", _texts(scan.cycles)),
         ("folders that can't be read are left out", _texts(scan.unreadable)),
     )
@@ -102,8 +108,10 @@ class _Scan:
         self.broken: list[Path] = []
         self.undecoded: list[Path] = []
         self.cycles: list[Path] = []
+        self.outside: list[Path] = []
         self.unreadable: list[Path] = []
         self._root = root
+        self._media_root = MediaRoot(root.resolve())
         self._seen: set[tuple[int, int]] = set()
         links = deque([Path()])
         while links:
@@ -111,6 +119,8 @@ class _Scan:
             if folder.parts and self._contains_itself(folder):
                 self.cycles.append(folder)
                 continue
+            if folder.parts:
+                self._note_link(folder)
             links += sorted(self._read_tree(folder))
         self.paths.sort()
 
@@ -156,6 +166,14 @@ class _Scan:
             self.undecoded.append(path)
         else:
             self.paths.append(path)
+            if entry.is_symlink() and path.suffix.lower() in MEDIA_EXTENSIONS:
+                self._note_link(path)
+
+    def _note_link(self, path: Path) -> None:
+        """Keep a link that leads out of the root, but not the links in what it leads to."""
+        place, parent = (self._media_root.inside(os.fspath(p)) for p in (path, path.parent))
+        if place is None and parent is not None:
+            self.outside.append(path)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -1,7 +1,7 @@
 """Atomic writes: a kill at any instant leaves the old file or the new one, never a partial one."""
 
-import errno
 import os
+import re
 import shutil
 import socket
 import stat
@@ -12,10 +12,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from m2hf.errors import ResourceError, UsageError
+from m2hf.shortage import UNWRITABLE
 
 # Age at which a temporary of another host counts as abandoned: its process can't be looked up.
 _STALE_S = 86400.0
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_HDF5_ERRNO = re.compile(r"errno = (\d+)")
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def atomic_write(target: Path, verify: Callable[[Path], None] | None = None) -> 
         _fsync(temporary)
         temporary.replace(target)
         _fsync(target.parent)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # HDF5 raises both
         raise_if_unwritable(target, error)
         raise
     finally:
@@ -76,12 +77,14 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def raise_if_unwritable(target: Path, error: OSError) -> None:
+def raise_if_unwritable(target: Path, error: Exception) -> None:
     """Raise ResourceError where writing failed because of the disk or of file permissions."""
-    if error.errno in _UNWRITABLE or "No space left" in str(error):
-        reason = os.strerror(error.errno) if error.errno else "No space left on device"
+    code = error.errno if isinstance(error, OSError) else None
+    if code is None and (found := _HDF5_ERRNO.search(str(error))):
+        code = int(found[1])
+    if code in UNWRITABLE:
         raise ResourceError(
-            f"{target}: can't write ({reason}); free some space or fix the permissions, "
+            f"{target}: can't write ({os.strerror(code)}); free some space or fix the permissions, "
             "then run the same command again"
         ) from error
 

@@ -7,7 +7,8 @@ M2hfError                 one clear line: what, where, what was expected, what t
 │   ├── MismatchError     exit 2: two valid artefacts that don't belong together
 │   └── SchemaError       exit 2: a file of another kind or schema version
 ├── ShardError            exit 2: a damaged shard
-├── ResourceError         exit 1: disk, memory or weights; stops a run, since every clip would fail
+├── ResourceError         exit 1: what every clip needs (disk, memory, open files, media share,
+│                         weights) is lacking; stops a run, and marks no clip
 └── ClipError             never ends a run: the outcome of one clip, written to the ledger
     ├── MediaError        permanent: the file is broken or over a limit
     ├── ExtractorError    the model or its code failed on this clip; tried once more
@@ -63,7 +64,7 @@ class ShardError(M2hfError):
 
 
 class ResourceError(M2hfError):
-    """Disk, memory or weights: no further clip could succeed, so the run stops."""
+    """Disk, memory, a share or weights: no further clip could succeed, so the run stops."""
 
 
 class ClipError(M2hfError):

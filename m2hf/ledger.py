@@ -1,10 +1,11 @@
 """The ledger: the outcome of each clip as append-only JSONL, one file for each process of a run.
 
 Before anything that may kill the process a `started` line is written; then `ok`, `empty` or
-`failed`. So a file whose last line is `started` and whose writer is gone names the clip that
-killed the process, or several candidates where it worked on several clips at once. A clip at which
-a process died twice is quarantined. A writer holds a lock on its file, which the system releases
-when the process ends.
+`failed`. So a file whose last line is `started` and whose writer is gone names the clips that were
+in work when the process ended: suspects, no more, since the whole job may have been killed. A
+suspect is tried again alone (`pipelines/trial.py`). If that process dies and the one that waits for
+it does not, the latter writes `died`; a clip with two such lines is quarantined. A writer holds a
+lock on its file, which the system releases when the process ends.
 
 Events of all files are ordered by their field `t`, which is the time in seconds, and yet never
 goes back when the clock does: a new writer starts after the last line of every file in the folder,
@@ -12,20 +13,20 @@ and each line has at least the `t` of the line before it.
 """
 
 import atexit
-import fcntl
 import json
 import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
 from m2hf.atomic import raise_if_unwritable
-from m2hf.errors import ClipError
+from m2hf.errors import ClipError, ResourceError
+from m2hf.locks import is_locked, lock
 
 DEATHS_TO_QUARANTINE = 2
 _TICK_S = 0.001  # the resolution of `t`
@@ -53,22 +54,27 @@ class TimeSpent:
 class LedgerWriter:
     """Appends one process's events to its own file in `folder`.
 
-    Raises ResourceError where the disk is full or the folder can't be written.
+    Raises ResourceError where the disk is full, or the folder can't be written or has no locks.
     """
 
     def __init__(self, folder: Path) -> None:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         name = f"{stamp}-{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns():x}.jsonl"
-        self._path = folder / name
+        self.path = folder / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("a", encoding="utf-8")
+            self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
-            raise_if_unwritable(self._path, error)
+            raise_if_unwritable(self.path, error)
             raise
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            lock(self._file, self.path)  # nobody else has it: readers test files that have lines
+        except ResourceError:
+            self._file.close()
+            raise
         self._open = False
-        self._t = max((_last_t(path) for path in folder.glob("*.jsonl")), default=0.0) + _TICK_S
+        ends = [_last_t(path) for path in folder.glob("*.jsonl")]
+        self._t = max(ends, default=0.0) + _TICK_S
         atexit.register(self.close)
 
     def started(
@@ -119,6 +125,11 @@ class LedgerWriter:
         """A clip was decoded, once for all extractors."""
         self._write({"event": "decoded", "id": item, "streams": [DECODE], "seconds": seconds})
 
+    def died(self, item: str, streams: Sequence[str], stage: str, how: str) -> None:
+        """The process that tried this item alone died at it; `how`: its signal or exit code."""
+        line = {"event": "died", "id": item, "streams": list(streams), "stage": stage}
+        self._write(line | {"message": how})
+
     def retry(self, item: str, streams: Sequence[str]) -> None:
         """Clear failures and quarantine of this item in these streams."""
         self._write({"event": "retry", "id": item, "streams": list(streams)})
@@ -138,7 +149,7 @@ class LedgerWriter:
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
             self._file.flush()  # to the kernel, so that a killed process loses nothing
         except OSError as error:
-            raise_if_unwritable(self._path, error)
+            raise_if_unwritable(self.path, error)
             raise
         self._open = started
 
@@ -160,13 +171,15 @@ class LedgerView:
     """The state of every item, from all files of a ledger.
 
     failures: of items whose last outcome is a failure; remarks: reasons of ok and empty items;
-    deaths: how often a process died while it worked on an item, perhaps among others, since the
-    last retry; quarantined: items with two deaths, and why;
+    suspects: items that were in work when a process ended, perhaps among others; deaths: how often
+    a process died that tried an item alone; quarantined: items with two deaths, and why (these
+    three since the last retry);
     spent: stream, or "decode" -> (items, time) of all that succeeded.
     """
 
     failures: dict[Key, Failure] = field(default_factory=dict)
     remarks: dict[Key, str] = field(default_factory=dict)
+    suspects: set[Key] = field(default_factory=set)
     deaths: Counter[Key] = field(default_factory=Counter)
     quarantined: dict[Key, str] = field(default_factory=dict)
     spent: dict[str, tuple[int, TimeSpent]] = field(default_factory=dict)
@@ -174,25 +187,27 @@ class LedgerView:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Merge all files in time order; a partial last line (a kill while writing) is left out."""
-        return cls._merged(folder, only=b"")
+        return cls._merged(folder, [b""])
 
     @classmethod
     def read_deaths(cls, folder: Path) -> Self:
-        """Only deaths and quarantine: parses last lines and retries alone, which is fast."""
-        return cls._merged(folder, only=b'"event": "retry"')
+        """Only suspects, deaths and quarantine; parses few lines, which is fast."""
+        return cls._merged(folder, [b'"event": "retry"', b'"event": "died"'])
 
     @classmethod
-    def _merged(cls, folder: Path, only: bytes) -> Self:
+    def _merged(cls, folder: Path, marks: Sequence[bytes]) -> Self:
+        """From the last line of each file, and those that contain one of `marks`."""
         events: list[dict[str, Any]] = []
         for path in sorted(folder.glob("*.jsonl")):
             data = path.read_bytes()
             lines = data[: data.rfind(b"\n") + 1].splitlines()
-            chosen = [line for line in lines[:-1] if only in line] + lines[-1:]
+            chosen = [line for line in lines[:-1] if any(mark in line for mark in marks)]
+            chosen += lines[-1:]
             parsed = [json.loads(line) for line in chosen]
             for before, after in pairwise(reversed(parsed)):  # the clock of an old m2hf went back
                 after["t"] = min(float(after["t"]), float(before["t"]))
-            if parsed and parsed[-1]["event"] == "started" and not _alive(path):
-                parsed[-1]["event"] = "died"
+            if parsed and parsed[-1]["event"] == "started" and not is_locked(path):
+                parsed[-1]["event"] = "abandoned"
             events += parsed
         events.sort(key=lambda event: float(event["t"]))
         view = cls()
@@ -208,11 +223,14 @@ class LedgerView:
         if kind in ("ok", "empty", "decoded"):
             items, spent = self.spent.get(stream, (0, TimeSpent()))
             self.spent[stream] = (items + 1, spent + time_spent(event))
-        if kind == "died":
+        if kind == "abandoned":
+            self.suspects.add(key)
+        elif kind == "died":
             self.deaths[key] += 1
             if self.deaths[key] >= DEATHS_TO_QUARANTINE:
+                how = f" ({event['message']})" if event.get("message") else ""
                 self.quarantined[key] = (
-                    f"the process died {self.deaths[key]} times at stage {event['stage']}"
+                    f"the process died {self.deaths[key]} times at stage {event['stage']}{how}"
                 )
         elif kind == "failed":
             self.failures[key] = Failure(
@@ -224,6 +242,7 @@ class LedgerView:
                 event["attempt"],
             )
         elif kind == "retry":
+            self.suspects.discard(key)
             self.deaths.pop(key, None)
             self.failures.pop(key, None)
             self.quarantined.pop(key, None)
@@ -237,34 +256,8 @@ def time_spent(event: Mapping[str, Any]) -> TimeSpent:
     return TimeSpent(float(event["seconds"]), float(event.get("model_seconds", 0.0)))
 
 
-class LedgerTail:
-    """Follows a ledger while processes write it, for a progress display.
-
-    grown: the files with new lines, one for each process.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._offsets: dict[Path, int] = {
-            path: path.stat().st_size for path in folder.glob("*.jsonl")
-        }
-        self.grown: set[Path] = set()
-
-    def new_events(self) -> Iterator[dict[str, Any]]:
-        """Whole lines written since the last call, over all files."""
-        for path in sorted(self._folder.glob("*.jsonl")):
-            with path.open("rb") as file:
-                file.seek(self._offsets.get(path, 0))
-                chunk = file.read()
-            whole = chunk[: chunk.rfind(b"\n") + 1]
-            self._offsets[path] = self._offsets.get(path, 0) + len(whole)
-            if whole:
-                self.grown.add(path)
-            yield from (json.loads(line) for line in whole.splitlines())
-
-
-def _last_t(path: Path) -> float:
-    """`t` of the last whole line of a file, the greatest in it; 0 where there is none."""
+def last_event(path: Path) -> dict[str, Any]:
+    """The last whole line of a ledger file; {} where there is none, or the file is another kind."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -273,15 +266,13 @@ def _last_t(path: Path) -> float:
             if tail.count(b"\n") < 2 and size > _TAIL_BYTES:  # a longer line
                 file.seek(0)
                 tail = file.read()
-        return float(json.loads(tail[: tail.rfind(b"\n")].rpartition(b"\n")[2])["t"])
-    except (OSError, ValueError, KeyError, TypeError):  # no line yet, or a file of something else
-        return 0.0
+        event = json.loads(tail[: tail.rfind(b"\n")].rpartition(b"\n")[2])
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}
 
 
-def _alive(path: Path) -> bool:
-    with path.open("r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+def _last_t(path: Path) -> float:
+    """`t` of the last line of a file, the greatest in it; 0 where there is none."""
+    t = last_event(path).get("t", 0.0)
+    return float(t) if isinstance(t, int | float) else 0.0

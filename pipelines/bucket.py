@@ -1,7 +1,7 @@
 """Run one task: decode each clip of a bucket once, extract, and write the bucket's shards."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from m2hf.pipelines.job import Job, JobSpec
 from m2hf.pipelines.outcomes import Outcomes
 from m2hf.pipelines.plan import BucketTask, item_states, source_digests
 from m2hf.pipelines.stored_items import StoredItems
+from m2hf.pipelines.trial import TrialRequest, try_alone
 from m2hf.shard import write_shard
 from m2hf.shard_header import ShardHeader
 
@@ -35,14 +36,33 @@ class TaskResult:
 
 
 def run_task(spec: JobSpec, task: BucketTask) -> TaskResult:
-    """Extract what is missing in a bucket, in this process.
+    """Extract what is missing in a bucket: suspects in a process of their own, the rest in this.
 
     Raises ResourceError where no further clip can succeed; a bad clip never raises.
     """
     job = Job.open(spec)
     with _one_at_a_time:
         job.configure_process()
-        return _TaskRunner(job, task, _process_ledger(job.layout.ledger)).run()
+        suspects = _TaskRunner(job, task).suspects()
+        if suspects:
+            _session.cache_clear()  # memory need not hold the models of both processes
+            try_alone(TrialRequest(spec, task, suspects), ledger_of(spec))
+        return _TaskRunner(job, task, lambda item: item not in suspects).run()
+
+
+def run_alone(spec: JobSpec, task: BucketTask, item: str) -> None:
+    """Extract what is missing of one item, in this process, which works on no other meanwhile.
+
+    Raises ResourceError where no clip can succeed.
+    """
+    job = Job.open(spec)
+    job.configure_process()
+    _TaskRunner(job, task, lambda other: other == item).run()
+
+
+def ledger_of(spec: JobSpec) -> LedgerWriter:
+    """This process's ledger of a job."""
+    return _process_ledger(Job.open(spec).layout.ledger)
 
 
 @cache
@@ -63,15 +83,30 @@ def _session(extractor: Extractor, device: str, weights: tuple[tuple[str, str], 
 
 
 class _TaskRunner:
-    def __init__(self, job: Job, task: BucketTask, ledger: LedgerWriter) -> None:
+    """Runs a task for those of its items that `chosen` accepts."""
+
+    def __init__(
+        self, job: Job, task: BucketTask, chosen: Callable[[str], bool] = lambda item: True
+    ) -> None:
         self._job = job
         self._task = task
-        self._outcomes = Outcomes(job, task.names, ledger)
-        # Read at every start: a clip that killed this task twice is in quarantine by now.
+        self._chosen = chosen
+        self._outcomes = Outcomes(job, task.names, _process_ledger(job.layout.ledger))
+        # Read at every start: trials may have put clips in quarantine.
         self._deaths = LedgerView.read_deaths(job.layout.ledger)
         self._rows = job.rows_by_bucket.get(task.bucket, [])
         self._checked: dict[str, StoredItems] = {}
         self._damaged: dict[str, tuple[str, ...]] = {}
+
+    def suspects(self) -> tuple[str, ...]:
+        """Items with missing features that were in work when a process ended."""
+        if not self._deaths.suspects:
+            return ()
+        found: set[str] = set()
+        for name in self._task.names:
+            stream = self._job.stream(name)
+            found |= {i for i in self._missing(name) if (i, stream) in self._deaths.suspects}
+        return tuple(sorted(found))
 
     def run(self) -> TaskResult:
         kinds: tuple[tuple[type[Extractor], Any], ...] = (
@@ -94,17 +129,13 @@ class _TaskRunner:
         # Opened before the first clip, so that a model that doesn't load isn't blamed on a clip.
         sessions = {name: self._session(name) for name in names if missing[name]}
         requests = clip_requests(self._rows, missing)
-        streams = self._outcomes.streams(names)
-        killed_before = any(
-            (request.row.id, stream) in self._deaths.deaths
-            for request in requests
-            for stream in streams
-        )
-        ClipRunner(self._job, sessions, self._outcomes, one_at_a_time=killed_before).run(requests)
+        ClipRunner(self._job, sessions, self._outcomes).run(requests)
 
     def _captions(self, names: Sequence[str]) -> None:
         for name in names:
             missing = self._missing(name)
+            if not missing:
+                continue
             session = self._session(name)
             for caption in captions_of(self._rows):
                 if caption.id in missing:
@@ -114,12 +145,14 @@ class _TaskRunner:
 
     def _derived(self, names: Sequence[str]) -> None:
         for name in names:
+            missing = self._missing(name)
+            if not missing:
+                continue
             reads = self._job.extractor(name).reads
             stored = {read: self._stored(read) for read in reads}
             inputs = {r: {item.id: item.features for item in s.items()} for r, s in stored.items()}
             damaged = {item for s in stored.values() for item in s.damaged}
             sources = source_digests(self._job, name, self._task.bucket)
-            missing = self._missing(name)
             session = self._session(name)
             for row in self._rows:
                 if row.id not in missing or row.id in damaged:
@@ -144,9 +177,10 @@ class _TaskRunner:
         failed = {key: "" for key in self._task.failed if key[0] not in stored.damaged}
         quarantined = self._deaths.quarantined
         bucket = self._task.bucket
-        return item_states(
+        states = item_states(
             self._job, name, bucket, stored.shard, stored.damaged, failed, quarantined
-        ).missing
+        )
+        return frozenset(filter(self._chosen, states.missing))
 
     def _stored(self, name: str) -> StoredItems:
         """The checked items of a shard as it was when it was first asked for, or last written."""

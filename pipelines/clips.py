@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from m2hf.errors import ClipError, MediaError
+from m2hf.errors import ClipError, MediaError, ResourceError
 from m2hf.extract.base import BatchedSession, MediaExtractor, MediaSession, PreparedClip
+from m2hf.extract.media.control import check_ffmpeg
 from m2hf.extract.media.decode import DecodedClip, decode
 from m2hf.features import Features
 from m2hf.ledger import TimeSpent
 from m2hf.manifest import Row
+from m2hf.media_root import MediaRoot
 from m2hf.pipelines.job import Job
 from m2hf.pipelines.outcomes import ATTEMPTS, Outcomes, Stopwatch, as_m2hf_errors
 from m2hf.pipelines.prefetch import ClipRequest, DecodePrefetcher
@@ -26,23 +28,17 @@ class _QueuedClip:
 
 
 class ClipRunner:
-    """Runs media extractors over clips; a clip is decoded once for all of them.
-
-    one_at_a_time: no prefetch and no batches over several clips, so that if the process dies, the
-    ledger names the one clip that killed it.
-    """
+    """Runs media extractors over clips; a clip is decoded once for all of them."""
 
     def __init__(
         self,
         job: Job,
         sessions: Mapping[str, MediaSession],
         outcomes: Outcomes,
-        one_at_a_time: bool,
     ) -> None:
         self._job = job
         self._sessions = sessions
         self._outcomes = outcomes
-        self._one_at_a_time = one_at_a_time
         self._queued: dict[str, dict[str, _QueuedClip]] = {name: {} for name in sessions}
 
     def run(self, requests: Sequence[ClipRequest]) -> None:
@@ -58,8 +54,7 @@ class ClipRunner:
                 session.queue.clear()  # a session is used again after the task, even if that failed
 
     def _process_all(self, requests: Sequence[ClipRequest]) -> None:
-        depth = 0 if self._one_at_a_time else self._job.config.ahead
-        prefetcher = DecodePrefetcher(self._decode, requests, depth)
+        prefetcher = DecodePrefetcher(self._decode, requests, self._job.config.ahead)
         for request, decode_now in prefetcher.requests():
             item, names = request.row.id, request.names
             self._update_concurrent(prefetcher)
@@ -76,17 +71,39 @@ class ClipRunner:
 
     def _decode(self, request: ClipRequest) -> DecodedClip:
         row, media = request.row, [self._extractor(name) for name in request.names]
-        clip = decode(
-            self._job.media / row.path,
-            views=sorted({v for e in media for v in e.views()}, key=repr),
-            rates=sorted({r for e in media for r in e.sample_rates()}),
-            limits=self._job.config.media,
-            start=row.start,
-            end=row.end,
-        )
+        limits = self._job.config.media
+        root = MediaRoot(self._job.media.resolve())
+        if not limits.follow_links and root.inside(row.path) is None:
+            raise MediaError(
+                f"{row.path} is a link that leads out of --media; set extract.media.follow_links="
+                "true to follow it"
+            )
+        views = sorted({v for e in media for v in e.views()}, key=repr)
+        rates = sorted({r for e in media for r in e.sample_rates()})
+        try:
+            path = self._job.media / row.path
+            clip = decode(path, views, rates, limits, start=row.start, end=row.end)
+        except MediaError:
+            self._check_machine(root, row.path, outputs=len(views) + len(rates))
+            raise
+        if clip.damaged:
+            self._check_machine(root, row.path, outputs=len(views) + len(rates))
         if row.sha256 not in (None, clip.sha256):
             raise MediaError(f"sha256 is {clip.sha256}, the manifest has {row.sha256}")
         return clip
+
+    def _check_machine(self, root: MediaRoot, path: str, outputs: int) -> None:
+        """Raise ResourceError where not the file at `path` is to blame for a failed decode."""
+        root.check_reachable(path)
+        if (root.real / path).exists():
+            check_ffmpeg(max(outputs, 1))
+            return
+        rows = self._job.manifest.rows
+        if len(rows) > 1 and not any((root.real / row.path).exists() for row in rows):
+            raise ResourceError(
+                f"--media {self._job.media}: none of the {len(rows)} files of the manifest is "
+                "there; mount their share, or give the root that their paths start from"
+            )
 
     def _update_concurrent(self, prefetcher: DecodePrefetcher) -> None:
         self._outcomes.concurrent = {
@@ -115,7 +132,7 @@ class ClipRunner:
             return
         self._queued[name][item] = _QueuedClip(prepared, remark, clip.sha256, watch.stop())
         session.queue.add(item, prepared.rows)
-        while session.queue.full or (self._one_at_a_time and session.queue.waiting):
+        while session.queue.full:
             self._advance(name, session)
 
     def _advance(self, name: str, session: BatchedSession) -> None:

@@ -46,7 +46,8 @@ class _Running(Section):
     cluster: Cluster = Cluster()
     """Dask workers, with `--workers` or `--scheduler`."""
     media: MediaLimits = MediaLimits()
-    """What one media file may cost; a file over a limit fails with an error that names it."""
+    """Where a media file may lie, and what it may cost; one over a limit fails with an error that
+    names it."""
     encoder: Encoder = Encoder()
     """The CLIP model that `clip`, `caption` and `text` share, if their sections give none."""
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from m2hf import __version__
 from m2hf.config import parse
-from m2hf.errors import MismatchError, ResourceError, UsageError
+from m2hf.errors import MismatchError, ResourceError
 from m2hf.extract.base import CaptionExtractor, Extractor
 from m2hf.extract.weights.folder import VARIABLE, WeightsFolder
 from m2hf.keys import canonical_json, fingerprint, group_by_bucket
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, Row, captions_of
+from m2hf.media_root import MediaRoot
 from m2hf.pipelines.config import ExtractConfig
 from m2hf.pipelines.heap import keep_freed_memory
 from m2hf.streams import StreamName
@@ -76,8 +77,7 @@ class Job:
         Raises UsageError for paths that don't exist, ConfigError for the config, ResourceError
         for missing weights, MismatchError for a store with another number of buckets.
         """
-        if not media.is_dir():
-            raise UsageError(f"--media {media}: no such folder; give the root of the video files")
+        MediaRoot.open(media)
         loaded = Manifest.load(manifest)
         declared = _declared(parse(ExtractConfig, section, "extract"), only)
         spec = JobSpec(

@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from m2hf.errors import ClipError, ExtractorError, M2hfError, MediaError, ResourceError
+from m2hf.errors import ClipError, ExtractorError, M2hfError, MediaError
 from m2hf.extract.inference.clock import CLOCK
 from m2hf.features import Features
 from m2hf.ledger import LedgerWriter, TimeSpent
 from m2hf.pipelines.job import Job
 from m2hf.shard import ShardItem
+from m2hf.shortage import resource_error
 
 ATTEMPTS = 2
 
@@ -90,20 +91,12 @@ class Stopwatch:
 
 @contextmanager
 def as_m2hf_errors(name: str) -> Iterator[None]:
-    """Raise what a library raises as ExtractorError; out of memory as ResourceError."""
+    """Raise what a library raises as ExtractorError; what the machine lacks as ResourceError."""
     try:
         yield
     except M2hfError:
         raise
-    except MemoryError as error:
-        raise ResourceError(_no_memory(name)) from error
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, whichever device
-            raise ResourceError(f"{name}: out of device memory: {error}") from error
-        if "can't allocate memory" in str(error):  # torch's, of a CPU
-            raise ResourceError(_no_memory(name)) from error
+        if (lacking := resource_error(error, name)) is not None:
+            raise lacking from error
         raise ExtractorError(f"{type(error).__name__}: {error}") from error
-
-
-def _no_memory(name: str) -> str:
-    return f"{name}: out of memory; use fewer workers or smaller batches"

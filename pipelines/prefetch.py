@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from m2hf.errors import MediaError
+from m2hf.errors import M2hfError, MediaError, first_line
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.manifest import Row
+from m2hf.shortage import resource_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +79,21 @@ class DecodePrefetcher:
     def _run(self, request: ClipRequest, future: "Future[DecodeResult]") -> None:
         began = time.perf_counter()
         try:
-            outcome: DecodedClip | MediaError = self._decode(request)
-        except MediaError as error:
-            outcome = error
+            outcome = self._outcome(request)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             future.set_exception(error)
             return
         future.set_result(DecodeResult(request, outcome, time.perf_counter() - began))
+
+    def _outcome(self, request: ClipRequest) -> DecodedClip | MediaError:
+        """Raises an M2hfError that is not of this clip alone, such as ResourceError."""
+        try:
+            return self._decode(request)
+        except MediaError as error:
+            return error
+        except M2hfError:
+            raise
+        except Exception as error:
+            if (lacking := resource_error(error, f"decoding {request.row.id}")) is not None:
+                raise lacking from error
+            return MediaError(f"{type(error).__name__}: {first_line(error)}")

@@ -4,7 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2hf.ledger import DECODE, LedgerTail, TimeSpent, time_spent
+from m2hf.ledger import DECODE, TimeSpent, time_spent
+from m2hf.ledger_tail import LedgerTail
 
 _END_EVENTS = {"ok", "empty", "decoded"}
 

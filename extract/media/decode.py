@@ -36,6 +36,11 @@ class DecodedClip:
     _sounds: Mapping[int, Sound] | Absent | MediaError
     _video_remark: str = ""
 
+    @property
+    def damaged(self) -> bool:
+        """Whether a stream of it can't be decoded."""
+        return isinstance(self._frames, MediaError) or isinstance(self._sounds, MediaError)
+
     def frames(self, view: FrameView) -> Frames | Absent:
         """The frames of a view, at least one; Absent where the clip has no video.
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2hf.errors import MediaError, ResourceError
+from m2hf.shortage import UNWRITABLE, resource_error
 
 Bytes = NDArray[np.uint8]
 
@@ -63,10 +64,7 @@ class Spool:
                     "out of memory while decoding a clip; lower extract.media.memory_mb"
                 ) from error
             except OSError as error:
-                raise ResourceError(
-                    f"{self._folder}: can't store decoded data ({error.strerror}); free some "
-                    "space, or set extract.media.spool_folder (or TMPDIR) to a larger disk"
-                ) from error
+                raise self._no_room(error) from error
 
     def take(self, output: int) -> Bytes:
         """(N,) bytes of one output, which is over; those in a file as a read-only memory map."""
@@ -90,6 +88,13 @@ class Spool:
             _write(file, buffer)
             del self._buffers[output]
         _write(file, chunk)
+
+    def _no_room(self, error: OSError) -> ResourceError:
+        lacking = None if error.errno in UNWRITABLE else resource_error(error, "decoding a clip")
+        return lacking or ResourceError(
+            f"{self._folder}: can't store decoded data ({error.strerror}); free some space, or set "
+            "extract.media.spool_folder (or TMPDIR) to a larger disk"
+        )
 
 
 def _write(file: io.FileIO, data: bytes | bytearray) -> None:

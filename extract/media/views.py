@@ -47,6 +47,10 @@ class MediaLimits(Section):
     """Limits on one file. A file over one of them is a MediaError that names the limit; only
     `memory_mb` is no error."""
 
+    follow_links: bool = False
+    """Whether to follow symbolic links that lead out of the media root. A media root that is a link
+    itself, and links within it, are followed in any case."""
+
     max_pixels: int = 7680 * 4320
     """Most pixels of a frame in the file, width times height; the default is 8K UHD."""
 

@@ -9,7 +9,6 @@ with `file` relative to the folder. Files that the index doesn't list are ignore
 that is missing or cut short after a copy is detected.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from typing import Any
 from m2hf.atomic import atomic_text, raise_if_unwritable
 from m2hf.errors import ResourceError, SchemaError
 from m2hf.keys import safe_name, sha256_file
+from m2hf.locks import lock
 
 VARIABLE = "M2HF_WEIGHTS"
 _INDEX, _LOCK, _SCHEMA = "index.json", ".lock", 1
@@ -119,24 +119,22 @@ class WeightsFolder:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Lock the folder for writing; raises ResourceError where another process holds the lock,
-        or the disk is full."""
+        the disk is full, or the folder has no locks."""
         path = self.root / _LOCK
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = path.open("a")
+            file = path.open("a")
         except OSError as error:
             raise_if_unwritable(path, error)
             raise ResourceError(
                 f"{self.root}: can't be used as the weights folder ({error.strerror}); "
                 f"set {VARIABLE} to another one"
             ) from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+        with file:
+            if not lock(file, path):
                 raise ResourceError(
                     f"{self.root}: another `m2hf weights pull` is writing to it; wait for it to end"
-                ) from error
+                )
             yield
 
 

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 import typer
 from rich.markup import escape
@@ -30,6 +31,7 @@ from m2hf.cli import (
 )
 from m2hf.cli.extras import missing_extra
 from m2hf.errors import EXIT_INTERRUPTED, EXIT_OK, M2hfError
+from m2hf.shortage import resource_error
 
 app = typer.Typer(
     help="Find videos by text: extract features, train the fusion, print tables.",
@@ -87,18 +89,26 @@ def main() -> None:
     try:
         app(prog_name="m2hf")
     except M2hfError as error:
-        typer.echo(f"m2hf: {error}", err=True)
-        sys.exit(error.exit_code)
+        _refuse(error)
     except ModuleNotFoundError as error:
         refused = missing_extra(error, sys.argv[1:])
         if refused is None:
             raise
-        typer.echo(f"m2hf: {refused}", err=True)
-        sys.exit(refused.exit_code)
+        _refuse(refused)
     except SystemExit as end:  # raised by typer, also for an interrupt
         if end.code == EXIT_INTERRUPTED:
             typer.echo("m2hf: interrupted; run the same command again to resume", err=True)
         raise
+    except Exception as error:
+        lacking = resource_error(error, sys.argv[1] if len(sys.argv) > 1 else "start")
+        if lacking is None:
+            raise
+        _refuse(lacking)
+
+
+def _refuse(error: M2hfError) -> NoReturn:
+    typer.echo(f"m2hf: {error}", err=True)
+    sys.exit(error.exit_code)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from m2hf.ledger import LedgerTail
+from m2hf.ledger_tail import LedgerTail
 
 _ENDS = {"ok", "empty", "failed"}
 _EVERY_S = 0.5

@@ -29,8 +29,8 @@ _CONNECT_S = 30
 class DaskExecutor:
     """Runs tasks on `workers` processes started here, or on those of the Dask `scheduler`.
 
-    If a worker dies or freezes, its bucket is sent to another one; a clip that killed two workers
-    is in quarantine by then (see the ledger), so a poison clip can't stop the run.
+    If a worker dies or freezes, its bucket is sent to another one, which tries the clips that were
+    in work alone (see `pipelines/trial.py`), so a poison clip can't stop the run.
     report: receives status lines for the user.
     """
 

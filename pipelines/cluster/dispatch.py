@@ -5,39 +5,22 @@ unpickled would hang the run.
 """
 
 import queue
-import traceback
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
 from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 
-from m2hf import errors
 from m2hf.errors import MismatchError, ResourceError
 from m2hf.ledger import LedgerView
 from m2hf.pipelines.bucket import TaskResult, run_task
 from m2hf.pipelines.cluster.workers import WorkerResources, WorkerWaiter, required_resource
 from m2hf.pipelines.job import Job, JobSpec
 from m2hf.pipelines.plan import BucketTask
+from m2hf.pipelines.worker_error import WorkerError
 
 _POLL_S = 2.0  # how often the workers are checked while no result arrives
-
-
-@dataclass(frozen=True)
-class WorkerError:
-    """An error that was raised in a worker, as plain text."""
-
-    kind: str
-    message: str
-
-    def rethrow(self) -> NoReturn:
-        """Raise it in the driver: as the m2hf error it was, else with the worker's traceback."""
-        own_class = getattr(errors, self.kind, None)
-        raise (
-            own_class(self.message) if own_class else RuntimeError(f"in a worker:\n{self.message}")
-        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +119,5 @@ class TaskDispatcher:
 def _on_worker(spec: JobSpec, task: BucketTask) -> TaskResult | WorkerError:
     try:
         return run_task(spec, task)
-    except errors.M2hfError as error:
-        return WorkerError(type(error).__name__, str(error))
-    except Exception:  # noqa: BLE001 - sent as text and raised again in the driver
-        return WorkerError("", traceback.format_exc())
+    except Exception as error:  # noqa: BLE001 - sent as text and raised again in the driver
+        return WorkerError.of(error)

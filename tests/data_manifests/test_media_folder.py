@@ -18,6 +18,12 @@ def touch(root: Path, *names: str) -> Path:
     return root
 
 
+OUTSIDE = (
+    "links that lead out of the folder, which extraction follows only with --set "
+    "extract.media.follow_links=true"
+)
+
+
 def found(root: Path) -> list[str]:
     return [path.as_posix() for path in media_files(root).paths]
 
@@ -45,7 +51,7 @@ def test_linked_folders_are_followed_and_each_folder_is_read_once(tmp_path: Path
     assert found(root) == [
         "a.mp4", "disk/c.mp4", "disk/deep/d.mp4", "disk/more/e.mp4", "real/b.mp4",
     ]  # fmt: skip
-    assert remarks(root) == []
+    assert remarks(root) == [f"{OUTSIDE}: disk, disk again"]
     assert MediaFolder(root).find("e", "e.mp4") == "disk/more/e.mp4"
 
 
@@ -60,7 +66,21 @@ def test_cycles_of_links_end(tmp_path: Path) -> None:
     (two / "one").symlink_to(one)
     (root / "one").symlink_to(one)
     assert found(root) == ["a.mp4", "d/b.mp4", "one/c.mp4", "one/two/e.mp4"]
-    assert remarks(root) == ["linked folders that contain themselves are not followed: d/self, up"]
+    assert remarks(root) == [
+        f"{OUTSIDE}: one",
+        "linked folders that contain themselves are not followed: d/self, up",
+    ]
+
+
+def test_linked_files_are_named_where_they_lead_out(tmp_path: Path) -> None:
+    root = touch(tmp_path / "v", "a.mp4")
+    touch(tmp_path, "disk/b.mp4", "disk/b.txt")
+    (root / "in.mp4").symlink_to(root / "a.mp4")
+    (root / "out.mp4").symlink_to(tmp_path / "disk" / "b.mp4")
+    (root / "out.txt").symlink_to(tmp_path / "disk" / "b.txt")
+    (tmp_path / "linked").symlink_to(root)
+    assert found(tmp_path / "linked") == ["a.mp4", "in.mp4", "out.mp4"]
+    assert f"{OUTSIDE}: out.mp4" in remarks(tmp_path / "linked")
 
 
 def test_names_that_are_not_text_and_broken_links_are_named_and_stop_nothing(

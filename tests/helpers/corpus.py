@@ -11,8 +11,8 @@ from checkout import HELPERS
 from m2hf.manifest import Card, Manifest, Row
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
-HOOKS = str(HELPERS / "ledger_hooks.py")
-GATE, POISON = "M2HF_TEST_GATE", "M2HF_TEST_POISON"  # the variables that HOOKS reads
+HOOKS = {"PYTHONPATH": str(HELPERS / "startup")}  # ledger_hooks.py in all processes
+GATE, POISON, FAULT = "M2HF_TEST_GATE", "M2HF_TEST_POISON", "M2HF_TEST_FAULT"  # for it
 COUNTS = {"ok": 0, "empty": 0, "failed": 0, "quarantined": 0, "missing": 0}
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2hf.errors import MediaError, ResourceError
-from m2hf.ledger import LedgerTail, LedgerView, LedgerWriter, TimeSpent
+from m2hf.ledger import LedgerView, LedgerWriter, TimeSpent
 
 STREAM = "clip@12345678"
 
@@ -60,33 +60,48 @@ def test_a_later_success_clears_a_failure_and_retry_forgets(tmp_path: Path) -> N
     writer.close()
 
 
-def test_two_deaths_are_quarantine_and_retry_lifts_it(tmp_path: Path) -> None:
-    die_at(tmp_path, "poison")
+def died_alone(folder: Path, item: str) -> None:
+    """A process that tried the item alone died, and the one that waited for it wrote that."""
+    die_at(folder, item)
+    writer = LedgerWriter(folder)
+    writer.died(item, [STREAM], "extract", "SIGSEGV")
+    writer.close()
+
+
+def test_any_number_of_ends_make_a_suspect_and_no_quarantine(tmp_path: Path) -> None:
+    for _ in range(5):
+        die_at(tmp_path, "long")
+    for view in (LedgerView.read(tmp_path), LedgerView.read_deaths(tmp_path)):
+        assert view.suspects == {("long", STREAM)}
+        assert not view.deaths
+        assert not view.quarantined
+
+
+def test_two_deaths_alone_are_quarantine_and_retry_lifts_it(tmp_path: Path) -> None:
+    died_alone(tmp_path, "poison")
     assert not LedgerView.read_deaths(tmp_path).quarantined
-    die_at(tmp_path, "other")
-    die_at(tmp_path, "poison")
+    died_alone(tmp_path, "other")
+    died_alone(tmp_path, "poison")
     assert list(LedgerView.read_deaths(tmp_path).quarantined) == [("poison", STREAM)]
     assert LedgerView.read(tmp_path).quarantined == {
-        ("poison", STREAM): "the process died 2 times at stage extract"
+        ("poison", STREAM): "the process died 2 times at stage extract (SIGSEGV)"
     }
-    writer = LedgerWriter(tmp_path)
-    writer.retry("poison", [STREAM])
-    writer.close()
+    retry(tmp_path, "poison")
+    assert LedgerView.read_deaths(tmp_path).suspects == {("other", STREAM)}
     assert not LedgerView.read_deaths(tmp_path).quarantined
-    die_at(tmp_path, "poison")  # deaths before the retry don't count
+    died_alone(tmp_path, "poison")  # deaths before the retry don't count
     assert not LedgerView.read_deaths(tmp_path).quarantined
 
 
 def test_an_orderly_end_and_a_running_process_are_no_deaths(tmp_path: Path) -> None:
     die_at(tmp_path, "a", orderly=True)
-    die_at(tmp_path, "a", orderly=True)
     running = [LedgerWriter(tmp_path) for _ in range(2)]
     for writer in running:
         writer.started("b", [STREAM], "extract")
-    assert not LedgerView.read(tmp_path).quarantined
+    assert not LedgerView.read(tmp_path).suspects
     for writer in running:
         writer.close()
-    assert not LedgerView.read(tmp_path).quarantined
+    assert not LedgerView.read(tmp_path).suspects
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
@@ -96,20 +111,6 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("*.jsonl")
     path.write_bytes(path.read_bytes() + b'{"event": "star')
     assert LedgerView.read(tmp_path).spent[STREAM] == (1, TimeSpent(0.1))
-
-
-def test_a_tail_gives_each_new_line_once(tmp_path: Path) -> None:
-    writer = LedgerWriter(tmp_path)
-    writer.done("before", STREAM, "ok", TimeSpent(0.1))
-    tail = LedgerTail(tmp_path)
-    assert not list(tail.new_events())
-    writer.done("a", STREAM, "ok", TimeSpent(0.1))
-    other = LedgerWriter(tmp_path)
-    other.done("b", STREAM, "ok", TimeSpent(0.1))
-    assert {event["id"] for event in tail.new_events()} == {"a", "b"}
-    assert not list(tail.new_events())
-    writer.close()
-    other.close()
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
@@ -124,24 +125,16 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_a_death_at_several_items_counts_for_each(tmp_path: Path) -> None:
-    """The next run takes one item at a time, so that the second death counts for one item."""
-
-    def die(item: str, beside: str) -> None:
-        code = (
-            "import os, sys; from pathlib import Path; from m2hf.ledger import LedgerWriter\n"
-            "writer = LedgerWriter(Path(sys.argv[1]))\n"
-            f"writer.started('{item}', ['{STREAM}'], 'extract', {beside})\n"
-            "os.kill(os.getpid(), 9)"
-        )
-        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
-
-    die("a", f"{{'b': ['{STREAM}', 'asr@1']}}")
-    deaths = LedgerView.read_deaths(tmp_path)
-    assert deaths.deaths == {("a", STREAM): 1, ("b", STREAM): 1, ("b", "asr@1"): 1}
-    assert not deaths.quarantined
-    die("b", "None")
-    assert list(LedgerView.read_deaths(tmp_path).quarantined) == [("b", STREAM)]
+def test_all_items_in_work_are_suspects(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from m2hf.ledger import LedgerWriter\n"
+        "writer = LedgerWriter(Path(sys.argv[1]))\n"
+        f"writer.started('a', ['{STREAM}'], 'extract', {{'b': ['{STREAM}', 'asr@1']}})\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    found = LedgerView.read_deaths(tmp_path).suspects
+    assert found == {("a", STREAM), ("b", STREAM), ("b", "asr@1")}
 
 
 def test_an_interrupt_while_an_outcome_is_written_is_no_death(

@@ -1,12 +1,13 @@
 """Find the media file of a manifest row, for the player of the page."""
 
 import mimetypes
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from m2hf.errors import UsageError
 from m2hf.manifest import Row
+from m2hf.media_root import MediaRoot
 
 
 @dataclass(frozen=True)
@@ -25,25 +26,25 @@ class MediaFile:
 
 @dataclass(frozen=True)
 class MediaFiles:
-    """A media root, by its real path."""
+    """The files below a media root."""
 
-    root: Path
+    root: MediaRoot
 
     @classmethod
     def open(cls, root: Path) -> Self:
-        if not root.is_dir():
-            raise UsageError(f"--media {root}: no such folder; give the root of the video files")
-        return cls(root.resolve())
+        """Raises UsageError where `root` is no folder."""
+        return cls(MediaRoot.open(root))
 
     def find(self, row: Row) -> MediaFile:
         """The file of a row. A manifest's path can't leave the root by its text; symbolic links
         that leave it are refused here, since the page serves the file to every visitor."""
-        try:
-            path = (self.root / row.path).resolve(strict=True)
-        except (OSError, RuntimeError):  # missing, unreadable, or a cycle of links
-            return MediaFile(None, "the file is not there")
-        if not path.is_relative_to(self.root):
+        path = self.root.inside(row.path)
+        if path is None:
             return MediaFile(None, "the file is a link to outside the media folder")
-        if not path.is_file():
+        try:
+            mode = path.stat().st_mode
+        except OSError:  # missing, unreadable, or a cycle of links
+            return MediaFile(None, "the file is not there")
+        if not stat.S_ISREG(mode):
             return MediaFile(None, "this is not a regular file")
         return MediaFile(path)
