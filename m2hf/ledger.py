@@ -19,13 +19,16 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
 from m2hf.atomic import raise_if_unwritable
-from m2hf.errors import ClipError
+from m2hf.errors import ClipError, SchemaError
+from m2hf.ledger_events import parse_event, read_events
+from m2hf.printable import printable
 
 DEATHS_TO_QUARANTINE = 2
 _TICK_S = 0.001  # the resolution of `t`
@@ -90,7 +93,7 @@ class LedgerWriter:
         """`event` is "ok" or "empty"; `reason`: why empty, or a remark on an ok one."""
         line = {"event": event, "id": item, "streams": [stream], "seconds": round(spent.wall_s, 4)}
         line["model_seconds"] = round(spent.model_s, 4)
-        self._write(line | ({"message": reason} if reason else {}))
+        self._write(line | ({"message": printable(reason)} if reason else {}))
 
     def failed(
         self,
@@ -109,7 +112,7 @@ class LedgerWriter:
                 "streams": list(streams),
                 "stage": stage,
                 "class": type(error).__name__,
-                "message": str(error),
+                "message": printable(str(error)),
                 "seconds": round(seconds, 4),
                 "attempt": attempt,
             }
@@ -173,7 +176,10 @@ class LedgerView:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Merge all files in time order; a partial last line (a kill while writing) is left out."""
+        """Merge all files in time order; a partial last line (a kill while writing) is left out.
+
+        Raises SchemaError naming file and line of what isn't an event.
+        """
         return cls._merged(folder, only=b"")
 
     @classmethod
@@ -185,10 +191,7 @@ class LedgerView:
     def _merged(cls, folder: Path, only: bytes) -> Self:
         events: list[dict[str, Any]] = []
         for path in sorted(folder.glob("*.jsonl")):
-            data = path.read_bytes()
-            lines = data[: data.rfind(b"\n") + 1].splitlines()
-            chosen = [line for line in lines[:-1] if only in line] + lines[-1:]
-            parsed = [json.loads(line) for line in chosen]
+            parsed = read_events(path, only)
             for before, after in pairwise(reversed(parsed)):  # the clock of an old m2hf went back
                 after["t"] = min(float(after["t"]), float(before["t"]))
             if parsed and parsed[-1]["event"] == "started" and not _alive(path):
@@ -251,7 +254,8 @@ class LedgerTail:
         self.grown: set[Path] = set()
 
     def new_events(self) -> Iterator[dict[str, Any]]:
-        """Whole lines written since the last call, over all files."""
+        """Events written since the last call, over all files. A damaged line is left out: it is
+        `LedgerView.read` that reports it."""
         for path in sorted(self._folder.glob("*.jsonl")):
             with path.open("rb") as file:
                 file.seek(self._offsets.get(path, 0))
@@ -260,7 +264,9 @@ class LedgerTail:
             self._offsets[path] = self._offsets.get(path, 0) + len(whole)
             if whole:
                 self.grown.add(path)
-            yield from (json.loads(line) for line in whole.splitlines())
+            for line in whole.splitlines():
+                with suppress(SchemaError):
+                    yield parse_event(line, str(path))
 
 
 def _last_t(path: Path) -> float:
@@ -273,8 +279,9 @@ def _last_t(path: Path) -> float:
             if tail.count(b"\n") < 2 and size > _TAIL_BYTES:  # a longer line
                 file.seek(0)
                 tail = file.read()
-        return float(json.loads(tail[: tail.rfind(b"\n")].rpartition(b"\n")[2])["t"])
-    except (OSError, ValueError, KeyError, TypeError):  # no line yet, or a file of something else
+        line = tail[: tail.rfind(b"\n")].rpartition(b"\n")[2]
+        return float(parse_event(line, str(path))["t"])
+    except (OSError, SchemaError):  # no line yet, or a file of something else
         return 0.0
 
 

@@ -205,20 +205,36 @@ def test_a_folder_that_was_copied_is_checked_by_its_index(
     [
         "{",
         "[]",
+        "[" * 100_000,
+        '{"schema": true, "weights": {}}',
+        '{"schema": 1, "weights": {"a": 1}}',
+        '{"schema": 1, "weights": [1]}',
         '{"schema": 2, "weights": {}}',
         '{"schema": 1, "weights": {"a": {"file": "a"}}}',
         *(
             json.dumps({"schema": 1, "weights": {"a": {**good, **change}}})
             for good in [{"file": "a", "bytes": 1, "sha256": "0" * 64, "url": ""}]
-            for change in [{"file": "../a"}, {"file": "/a"}, {"file": ""}, {"sha256": "0"}]
+            for change in [
+                {"file": "../a"},
+                {"file": "/a"},
+                {"file": ""},
+                {"sha256": "0"},
+                {"bytes": True},
+                {"file": "x" * 300},
+                {"bytes": -1},
+                {"file": "a\0b"},
+                {"url": None},
+                {"more": 1},
+            ]
         ),
     ],
 )
 def test_an_index_of_another_kind_is_refused(folder: WeightsFolder, index: str) -> None:
     folder.root.mkdir()
     (folder.root / "index.json").write_text(index, encoding="utf-8")
-    with pytest.raises(SchemaError, match="not an index of m2hf's weights"):
+    with pytest.raises(SchemaError, match="not an index of m2hf's weights") as caught:
         folder.find("a")
+    assert "\n" not in str(caught.value)
 
 
 def test_one_writer_at_a_time(folder: WeightsFolder) -> None:
