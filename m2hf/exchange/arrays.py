@@ -12,8 +12,6 @@ and links in an HDF5 file to other files are refused.
 """
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,16 +23,17 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from m2hf import numpy_files
 from m2hf.array_types import FloatArray
-from m2hf.errors import ManifestError, UsageError
+from m2hf.errors import ManifestError, UsageError, first_line
 from m2hf.keys import canonical_json, safe_name
 
 VALUES, START, END = "values", "start_s", "end_s"
 
-# What numpy raises for a damaged file, or for one of another format than its extension.
+# What h5py raises for a damaged file.
 _UNREADABLE = (
-    OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError,
-    zipfile.BadZipFile, zlib.error,
+    OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError,
+    NotImplementedError,
 )  # fmt: skip
 
 
@@ -92,7 +91,7 @@ class ArrayFolder:
 
     def read(self, item: str) -> ItemArrays:
         path = self._folder / self._files[item]
-        stored = load_numpy(path)
+        stored = numpy_files.load(path, str(path))
         if not isinstance(stored, dict):
             return item_arrays(str(path), {VALUES: stored})
         return item_arrays(str(path), stored)
@@ -104,7 +103,8 @@ class ArrayFile:
     def __init__(self, path: Path, file: h5py.File, ids: Collection[str]) -> None:
         """ids: what the manifest has; raises ManifestError for an array of another id."""
         self._path, self._file = path, file
-        self._keys = match_names(str(path), ((key, key) for key in sorted(file)), ids)
+        names = names_in(str(path), file)
+        self._keys = match_names(str(path), ((key, key) for key in names), ids)
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -116,7 +116,8 @@ class ArrayFile:
         found = own_object(where, self._file, key)
         if isinstance(found, h5py.Dataset):
             return item_arrays(where, {VALUES: read_dataset(where, found)})
-        parts = {part: own_object(f"{where}/{part}", found, part) for part in found}
+        names = names_in(where, found)
+        parts = {part: own_object(f"{where}/{part}", found, part) for part in names}
         return item_arrays(where, {k: read_dataset(f"{where}/{k}", v) for k, v in parts.items()})
 
     def names_of(self, item: str) -> str:
@@ -147,46 +148,46 @@ def open_hdf5(path: Path, otherwise: str) -> Iterator[h5py.File]:
         raise UsageError(f"{path}: no such file or folder; expected {otherwise}, or one HDF5 file")
     try:
         file = h5py.File(path, "r")
-    except OSError as error:
-        raise UsageError(f"{path}: not an HDF5 file, and not {otherwise} ({error})") from error
+    except _UNREADABLE as error:
+        reason = first_line(error)
+        raise UsageError(f"{path}: not an HDF5 file, and not {otherwise} ({reason})") from error
     with file:
         yield file
 
 
-def load_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
-    """The array of an .npy file, or those of an .npz; raises UsageError for anything else."""
-    try:
-        with path.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            with loaded:
-                return {name: loaded[name] for name in loaded.files}
-    except _UNREADABLE as error:
-        raise UsageError(
-            f"{path}: not a readable array file ({error}); "
-            "save plain arrays with numpy.save or numpy.savez, no objects"
-        ) from error
+def names_in(where: str, group: h5py.Group) -> list[str]:
+    """The names in a group, sorted; raises UsageError for a damaged file."""
+    with _reading(where):
+        return sorted(group)
 
 
 def own_object(where: str, group: h5py.Group, key: str) -> Any:
-    """The object `key` of this file; raises UsageError for a link."""
-    if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-        raise UsageError(f"{where}: a link; store the array itself in the file")
-    return group[key]
+    """The object `key` of this file; raises UsageError for a link and for a damaged file."""
+    with _reading(where):
+        if isinstance(group.get(key, getlink=True), h5py.HardLink):
+            return group[key]
+    raise UsageError(f"{where}: a link; store the array itself in the file")
 
 
 def read_dataset(where: str, dataset: Any, rows: slice = slice(None)) -> NDArray[Any]:
-    """Rows of a dataset; raises UsageError where its bytes are in another file."""
+    """Rows of a dataset; raises UsageError where its bytes are in another file or damaged."""
     if not isinstance(dataset, h5py.Dataset):
         raise UsageError(f"{where}: a group, expected a dataset")
-    if dataset.is_virtual or dataset.external:
-        raise UsageError(f"{where}: its values are in another file; store the array itself")
+    with _reading(where):
+        if not (dataset.is_virtual or dataset.external):
+            read: NDArray[Any] = dataset[rows] if dataset.shape else np.asarray(dataset[()])
+            return read
+    raise UsageError(f"{where}: its values are in another file; store the array itself")
+
+
+@contextmanager
+def _reading(where: str) -> Iterator[None]:
     try:
-        read: NDArray[Any] = dataset[rows] if dataset.shape else np.asarray(dataset[()])
-    except OSError as error:
-        raise UsageError(f"{where}: can't be read ({error})") from error
-    return read
+        yield
+    except _UNREADABLE as error:
+        raise UsageError(
+            f"{where}: can't be read ({first_line(error)}); write the file again"
+        ) from error
 
 
 def item_arrays(where: str, stored: Mapping[str, NDArray[Any]]) -> ItemArrays:

@@ -21,11 +21,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from m2hf import numpy_files
 from m2hf.array_types import FloatArray, IntArray
 from m2hf.errors import ManifestError, UsageError
 from m2hf.exchange.arrays import (
     ItemArrays,
-    load_numpy,
+    names_in,
     open_hdf5,
     own_object,
     read_dataset,
@@ -147,13 +148,13 @@ def open_captions(path: Path, captions: Mapping[str, str]) -> Iterator[CaptionAr
     if path.suffix == ".npz":
         if not path.is_file():
             raise UsageError(f"--captions {path}: no such file")
-        stored = load_numpy(path)
+        stored = numpy_files.load(path, f"--captions {path}")
         if not isinstance(stored, dict):
             raise UsageError(f"--captions {path}: one array; expected an .npz with {_FORM}")
         yield CaptionArrays(path, stored, captions)
         return
     with open_hdf5(path, "an .npz file") as file:
-        parts = {key: own_object(f"{path}: {key}", file, key) for key in file}
+        parts = {key: own_object(f"{path}: {key}", file, key) for key in names_in(str(path), file)}
         groups = [key for key, part in parts.items() if not isinstance(part, h5py.Dataset)]
         if groups:
             raise UsageError(f"--captions {path}: {groups[0]!r} is a group; expected {_FORM}")

@@ -163,9 +163,9 @@ def test_matrices_that_are_refused() -> None:
     bad[3, 7] = np.inf
     np.save("inf.npy", bad)
     for name, message in {
-        "objects": "matrix x=objects.npy: not a .npy file of numbers",
-        "text": "not a .npy file of numbers",
-        "zip": "not a .npy file of numbers",
+        "objects": "matrix x=objects.npy: not a readable array file",
+        "text": "not a readable array file",
+        "zip": "not a readable array file",
         "flat": "float64 of shape (4,); expected numbers in two dimensions",
         "words": "expected numbers in two dimensions",
         "nosuch": "matrix x=nosuch.npy: No such file",
