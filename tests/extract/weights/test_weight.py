@@ -291,6 +291,17 @@ def test_the_hub_names_digest_size_and_commit(hub: Served, folder: WeightsFolder
         small.pull(lambda *_: None)
 
 
+def test_what_of_a_digest_is_not_pinned() -> None:
+    assert UrlSource("https://a.b/c-12345678.pth", "12345678").unpinned == (
+        "its sha256 is not pinned but for the first 8 of 64 digits"
+    )
+    assert UrlSource("https://a.b/c", "0" * 64).unpinned == ""
+    assert ZipSource("https://a.b/c.zip", "c", "0" * 64).unpinned == ""
+    assert "not pinned" in HubSource(REPOSITORY, ("x",)).unpinned
+    partly, whole = (Weight("w", 1, cached_sha256="0" * count) for count in (8, 64))
+    assert (partly.is_pinned, whole.is_pinned) == (False, True)
+
+
 def test_without_a_network_the_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
@@ -404,6 +415,10 @@ def test_a_killed_pull_is_resumed(
     served.behaviour.clear()
     done = m2hf("weights", "pull", *CLIP)
     assert done.returncode == 0, done.stderr
+    said = (
+        "its sha256 is not pinned: it is what the hub gives for `main` on that day; the one above"
+    )
+    assert f"b79k: {said}" in done.stdout
     assert served.ranges() == ["", f"bytes={have}-"]
     assert "ViT-B-32/laion2b_s34b_b79k: 6.1 MB of 6.1 MB" in done.stderr
     kept = folder.index()["ViT-B-32/laion2b_s34b_b79k"]
