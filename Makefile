@@ -1,11 +1,13 @@
 # make demo   environment, install, then the whole job on a generated data set, offline
 # make test   environment, install, then every check that CI runs
+# make fuzz   N mutated files of every format that is read: each ends in one line
 PYTHON ?= python3
+N ?= 1000
 VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test install lint types wheel unit clean
+.PHONY: demo test install lint types wheel unit fuzz clean
 .DEFAULT_GOAL := demo
 
 demo: install
@@ -32,6 +34,9 @@ wheel: install
 
 unit: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+fuzz: install
+	$(BIN)/python -m benchmarks.fuzz --count $(N)
 
 clean:
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

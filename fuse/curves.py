@@ -1,12 +1,13 @@
 """Training curves: the panels of a run's log, and a figure of them."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from m2hf.atomic import atomic_write
+from m2hf.config import parse_json
 
 _PANELS = {  # title -> key in a line of the log, whether its axis may be logarithmic
     "training loss": ("loss", True),
@@ -14,6 +15,9 @@ _PANELS = {  # title -> key in a line of the log, whether its axis may be logari
     "share in the positive's score": ("share", False),
     "gradient norm": ("gradient", True),
 }
+
+
+_REFUSED = "not the log of a training run; restore the file, or remove it"
 
 
 @dataclass(frozen=True)
@@ -28,15 +32,31 @@ class Panel:
     logarithmic: bool
 
 
-def panels(log: str) -> list[Panel]:
-    """The panels of the text of metrics.jsonl; raises ValueError where it is no such log."""
-    lines = [json.loads(line) for line in log.splitlines()]
+class _Line(BaseModel):
+    """What the panels read of a line of the log, where a loss may be NaN; other keys are left
+    alone."""
+
+    model_config = ConfigDict(strict=True)
+
+    stage: str
+    epoch: int = Field(ge=0, lt=1 << 31)
+    loss: dict[str, float]
+    val_recall: dict[str, float]
+    share: dict[str, float]
+    gradient: dict[str, float]
+
+
+def panels(log: str, where: str = "the log") -> list[Panel]:
+    """The panels of the text of metrics.jsonl; raises UsageError that names the line, after
+    `where`, for one that isn't of the log of a training run."""
+    lines = [
+        parse_json(_Line, line, f"{where}, line {number}: {_REFUSED}")
+        for number, line in enumerate(log.split("\n"), 1)
+        if line.strip()
+    ]
     found = []
     for title, (what, may_be) in _PANELS.items():
-        try:
-            curves = _curves(lines, what)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not the log of a training run: {error!r}") from error
+        curves = _curves(lines, what)
         some = any(y > 0 for points in curves.values() for y in points.values())
         found.append(Panel(title, curves, may_be and some))
     return found
@@ -60,11 +80,11 @@ def draw(log: str, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=100)
 
 
-def _curves(lines: list[Mapping[str, Any]], what: str) -> dict[str, dict[int, float]]:
+def _curves(lines: list[_Line], what: str) -> dict[str, dict[int, float]]:
     """Value by epoch, by name of the curve; a stage alone keeps its level's curve only."""
     curves: dict[str, dict[int, float]] = {}
     for line in lines:
-        for name, value in line[what].items():
-            if line["stage"] in ("", name):
-                curves.setdefault(name, {})[line["epoch"]] = value
+        for name, value in getattr(line, what).items():
+            if line.stage in ("", name):
+                curves.setdefault(name, {})[line.epoch] = value
     return curves

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from m2hf.errors import ConfigError, M2hfError
+from m2hf.errors import ConfigError, M2hfError, UsageError
 from m2hf.plain_data import read_text, shown, toml
 from m2hf.printable import printable
 
@@ -72,19 +72,32 @@ def parse(
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        location = [str(part) for part in first["loc"]]
-        key = printable(".".join(location))
-        if first["type"] == "extra_forbidden":
-            known = sorted(_keys_at(model, location[:-1]))
-            near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-            raise error_class(f"{where}: unknown key {key!r}; {hint}") from error
-        if first["type"] == "missing":
-            raise error_class(f"{where}: no key {key!r}, which is required") from error
-        message = first["msg"].removeprefix("Value error, ")
-        at = f"{key} = {shown(first['input'])}: " if key else ""
-        raise error_class(f"{where}: {at}{message}") from error
+        raise error_class(f"{where}: {_first_problem(model, error)}") from error
+
+
+def parse_json(
+    model: type[S], text: str, where: str, error_class: type[M2hfError] = UsageError
+) -> S:
+    """Validate JSON `text`, in which a number may be NaN or infinite; raises as `parse`."""
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise error_class(f"{where}: {_first_problem(model, error)}") from error
+
+
+def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    key = shown(".".join(location))[1:-1]
+    if first["type"] == "extra_forbidden":
+        known = sorted(_keys_at(model, location[:-1]))
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}"
+    if first["type"] == "missing":
+        return f"no key {key!r}, which is required"
+    at = f"{key} = {shown(first['input'])}: " if key else ""
+    return f"{at}{printable(first['msg'].removeprefix('Value error, '))}"
 
 
 def _assign(data: dict[str, Any], keys: list[str], value: Any, override: str) -> None:

@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from m2hf.atomic import raise_if_unwritable
-from m2hf.errors import ClipError, ResourceError
+from m2hf.errors import ClipError, ResourceError, SchemaError
+from m2hf.ledger_events import parse_event, read_events
 from m2hf.locks import is_locked, lock
+from m2hf.printable import printable
 
 DEATHS_TO_QUARANTINE = 2
 _TICK_S = 0.001  # the resolution of `t`
@@ -96,7 +98,7 @@ class LedgerWriter:
         """`event` is "ok" or "empty"; `reason`: why empty, or a remark on an ok one."""
         line = {"event": event, "id": item, "streams": [stream], "seconds": round(spent.wall_s, 4)}
         line["model_seconds"] = round(spent.model_s, 4)
-        self._write(line | ({"message": reason} if reason else {}))
+        self._write(line | ({"message": printable(reason)} if reason else {}))
 
     def failed(
         self,
@@ -115,7 +117,7 @@ class LedgerWriter:
                 "streams": list(streams),
                 "stage": stage,
                 "class": type(error).__name__,
-                "message": str(error),
+                "message": printable(str(error)),
                 "seconds": round(seconds, 4),
                 "attempt": attempt,
             }
@@ -186,7 +188,10 @@ class LedgerView:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Merge all files in time order; a partial last line (a kill while writing) is left out."""
+        """Merge all files in time order; a partial last line (a kill while writing) is left out.
+
+        Raises SchemaError naming file and line of what isn't an event.
+        """
         return cls._merged(folder, [b""])
 
     @classmethod
@@ -199,11 +204,7 @@ class LedgerView:
         """From the last line of each file, and those that contain one of `marks`."""
         events: list[dict[str, Any]] = []
         for path in sorted(folder.glob("*.jsonl")):
-            data = path.read_bytes()
-            lines = data[: data.rfind(b"\n") + 1].splitlines()
-            chosen = [line for line in lines[:-1] if any(mark in line for mark in marks)]
-            chosen += lines[-1:]
-            parsed = [json.loads(line) for line in chosen]
+            parsed = read_events(path, marks)
             for before, after in pairwise(reversed(parsed)):  # the clock of an old m2hf went back
                 after["t"] = min(float(after["t"]), float(before["t"]))
             if parsed and parsed[-1]["event"] == "started" and not is_locked(path):
@@ -266,10 +267,10 @@ def last_event(path: Path) -> dict[str, Any]:
             if tail.count(b"\n") < 2 and size > _TAIL_BYTES:  # a longer line
                 file.seek(0)
                 tail = file.read()
-        event = json.loads(tail[: tail.rfind(b"\n")].rpartition(b"\n")[2])
-    except ValueError:
+        line = tail[: tail.rfind(b"\n")].rpartition(b"\n")[2]
+        return parse_event(line, str(path))
+    except (OSError, SchemaError):  # no line yet, or a file of something else
         return {}
-    return event if isinstance(event, dict) else {}
 
 
 def _last_t(path: Path) -> float:

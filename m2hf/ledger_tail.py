@@ -1,9 +1,12 @@
 """Follow a ledger while processes write it."""
 
-import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from m2hf.errors import SchemaError
+from m2hf.ledger_events import parse_event
 
 
 class LedgerTail:
@@ -20,7 +23,8 @@ class LedgerTail:
         self.grown: set[Path] = set()
 
     def new_events(self) -> Iterator[dict[str, Any]]:
-        """Whole lines written since the last call, over all files."""
+        """Events written since the last call, over all files. A damaged line is left out: it is
+        `LedgerView.read` that reports it."""
         for path in sorted(self._folder.glob("*.jsonl")):
             with path.open("rb") as file:
                 file.seek(self._offsets.get(path, 0))
@@ -29,4 +33,6 @@ class LedgerTail:
             self._offsets[path] = self._offsets.get(path, 0) + len(whole)
             if whole:
                 self.grown.add(path)
-            yield from (json.loads(line) for line in whole.splitlines())
+            for line in whole.splitlines():
+                with suppress(SchemaError):
+                    yield parse_event(line, str(path))

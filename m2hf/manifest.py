@@ -100,6 +100,13 @@ class Row(Section):
             raise ValueError("a path is relative to the media root and stays inside it")
         return value
 
+    @field_validator("captions")
+    @classmethod
+    def _text(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any("\0" in caption for caption in value):
+            raise ValueError("a caption has a NUL character")
+        return value
+
     @model_validator(mode="after")
     def _forward(self) -> Self:
         if self.end is not None and self.end <= (self.start or 0.0):

@@ -1,15 +1,18 @@
-"""Strict reading of TOML and JSON that may hold anything: plain data, or one clear error.
+"""Strict reading of TOML, JSON and CSV that may hold anything: plain data, or one clear error.
 
 Refused, apart from what isn't TOML or JSON: text that isn't UTF-8, a NUL character or half of a
 surrogate pair in a string, a key that occurs twice, NaN, infinity and numbers beyond their range in
 JSON, integers of thousands of digits, and nesting too deep to read. A byte order mark is skipped.
 """
 
+import csv
+import io
 import json
 import math
 import reprlib
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +28,19 @@ _REPR.maxstring = _REPR.maxother = _REPR.maxlong = _SHOWN
 def read_text(path: Path, where: str, error: type[M2hfError] = UsageError) -> str:
     """The text of a UTF-8 file; raises `error`, whose message starts with `where`, and
     UsageError for a file without read permission."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as wrong:
-        raise error(f"{where}: not UTF-8 (byte {wrong.start}); save it as UTF-8 text") from wrong
-    except OSError as wrong:
-        raise_if_unreadable(path, wrong)
-        raise error(f"{where}: {wrong.strerror}") from wrong
+    with _readable(path, where, error):
+        try:
+            return path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as wrong:
+            raise error(
+                f"{where}: not UTF-8 (byte {wrong.start}); save it as UTF-8 text"
+            ) from wrong
+
+
+def read_bytes(path: Path, where: str, error: type[M2hfError] = UsageError) -> bytes:
+    """The content of a file; raises as `read_text`."""
+    with _readable(path, where, error):
+        return path.read_bytes()
 
 
 def toml(text: str, where: str, error: type[M2hfError] = UsageError) -> dict[str, Any]:
@@ -53,6 +62,28 @@ def json_object(text: str, where: str, error: type[M2hfError] = UsageError) -> d
     return value
 
 
+def csv_rows(
+    text: str, where: str, columns: Collection[str], error: type[M2hfError] = UsageError
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """(location, row) of each row of a CSV text, absent fields empty; raises `error` for a header
+    without `columns`, a row longer than the header, and what isn't CSV."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), restval="", strict=True)
+    try:
+        header = list(reader.fieldnames or ())
+        if lacking := [name for name in columns if name not in header]:
+            raise error(
+                f"{where}: no column {lacking[0]!r}; the header is {shown(','.join(header))}, "
+                f"expected {','.join(columns)}"
+            )
+        for row in reader:
+            at = f"{where}, line {reader.line_num}"
+            if None in row:
+                raise error(f"{at}: more fields than the {len(header)} of the header")
+            yield at, row
+    except csv.Error as wrong:
+        raise error(f"{where}, line {reader.reader.line_num}: not CSV: {wrong}") from wrong
+
+
 def shown(value: object) -> str:
     """`value` for a message: in one line, shortened."""
     try:
@@ -61,6 +92,15 @@ def shown(value: object) -> str:
         text = f"a huge {type(value).__name__}"
     text = printable(text)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+@contextmanager
+def _readable(path: Path, where: str, error: type[M2hfError]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as wrong:
+        raise_if_unreadable(path, wrong)
+        raise error(f"{where}: {wrong.strerror}") from wrong
 
 
 def _parsed(

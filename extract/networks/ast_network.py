@@ -1,6 +1,5 @@
 """AST (Gong et al. 2021, Audio Spectrogram Transformer) of transformers: files and network."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from m2hf.extract.networks.untrained import seeded
 from m2hf.extract.weights.checked import loading, require_tensors
 from m2hf.extract.weights.sources import HubSource
 from m2hf.extract.weights.weight import Weight, WeightFile
+from m2hf.plain_data import json_object, shown
 
 AUDIOSET = "MIT/ast-finetuned-audioset-10-10-0.4593"
 TINY = "m2hf-tiny"  # not on the hub; small enough for tests
@@ -27,6 +27,19 @@ _UNTRAINED: dict[str, dict[str, int]] = {
 _CONFIG, _PREPROCESSOR, _TENSORS = "config.json", "preprocessor_config.json", "model.safetensors"
 _FILES = (_TENSORS, _CONFIG, _PREPROCESSOR)
 _SIZE_MB = 346
+# Numbers of a configuration file that become layers and arrays, and the most that is built.
+_MOST = {
+    "hidden_size": 1 << 14,
+    "num_hidden_layers": 1 << 8,
+    "num_attention_heads": 1 << 10,
+    "intermediate_size": 1 << 16,
+    "num_mel_bins": 1 << 10,
+    "max_length": 1 << 16,
+    "patch_size": 1 << 10,
+    "frequency_stride": 1 << 10,
+    "time_stride": 1 << 10,
+}
+_MOST_SCALE = 1e6
 
 
 def needs(model: str, folder: Path | None) -> tuple[Weight, ...]:
@@ -73,11 +86,16 @@ def load_config(model: str, files: tuple[WeightFile, ...]) -> Any:
             )
         return ASTConfig(**_UNTRAINED[model])
     values = _read_json(files[1])
+    where = f"weights {files[1].paths[0]}"
     if values.get("model_type") != ASTConfig.model_type:
         raise ResourceError(
-            f"weights {files[1].paths[0]}: of a model of type {values.get('model_type')!r}, "
+            f"{where}: of a model of type {shown(values.get('model_type'))}, "
             f"expected {ASTConfig.model_type!r}"
         )
+    for key, most in _MOST.items():
+        value = values.get(key, 1)
+        if type(value) is not int or not 1 <= value <= most:
+            raise ResourceError(f"{where}: {key} is {shown(value)}, expected 1 to {most}")
     with loading(files[1], "the configuration of an AST"):
         return ASTConfig.from_dict(values)
 
@@ -92,10 +110,15 @@ def fbank(config: Any, files: tuple[WeightFile, ...]) -> Fbank:
     for key, value in {**wanted, "max_length": config.max_length}.items():
         if values.get(key, value) != value:
             raise ResourceError(
-                f"weights {files[2].paths[0]}: {key} is {values[key]!r}, expected {value!r}"
+                f"weights {files[2].paths[0]}: {key} is {shown(values[key])}, expected {value!r}"
             )
-    default = {"mean": -4.2677393, "std": 4.5689974}  # AudioSet's, ASTFeatureExtractor's default
-    scale = {key: float(values.get(key, default[key])) for key in default}
+    scale = {"mean": -4.2677393, "std": 4.5689974}  # AudioSet's, ASTFeatureExtractor's default
+    for key in scale:
+        scale[key] = value = values.get(key, scale[key])
+        if type(value) not in (int, float) or not -_MOST_SCALE < value < _MOST_SCALE:
+            raise ResourceError(
+                f"weights {files[2].paths[0]}: {key} is {shown(value)}, expected a number"
+            )
     return Fbank(config.max_length, config.num_mel_bins, **scale)
 
 
@@ -127,10 +150,9 @@ def load(config: Any, files: tuple[WeightFile, ...], seed: int, device: str) -> 
 
 
 def _read_json(file: WeightFile) -> dict[str, Any]:
+    where = f"weights {file.paths[0]}"
     try:
-        values = json.loads(file.read())
-    except ValueError as error:
-        raise ResourceError(f"weights {file.paths[0]}: not a JSON file: {error}") from error
-    if not isinstance(values, dict):
-        raise ResourceError(f"weights {file.paths[0]}: expected a JSON object")
-    return values
+        text = file.read().decode()
+    except UnicodeDecodeError as error:
+        raise ResourceError(f"{where}: not UTF-8 (byte {error.start})") from error
+    return json_object(text, where, ResourceError)

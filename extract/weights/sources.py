@@ -50,6 +50,11 @@ class DownloadSource(Protocol):
     def unpack(self, downloaded: Path) -> Path:
         """The weight file: the download itself, or a file extracted from it."""
 
+    @property
+    def unpinned(self) -> str:
+        """What of its sha256 m2hf doesn't know before the download, for messages; "" if it knows
+        all of it."""
+
 
 @dataclass(frozen=True)
 class UrlSource:
@@ -63,6 +68,13 @@ class UrlSource:
 
     def unpack(self, downloaded: Path) -> Path:
         return downloaded
+
+    @property
+    def unpinned(self) -> str:
+        known = len(self.sha256)
+        if known == _SHA256_DIGITS:
+            return ""
+        return f"its sha256 is not pinned but for the first {known} of {_SHA256_DIGITS} digits"
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,10 @@ class ZipSource:
         finally:
             downloaded.unlink()
         return target
+
+    @property
+    def unpinned(self) -> str:
+        return ""
 
     def _check(self, path: Path) -> None:
         digest = sha256_file(path)
@@ -156,6 +172,10 @@ class HubSource:
 
     def unpack(self, downloaded: Path) -> Path:
         return downloaded
+
+    @property
+    def unpinned(self) -> str:
+        return "its sha256 is not pinned: it is what the hub gives for `main` on that day"
 
 
 def _git_sha1(path: Path) -> str:

@@ -16,6 +16,7 @@ from m2hf.extract.weights.download import Download, Report
 from m2hf.extract.weights.folder import WeightsFolder
 from m2hf.extract.weights.sources import DownloadSource
 
+_SHA256_DIGITS = 64
 Place = Literal["explicit", "folder", "package", "cache"]
 
 
@@ -120,6 +121,11 @@ class Weight:
     def pinned(self) -> str:
         """The expected sha256: all of it, its first digits, or "" if unknown."""
         return self.sha256 or self.cached_sha256 or ""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether all digits of the expected sha256 are known before the file is there."""
+        return len(self.pinned) == _SHA256_DIGITS
 
     @property
     def how_to_get(self) -> str:

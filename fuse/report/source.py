@@ -16,6 +16,7 @@ from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.keys import SHORT, sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, captions_of
+from m2hf.plain_data import read_text
 from m2hf.streams import ASR, OCR, THUMBNAIL, StreamName
 
 DISPLAYED = (THUMBNAIL, OCR, ASR)  # extractors whose streams are shown, in addition to scored ones
@@ -122,7 +123,4 @@ def _curves(path: Path, file: SimilarityFile, run: Path, remarks: list[str]) -> 
             f"{path}: computed with another checkpoint than {checkpoint}; run `m2hf eval` again, "
             "or give the --run of that checkpoint"
         )
-    try:
-        return panels(log.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{log}: {error}; restore the file, or remove it") from error
+    return panels(read_text(log, str(log)), str(log))

@@ -3,7 +3,6 @@
 Q queries.
 """
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from m2hf.array_types import BoolArray
 from m2hf.errors import UsageError
 from m2hf.keys import sha256_file
+from m2hf.plain_data import csv_rows, read_text, shown
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,13 @@ class QueryKinds:
         if not path.is_file():
             raise UsageError(f"--kinds {path}: no such file; expected CSV with id,kind")
         kinds: dict[str, str] = {}
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            if not {"id", "kind"} <= set(reader.fieldnames or ()):
-                raise UsageError(
-                    f"{path}: header is {','.join(reader.fieldnames or ())}, expected id,kind"
-                )
-            for line in reader:
-                query, kind = (line["id"] or "").strip(), (line["kind"] or "").strip()
-                where = f"{path}, line {reader.line_num}"
-                if not kind:
-                    raise UsageError(f"{where}: {query!r} has no kind")
-                if query in kinds:
-                    raise UsageError(f"{where}: {query!r} occurs twice")
-                kinds[query] = kind
+        for where, line in csv_rows(read_text(path, str(path)), str(path), ("id", "kind")):
+            query, kind = line["id"].strip(), line["kind"].strip()
+            if not kind:
+                raise UsageError(f"{where}: {shown(query)} has no kind")
+            if query in kinds:
+                raise UsageError(f"{where}: {shown(query)} occurs twice")
+            kinds[query] = kind
         return cls(path, sha256_file(path), kinds)
 
     def masks(self, query_ids: Sequence[str]) -> Iterator[tuple[str, BoolArray]]:

@@ -13,6 +13,8 @@ from m2hf.keys import canonical_json
 if TYPE_CHECKING:
     from m2hf.pipelines.required_weights import RequiredWeight
 
+_RECORDED = "the one above is recorded, and the file is checked against it from now on"
+
 app = typer.Typer(help="List, download and check weight files.", no_args_is_help=True)
 
 
@@ -56,6 +58,8 @@ def pull(
                 with download_progress(console, need.weight.name) as report:
                     file = need.weight.pull(report)
                 typer.echo(f"{file.name}: {file.paths[0]}, sha256 {file.sha256}")
+                if need.weight.source is not None and need.weight.source.unpinned:
+                    typer.echo(f"{file.name}: {need.weight.source.unpinned}; {_RECORDED}")
     typer.echo(f"{len(lacking)} weight files downloaded to {folder.root}; nothing is missing")
 
 
@@ -105,11 +109,14 @@ def _line(need: "RequiredWeight") -> str:
     if need.state == "damaged":
         return f"{start}: damaged: {need.message}"
     if need.file is None:
-        digest = f"; sha256 {need.weight.pinned} (pinned)" if need.weight.pinned else ""
-        pull = "`m2hf weights pull`, or " if need.weight.source else ""
-        return f"{start}: missing{digest}; {pull}{need.weight.get or 'give another path'}"
+        mark = " (pinned)" if need.weight.is_pinned else ""
+        digest = f"; sha256 {need.weight.pinned}{mark}" if need.weight.pinned else ""
+        source = need.weight.source
+        pull = "`m2hf weights pull`, or " if source else ""
+        open_ = f"; {source.unpinned}" if source and source.unpinned else ""
+        return f"{start}: missing{digest}{open_}; {pull}{need.weight.get or 'give another path'}"
     where = ", ".join(str(path) for path in need.file.paths)
-    origin = "pinned" if need.weight.pinned or need.file.place == "folder" else "found"
+    origin = "pinned" if need.weight.is_pinned or need.file.place == "folder" else "found"
     return f"{start}: {need.file.place}: {where}, sha256 {need.file.sha256} ({origin})"
 
 

@@ -12,7 +12,6 @@ and links in an HDF5 file to other files are refused.
 """
 
 import hashlib
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,9 +23,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from m2hf import numpy_files
 from m2hf.array_types import FloatArray
 from m2hf.atomic import raise_if_unreadable
-from m2hf.errors import ManifestError, UsageError, first_line
+from m2hf.errors import ManifestError, UsageError
 from m2hf.hdf5 import keys, open_hdf5, own_object, read_rows, stored_dataset
 from m2hf.keys import canonical_json, safe_name
 
@@ -93,7 +93,7 @@ class ArrayFolder:
 
     def read(self, item: str) -> ItemArrays:
         path = self._folder / self._files[item]
-        stored = load_numpy(path)
+        stored = numpy_files.load(path, str(path))
         if not isinstance(stored, dict):
             return item_arrays(str(path), {VALUES: stored})
         return item_arrays(str(path), stored)
@@ -171,24 +171,6 @@ def refused(where: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error
-
-
-def load_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
-    """The array of an .npy file, or those of an .npz; raises UsageError for anything else."""
-    try:
-        with path.open("rb") as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the parser of headers, on damaged ones
-            loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            with loaded:
-                return {name: loaded[name] for name in loaded.files}
-    except Exception as error:  # numpy parses a header as Python source: damage raises anything
-        raise_if_unreadable(path, error)
-        raise UsageError(
-            f"{path}: not a readable array file ({first_line(error)}); "
-            "save plain arrays with numpy.save or numpy.savez, no objects"
-        ) from error
 
 
 def item_arrays(where: str, stored: Mapping[str, NDArray[Any]]) -> ItemArrays:

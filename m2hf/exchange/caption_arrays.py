@@ -22,12 +22,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from m2hf import numpy_files
 from m2hf.array_types import FloatArray, IntArray
 from m2hf.errors import ManifestError, UsageError
 from m2hf.exchange.arrays import (
     SKIP,
     ItemArrays,
-    load_numpy,
     open_array_file,
     refused,
     rows_of,
@@ -164,7 +164,7 @@ def open_captions(
     if path.suffix == ".npz":
         if not path.is_file():
             raise UsageError(f"--captions {path}: no such file")
-        stored = load_numpy(path)
+        stored = numpy_files.load(path, f"--captions {path}")
         if not isinstance(stored, dict):
             raise UsageError(f"--captions {path}: one array; expected an .npz with {_FORM}")
         yield CaptionArrays(path, stored, captions, skip_unknown)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import dask
 from distributed import Client
 
-from m2hf.errors import UsageError
+from m2hf.errors import UsageError, first_line
 from m2hf.pipelines.bucket import TaskResult
 from m2hf.pipelines.cluster.dispatch import TaskDispatcher
 from m2hf.pipelines.cluster.workers import (
@@ -62,9 +62,17 @@ class DaskExecutor:
         if self.scheduler:
             try:
                 client = Client(self.scheduler, timeout=_CONNECT_S)
+            # A TypeError of a tls:// address without certificates, a RuntimeError of a tcp:// one
+            # where the configuration requires encryption.
+            except (TypeError, RuntimeError) as error:
+                raise UsageError(
+                    f"--scheduler {self.scheduler}: {first_line(error)}; set the address and the "
+                    "certificates of the cluster, as `source FOLDER/environment` of tls.sh does"
+                ) from error
             except (OSError, ValueError) as error:
                 raise UsageError(
-                    f"--scheduler {self.scheduler}: no Dask scheduler answers there: {error}"
+                    f"--scheduler {self.scheduler}: no Dask scheduler answers there: "
+                    f"{first_line(error)}"
                 ) from error
             with client:
                 yield client

@@ -28,12 +28,12 @@ def until(true: Callable[[], Any], what: str) -> None:
 class DaskProcesses:
     """A scheduler on this host, and the workers that a test starts."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, protocol: str = "tcp", **environment: str) -> None:
         folder.mkdir()
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
         file = folder / "address.json"
-        options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+        options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--protocol", protocol]
         options += ["--scheduler-file", str(file)]
         self.scheduler = self._run(
             "distributed.cli.dask_scheduler", *options, environment=environment
@@ -87,9 +87,11 @@ class DaskProcesses:
 
 
 @contextlib.contextmanager
-def dask_processes(folder: Path, **environment: str) -> Iterator[DaskProcesses]:
+def dask_processes(
+    folder: Path, protocol: str = "tcp", **environment: str
+) -> Iterator[DaskProcesses]:
     """DaskProcesses that are ended with the context."""
-    cluster = DaskProcesses(folder, **environment)
+    cluster = DaskProcesses(folder, protocol, **environment)
     try:
         yield cluster
     finally:

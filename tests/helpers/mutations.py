@@ -11,12 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from benchmarks.fuzz.damage import HOSTILE, places
 from hypothesis import strategies as st
-
-HOSTILE: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 10**9, 10**30, 2**63, -(10**400), 1.5, 1e300, "", "x", "0",
-    "a\0b", "\ud800", "a\nb", "x" * 600, "\u202e", [], [[]], {}, {"a": 1}, [1, "x"], "1e9",
-)  # fmt: skip
 
 
 @contextmanager
@@ -27,15 +23,6 @@ def refused_in_one_line(error: type[Exception], said: str = "") -> Iterator[None
     except error as raised:
         if "\n" in str(raised) or said not in str(raised):
             raise AssertionError(f"expected one line with {said!r}: {raised}") from raised
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value inside `value`, and of `value` itself."""
-    yield path
-    items = value.items() if isinstance(value, dict) else ()
-    items = enumerate(value) if isinstance(value, list) else items
-    for key, inner in items:
-        yield from places(inner, (*path, key))
 
 
 @st.composite

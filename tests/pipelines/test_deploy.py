@@ -38,7 +38,7 @@ def bash(
     )
 
 
-@pytest.mark.parametrize("script", ["slurm_array.sbatch", "gpus.sh"])
+@pytest.mark.parametrize("script", ["slurm_array.sbatch", "gpus.sh", "tls.sh"])
 def test_scripts_are_bash(script: str) -> None:
     subprocess.run(["bash", "-n", str(DEPLOY / script)], check=True)
 

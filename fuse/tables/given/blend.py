@@ -12,8 +12,6 @@ deviation.
 L matrices, Q queries, V videos.
 """
 
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from m2hf.config import Section, parse
 from m2hf.errors import ConfigError, UsageError
 from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
 from m2hf.fuse.scores.metrics import ScoreMatrix
+from m2hf.plain_data import json_object, read_text, shown, toml
 
 WEIGHTED = ("sum", "affine")  # rules that take weights
 STANDARDISED = ("affine", "z_sum", "z_mean", "max")  # rules that read centre and deviation
@@ -125,14 +124,9 @@ class BlendedScores:
 def read_terms(path: Path) -> dict[str, Term]:
     """Read a weights file; raises UsageError or ConfigError for a malformed one."""
     where = f"--weights {path}"
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except OSError as error:
-        raise UsageError(f"{where}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{where}: neither TOML (.toml) nor JSON: {error}") from error
-    if not isinstance(data, dict) or not data:
+    read = toml if path.suffix == ".toml" else json_object
+    data = read(read_text(path, where), where)
+    if not data:
         raise UsageError(f"{where}: expected a table with a number or a table for each matrix")
     return {name: parse(Term, _table(where, name, entry), where) for name, entry in data.items()}
 
@@ -142,7 +136,9 @@ def _table(where: str, name: str, entry: Any) -> Mapping[str, Any]:
         return entry
     if isinstance(entry, (int, float)) and not isinstance(entry, bool):
         return {"weight": entry}
-    raise ConfigError(f"{where}: {name} = {entry!r}; expected a number or a table")
+    raise ConfigError(
+        f"{where}: {shown(name)[1:-1]} = {shown(entry)}; expected a number or a table"
+    )
 
 
 def _pairs(text: str, listed: str) -> dict[str, str]:

@@ -12,9 +12,6 @@ A list of ids is a JSON list, the column `video_id` or `query_id` of a CSV, or o
 Q queries (rows), V videos (columns).
 """
 
-import csv
-import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +21,10 @@ import numpy as np
 
 from m2hf.array_types import IntArray
 from m2hf.errors import UsageError
+from m2hf.plain_data import csv_rows, json_value, read_text, shown
 
 VIDEO, QUERY = "video_id", "query_id"
+_MOST_DIGITS = 18  # of a column number; Python refuses to read thousands
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def _ids(path: Path | None, column: str, count: int, what: str) -> tuple[str, ..
     ids = [entry for _, entry in _entries(path, where, column)]
     twice = [name for name, times in Counter(ids).items() if times > 1]
     if twice:
-        raise UsageError(f"{where}: id {twice[0]!r} occurs more than once; ids must be unique")
+        raise UsageError(f"{where}: id {shown(twice[0])} occurs more than once; ids must be unique")
     if len(ids) != count:
         raise UsageError(f"{where}: {len(ids)} ids for {count} {what}; give one for each")
     return tuple(ids)
@@ -100,26 +99,21 @@ def _in_row_order(path: Path, where: str, query_ids: Sequence[str] | None) -> li
     twice = [name for name, times in Counter(named).items() if times > 1]
     if twice:
         raise UsageError(
-            f"{where}: query {twice[0]!r} occurs more than once; give one video per query"
+            f"{where}: query {shown(twice[0])} occurs more than once; give one video per query"
         )
     if query_ids is None or not named:
         return [entry for _, entry in entries]
     by_id = {str(query): entry for query, entry in entries}
     if strange := sorted(by_id.keys() - set(query_ids)):
-        raise UsageError(f"{where}: query {strange[0]!r} is not one of --query-ids")
+        raise UsageError(f"{where}: query {shown(strange[0])} is not one of --query-ids")
     if missing := sorted(set(query_ids) - by_id.keys()):
-        raise UsageError(f"{where}: no entry for query {missing[0]!r} of --query-ids")
+        raise UsageError(f"{where}: no entry for query {shown(missing[0])} of --query-ids")
     return [by_id[name] for name in query_ids]
 
 
 def _entries(path: Path, where: str, column: str) -> list[tuple[str | None, str]]:
     """(query id or None, entry) in the order of the file."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{where}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{where}: not UTF-8 text") from error
+    text = read_text(path, where)
     if path.suffix == ".json":
         return [(None, entry) for entry in _json_list(text, where)]
     if path.suffix == ".csv":
@@ -132,38 +126,32 @@ def _entries(path: Path, where: str, column: str) -> list[tuple[str | None, str]
 
 
 def _json_list(text: str, where: str) -> list[str]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{where}: not JSON: {error}") from error
+    found = json_value(text, where)
     good = isinstance(found, list) and all(type(entry) in (int, str) for entry in found)
     if not good:
-        raise UsageError(f"{where}: expected a JSON list of numbers or of ids")
+        raise UsageError(f"{where}: expected a JSON list of numbers or of ids, got {shown(found)}")
     return [str(entry) for entry in found]
 
 
 def _csv_column(text: str, where: str, column: str) -> list[tuple[str | None, str]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if column not in (reader.fieldnames or ()):
-        raise UsageError(f"{where}: no column {column!r}; there is {reader.fieldnames}")
     found = []
-    for row in reader:
-        entry = row[column]
-        if not entry:
-            raise UsageError(f"{where}, line {reader.line_num}: no {column}")
-        found.append((row.get(QUERY) if column == VIDEO else None, entry))
+    for at, row in csv_rows(text, where, (column,)):
+        if not row[column]:
+            raise UsageError(f"{at}: no {column}")
+        found.append((row.get(QUERY) if column == VIDEO else None, row[column]))
     return found
 
 
 def _column(where: str, entry: str, place: Mapping[str, int], videos: int) -> int:
     if place:
         if entry not in place:
-            raise UsageError(f"{where}: video {entry!r} is not one of --video-ids")
+            raise UsageError(f"{where}: video {shown(entry)} is not one of --video-ids")
         return place[entry]
     if not entry.isdecimal():
         raise UsageError(
-            f"{where}: {entry!r} is not a column number; for ids, name the columns with --video-ids"
+            f"{where}: {shown(entry)} is not a column number; for ids, name the columns with "
+            "--video-ids"
         )
-    if int(entry) >= videos:
-        raise UsageError(f"{where}: column {entry} of {videos}; numbers start at 0")
+    if len(entry) > _MOST_DIGITS or int(entry) >= videos:
+        raise UsageError(f"{where}: column {shown(entry)[1:-1]} of {videos}; numbers start at 0")
     return int(entry)

@@ -13,6 +13,7 @@ from typing import Self
 
 import numpy as np
 
+from m2hf import numpy_files
 from m2hf.array_types import FloatArray, IntArray
 from m2hf.errors import UsageError
 from m2hf.fuse.tables.given.ground_truth import GroundTruth, GroundTruthFiles
@@ -103,14 +104,7 @@ def _mapped_bank(where: str, path: Path, videos: int) -> FloatArray:
 
 
 def _mapped(where: str, path: Path) -> FloatArray:
-    try:
-        matrix: FloatArray = np.lib.format.open_memmap(path, mode="r")
-    except OSError as error:
-        raise UsageError(f"{where}: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
-        raise UsageError(
-            f"{where}: not a .npy file of numbers ({_line(error)}); write one with numpy.save"
-        ) from error
+    matrix: FloatArray = numpy_files.mapped(path, where)
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or matrix.dtype.itemsize > 8:
         raise UsageError(
             f"{where}: {matrix.dtype} of shape {matrix.shape}; "
@@ -131,7 +125,3 @@ def _check_finite(where: str, matrix: FloatArray, truth: GroundTruth) -> None:
                 f"{where}: {truth.cell(start + row, column)} is "
                 f"{'NaN' if np.isnan(value) else value}; every score must be finite"
             )
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -195,7 +195,11 @@ def without_a_tensor(folder: Path) -> None:
         (altered("config.json", hidden_size="wide"), "config.json: .*hidden_size"),
         (altered("preprocessor_config.json", sampling_rate=8000), "sampling_rate is 8000, expec"),
         (altered("preprocessor_config.json", max_length=512), "max_length is 512, expected 1024"),
-        (lambda folder: (folder / "config.json").write_text("{"), "config.json: not a JSON file"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json: not JSON"),
+        (altered("config.json", num_hidden_layers=10**9), "num_hidden_layers is 1000000000, exp"),
+        (altered("config.json", hidden_size=True), "config.json: hidden_size is True, expected 1"),
+        (altered("preprocessor_config.json", mean="x"), "mean is 'x', expected a number"),
+        (altered("preprocessor_config.json", std=1e300), "std is 1e.300, expected a number"),
         (lambda folder: (folder / "config.json").unlink(), "config.json: no such file"),
     ],
 )

@@ -176,6 +176,7 @@ def test_another_architecture_and_half_a_file_are_one_clear_line(
         whole[: len(whole) // 2],
         saved({"weight": torch.zeros(3)}),
         saved({"dims": {"n_mels": 80}, "model_state_dict": tensors}),
+        saved({"dims": dimensions | {"n_text_layer": 10**9}, "model_state_dict": tensors}),
         saved({"dims": wider, "model_state_dict": tensors}),
         saved({"dims": dimensions, "model_state_dict": {n: tensors[n] for n in fewer}}),
         ctranslate2_bytes(foreign, {}),

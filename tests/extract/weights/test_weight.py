@@ -205,20 +205,36 @@ def test_a_folder_that_was_copied_is_checked_by_its_index(
     [
         "{",
         "[]",
+        "[" * 100_000,
+        '{"schema": true, "weights": {}}',
+        '{"schema": 1, "weights": {"a": 1}}',
+        '{"schema": 1, "weights": [1]}',
         '{"schema": 2, "weights": {}}',
         '{"schema": 1, "weights": {"a": {"file": "a"}}}',
         *(
             json.dumps({"schema": 1, "weights": {"a": {**good, **change}}})
             for good in [{"file": "a", "bytes": 1, "sha256": "0" * 64, "url": ""}]
-            for change in [{"file": "../a"}, {"file": "/a"}, {"file": ""}, {"sha256": "0"}]
+            for change in [
+                {"file": "../a"},
+                {"file": "/a"},
+                {"file": ""},
+                {"sha256": "0"},
+                {"bytes": True},
+                {"file": "x" * 300},
+                {"bytes": -1},
+                {"file": "a\0b"},
+                {"url": None},
+                {"more": 1},
+            ]
         ),
     ],
 )
 def test_an_index_of_another_kind_is_refused(folder: WeightsFolder, index: str) -> None:
     folder.root.mkdir()
     (folder.root / "index.json").write_text(index, encoding="utf-8")
-    with pytest.raises(SchemaError, match="not an index of m2hf's weights"):
+    with pytest.raises(SchemaError, match="not an index of m2hf's weights") as caught:
         folder.find("a")
+    assert "\n" not in str(caught.value)
 
 
 def test_one_writer_at_a_time(folder: WeightsFolder) -> None:
@@ -273,6 +289,17 @@ def test_the_hub_names_digest_size_and_commit(hub: Served, folder: WeightsFolder
     hub.files[f"/{REPOSITORY}/resolve/main/config.json"] = b"weak"
     with pytest.raises(ResourceError, match="the hub gives no digest"):
         small.pull(lambda *_: None)
+
+
+def test_what_of_a_digest_is_not_pinned() -> None:
+    assert UrlSource("https://a.b/c-12345678.pth", "12345678").unpinned == (
+        "its sha256 is not pinned but for the first 8 of 64 digits"
+    )
+    assert UrlSource("https://a.b/c", "0" * 64).unpinned == ""
+    assert ZipSource("https://a.b/c.zip", "c", "0" * 64).unpinned == ""
+    assert "not pinned" in HubSource(REPOSITORY, ("x",)).unpinned
+    partly, whole = (Weight("w", 1, cached_sha256="0" * count) for count in (8, 64))
+    assert (partly.is_pinned, whole.is_pinned) == (False, True)
 
 
 def test_without_a_network_the_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,6 +415,10 @@ def test_a_killed_pull_is_resumed(
     served.behaviour.clear()
     done = m2hf("weights", "pull", *CLIP)
     assert done.returncode == 0, done.stderr
+    said = (
+        "its sha256 is not pinned: it is what the hub gives for `main` on that day; the one above"
+    )
+    assert f"b79k: {said}" in done.stdout
     assert served.ranges() == ["", f"bytes={have}-"]
     assert "ViT-B-32/laion2b_s34b_b79k: 6.1 MB of 6.1 MB" in done.stderr
     kept = folder.index()["ViT-B-32/laion2b_s34b_b79k"]

@@ -256,7 +256,7 @@ def test_inputs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no store"):
         ReportSource.open(run.manifest, tmp_path / "none", run.run, None)
     (run.run / "metrics.jsonl").write_text('{"epoch": 1}\n', encoding="utf-8")
-    with pytest.raises(UsageError, match=r"metrics\.jsonl: not the log of a training run"):
+    with pytest.raises(UsageError, match=r"metrics\.jsonl, line 1: not the log of a tr"):
         opened(run)
     (run.run / "checkpoint.safetensors").write_bytes(b"trained again")
     with pytest.raises(MismatchError, match="computed with another checkpoint than"):

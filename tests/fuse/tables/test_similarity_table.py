@@ -137,8 +137,11 @@ def test_kinds_of_queries_get_rows_of_their_own(
     ("text", "message"),
     [
         (None, "no such file; expected CSV with id,kind"),
-        ("query,kind\n", "header is query,kind, expected id,kind"),
-        ("", "header is , expected id,kind"),
+        ("query,kind\n", "no column 'id'; the header is 'query,kind', expected id,kind"),
+        ("", "no column 'id'; the header is '', expected id,kind"),
+        ('id,kind\na,"x\n', "line 2: not CSV: unexpected end of data"),
+        ("id,kind\na,x,y\n", "line 2: more fields than the 2 of the header"),
+        ("id,kind\na,\udcff\n", "not UTF-8"),
         ("id,kind\na,\n", "line 2: 'a' has no kind"),
         ("id,kind\na,x\na,y\n", "line 3: 'a' occurs twice"),
         ("id,kind\na,x\n", r"no kind for query '.*' \(and 3 others\)"),
@@ -149,7 +152,7 @@ def test_a_malformed_kinds_file_is_refused(
 ) -> None:
     path = tmp_path / "kinds.csv"
     if text is not None:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(UsageError, match=message):
         list(QueryKinds.read(path).masks(made.query_ids))
 

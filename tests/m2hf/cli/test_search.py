@@ -1,14 +1,17 @@
 """`m2hf search` and `m2hf app`: what they show, and one clear line for a bad query."""
 
+import contextlib
 import dataclasses
 import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -264,6 +267,70 @@ def test_links_do_not_lead_out_of_the_media(tmp_path: Path) -> None:
     assert "outside" in found["out.mp4"].reason
     with pytest.raises(M2hfError, match="no such folder"):
         MediaFiles.open(tmp_path / "none")
+
+
+TARGETS = (
+    b"/media/%", b"/media/%zz", b"/media/%00", b"/media/1%00", b"/media/%ED%A0%80", b"/media/\xff",
+    b"/?q=%", b"/?q=%ED%A0%80", b"/?q=%00", b"/?q=a&q=b&q=%zz", b"/search.json?q=%F0%9F%98%80%00",
+    b"/?" + b"&" * 5000, b"/?q=" + b"a" * 60_000, b"/?q=" + b"%61" * 400, b"/" + b"%2e/" * 900,
+    b"*", b"http://localhost/media/" + b"1" * 3000, b"//" * 900, b"/\x00", b"", b"/a b",
+)  # fmt: skip
+HEADERS = (
+    b"Range: bytes=" + b"9" * 3000 + b"-", b"Range: bytes=0-" + b"9" * 5000, b"Range: bytes=-",
+    b"Range: bytes=" + b"0-0," * 3000, b"Range: bytes=5-1", b"Range: bytes=\xb2-", b"Range: x",
+    b"Range: bytes=-" + b"1" * 5000, b"If-Range: \xff", b"If-Range: Thu, 99 Foo 99999 0:0:0 GMT",
+    b"Content-Length: " + b"9" * 5000, b"Content-Length: -1", b"Transfer-Encoding: chunked",
+    b"Host: localhost", b"X" * 70_000 + b": 1", b"X: " + b"y" * 200_000, b"\r\n" * 40_000,
+    b"\r\n".join(b"X%d: 1" % n for n in range(4000)), b"no colon", b": x",
+    b"Upgrade: websocket\r\nConnection: upgrade", b"Cookie: " + b"a=b;" * 9000,
+)  # fmt: skip
+
+
+def answer(port: int, request: bytes, ends: bool = False) -> bytes:
+    """The status line that a request gets; b"" where the connection is closed without one.
+
+    ends: whether the client says that nothing follows.
+    """
+    with socket.create_connection(("127.0.0.1", port), 30) as opened:
+        with contextlib.suppress(OSError):  # the server may close before all of it was sent
+            opened.sendall(request)
+            if ends:
+                opened.shutdown(socket.SHUT_WR)
+        try:
+            return opened.recv(4096).partition(b"\r\n")[0]
+        except ConnectionResetError:
+            return b""
+
+
+@pytest.mark.parametrize("path", ["/media/1", "/?q=a+dog"])
+@pytest.mark.parametrize("header", HEADERS, ids=lambda header: repr(header[:24]))
+def test_an_odd_header_is_answered(path: str, header: bytes, page: Page) -> None:
+    request = b"GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n" % (path.encode(), header)
+    status = answer(page.port, request)
+    assert status[:10] in (b"", b"HTTP/1.1 2", b"HTTP/1.1 4"), status
+    assert page.get("/")[0] == 200
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: repr(target[:24]))
+def test_an_odd_address_is_answered(target: bytes, page: Page) -> None:
+    status = answer(page.port, b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % target)
+    assert status[:10] in (b"HTTP/1.1 2", b"HTTP/1.1 4"), status
+    assert page.get("/")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "request_", [b"GET /", b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", b"\0" * 100_000]
+)
+def test_what_is_no_request_is_closed(request_: bytes, page: Page) -> None:
+    assert answer(page.port, request_, ends=True)[:10] in (b"", b"HTTP/1.1 4")
+    assert page.get("/")[0] == 200
+
+
+def test_many_clients_at_once_get_their_own_answers(page: Page) -> None:
+    paths = [*(f"/search.json?q=a+dog+number+{n}" for n in range(12)), *(["/media/1"] * 12)]
+    alone = [page.get(path)[::2] for path in paths]
+    with ThreadPoolExecutor(24) as clients:
+        assert list(clients.map(lambda path: page.get(path)[::2], paths * 3)) == alone * 3
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mutations import refused_in_one_line
 
+from m2hf import numpy_files
 from m2hf.errors import ManifestError, UsageError
-from m2hf.exchange.arrays import item_arrays, load_numpy
+from m2hf.exchange.arrays import item_arrays
 from m2hf.exchange.importing import NO_ROWS, UNCHECKED, UNTIMED, ImportedStream, import_streams
 from m2hf.features import Status
 from m2hf.keys import safe_name
@@ -224,7 +225,7 @@ def test_a_damaged_header_of_an_array_is_one_clear_line(
     data[at] = byte
     path.write_bytes(data)
     with refused_in_one_line(UsageError, f"{path}: "):
-        load_numpy(path)
+        numpy_files.load(path, str(path))
 
 
 def test_arrays_of_unknown_ids_are_skipped_and_counted_on_request(

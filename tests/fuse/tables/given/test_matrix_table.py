@@ -111,6 +111,11 @@ def test_several_texts_a_video(run: Any) -> None:
         ("q.txt", "0\n1", "q.txt: 2 entries for 40 rows"),
         ("q.json", "{", "q.json: not JSON"),
         ("q.json", "[1.5]", "expected a JSON list of numbers or of ids"),
+        ("q.json", "[" * 100_000, "q.json: not JSON that can be read: nested too deep"),
+        ("q.json", f"[{'9' * 5000}]", "q.json: not JSON"),
+        ("q.txt", f"{'9' * 5000}\n" * 40, "of 40; numbers start at 0"),
+        ("q.csv", f"video_id\n{'9' * 200_000}", "line 2: not CSV: field larger than"),
+        ("q.csv", "video_id\n1,2", "line 2: more fields than the 1 of the header"),
         ("q.csv", "a,b\n1,2", "q.csv: no column 'video_id'"),
         ("q.txt", "40\n" * 40, "entry 1: column 40 of 40; numbers start at 0"),
         ("q.txt", "v1\n" * 40, "entry 1: 'v1' is not a column number"),
@@ -158,9 +163,9 @@ def test_matrices_that_are_refused() -> None:
     bad[3, 7] = np.inf
     np.save("inf.npy", bad)
     for name, message in {
-        "objects": "matrix x=objects.npy: not a .npy file of numbers",
-        "text": "not a .npy file of numbers",
-        "zip": "not a .npy file of numbers",
+        "objects": "matrix x=objects.npy: not a readable array file",
+        "text": "not a readable array file",
+        "zip": "not a readable array file",
         "flat": "float64 of shape (4,); expected numbers in two dimensions",
         "words": "expected numbers in two dimensions",
         "nosuch": "matrix x=nosuch.npy: No such file",
@@ -242,8 +247,12 @@ def test_weights_from_a_file(run: Any) -> None:
         '{"a": 1}': "no entry for matrix 'b'",
         '{"a": "x"}': "expected a number or a table",
         '{"a": {"wait": 1}}': "did you mean 'weight'?",
-        "[]": "expected a table",
-        "{": "neither TOML (.toml) nor JSON",
+        "[]": "expected a JSON object, got []",
+        "{}": "expected a table",
+        "{": "w.json: not JSON",
+        "[" * 100_000: "nested too deep",
+        '{"a": 1e999}': "beyond the range of a float",
+        '{"a": 1, "a": 1}': "key 'a' occurs twice",
     }.items():
         Path("w.json").write_text(text, encoding="utf-8")
         assert message in refused(fuse=["sum"], weights=Path("w.json"))
