@@ -308,8 +308,8 @@ def test_text_skips_hallucinated_segments_unless_configured_otherwise() -> None:
     speech = Features(values, times, times + 1, ("no, no, no", "hello"), ones)
     hallucinated = Features(values[:1], times[:1], times[:1] + 1, ("no, no, no",), ones[:1])
     silent = Features.empty("no", 1, texts=True)
-    for hallucinated, expected in ((False, ("hello",)), (True, ("no, no, no", "hello"))):
-        text = Text.model_validate({**TINY, "hallucinated": hallucinated})
+    for kept, expected in ((False, ("hello",)), (True, ("no, no, no", "hello"))):
+        text = Text.model_validate({**TINY, "hallucinated": kept})
         assert text.open("cpu").extract({"ocr": silent, "asr": speech}).texts == expected
     only = Text.model_validate(TINY).open("cpu").extract({"ocr": silent, "asr": hallucinated})
     assert only.reason == "no text read or heard"

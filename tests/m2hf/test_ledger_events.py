@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from mutations import mutated_json, refused_in_one_line
 
 from m2hf.errors import MediaError, SchemaError
-from m2hf.ledger import LedgerTail, LedgerView, LedgerWriter, TimeSpent
+from m2hf.ledger import LedgerView, LedgerWriter, TimeSpent
 from m2hf.ledger_events import KINDS, parse_event, read_events
+from m2hf.ledger_tail import LedgerTail
 
 OK = {"event": "ok", "id": "a", "streams": ["clip@1"], "seconds": 0.5, "t": 1.5}
 STARTED = {
@@ -102,6 +103,7 @@ def test_every_kind_that_is_written_is_read(tmp_path: Path) -> None:
     writer.done("b", "clip@1", "empty", TimeSpent(0.5), "no sound")
     writer.failed("c", ["clip@1"], "decode", MediaError("not \ud800 text\0"), 0.1, 2)
     writer.decoded("a", 0.5)
+    writer.died("c", ["clip@1"], "decode", "signal 9")
     writer.retry("c", ["clip@1"])
     writer.started("d", ["clip@1"], "extract")
     writer.close()
