@@ -85,10 +85,9 @@ class ClipReader:
             seen = self._decode(wanted.only_video(), probe)
             heard = self._decode(wanted.only_audio(), probe)
         packets = self._all_packets(wanted, seen, probe)
-        duration_s = self._duration_s(wanted, packets, probe)
         return ReadClip(
-            duration_s,
-            self._frames(wanted, seen, packets, duration_s),
+            self._duration_s(packets, probe),
+            self._frames(wanted, seen, packets),
             self._sounds(wanted, heard, packets, probe, "" if audio is None else audio.remark),
             "" if video is None else video.remark,
         )
@@ -135,9 +134,7 @@ class ClipReader:
         span = self._quick_span(Span(self._part.start_s, self._part.end_s), probe)
         return self._source.decode(wanted.only_times(), span).packets
 
-    def _duration_s(
-        self, wanted: Wanted, packets: Mapping[Stream, TimedStream], probe: Probe
-    ) -> float:
+    def _duration_s(self, packets: Mapping[Stream, TimedStream], probe: Probe) -> float:
         start_s, length_s = self._part.start_s, self._part.length_s
         ends_s = {
             stream: times.end_s for stream, times in packets.items() if times.end_s is not None
@@ -159,11 +156,7 @@ class ClipReader:
         return reached_s if length_s is None else min(reached_s, length_s)
 
     def _frames(
-        self,
-        wanted: Wanted,
-        decoded: Decoded,
-        packets: Mapping[Stream, TimedStream],
-        duration_s: float,
+        self, wanted: Wanted, decoded: Decoded, packets: Mapping[Stream, TimedStream]
     ) -> Mapping[FrameView, Frames] | Absent | MediaError:
         if wanted.video is None:
             return Absent("no video stream")
@@ -199,10 +192,10 @@ class ClipReader:
         if wanted.audio.mono or not any(nearly_silent(samples) for samples in found.values()):
             return sounds
         left = self._decode(wanted.only_audio(left=True), probe).samples
-        for rate, samples in found.items():
-            if nearly_silent(samples) and cancels_out(samples, left[rate]):
-                why = "the channels cancel each other out, so the first one was read"
-                sounds[rate] = Sound(left[rate], rate, "; ".join(filter(None, [remark, why])))
+        why = "the channels cancel each other out, so the first one was read"
+        for rate, channel in left.items():
+            if nearly_silent(found[rate]) and cancels_out(found[rate], channel):
+                sounds[rate] = Sound(channel, rate, "; ".join(filter(None, [remark, why])))
         return sounds
 
     def _nothing(
