@@ -42,7 +42,8 @@ def evaluate(
     with_baselines: also score zero-shot and ridge regression (`m2hf.fuse.scores.baselines`).
     Raises MismatchError where checkpoint, config and store don't belong together, UsageError
     where the split lacks videos or caption features, where the memory given is too little, and
-    where several processes were started. After a failure an earlier file is unchanged.
+    where several processes were started, ShardError where an item that is scored is damaged.
+    After a failure an earlier file is unchanged.
     """
     require_single_process("eval")
     require_captions(manifest.split(split), f"split {split}")
@@ -54,6 +55,9 @@ def evaluate(
     model.config = config
     gallery = Gallery.of(manifest.split(split), store, split)
     bank_ids = _bank(manifest, store, config, split)
+    for role in store.video_roles:
+        store[role].verify(gallery.video_ids)
+    store[CAPTIONS].verify([*gallery.query_ids, *bank_ids])
     declared = manifest.card.splits.get(split)
     about = SimilarityHeader(
         dataset=manifest.card.name,

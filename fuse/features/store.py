@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2hf.array_types import BoolArray, FloatArray, IntArray
+from m2hf.damage import read_damage
 from m2hf.errors import MismatchError, ShardError, UsageError
 from m2hf.features import Features
 from m2hf.fuse.config import CAPTIONS, FusionConfig
 from m2hf.keys import SHORT, canonical_json, sha256_hex
 from m2hf.layout import StoreLayout
-from m2hf.shard import Shard, ShardItem
+from m2hf.shard import REPAIR, Shard, ShardItem, damage_message
 from m2hf.shard_header import ShardHeader
 from m2hf.streams import StreamName, extractor_of
 
@@ -87,11 +88,15 @@ class Stream:
 
     @classmethod
     def open(cls, layout: StoreLayout, name: str) -> Self:
-        """Open the stream called `name`; raises UsageError where the store has none."""
+        """Open the stream called `name`; raises UsageError where the store has none, ShardError
+        for a damaged shard and for one with items that are recorded as damaged."""
         found = layout.find_stream(name)
         paths = list(layout.shards(found))
         if not paths:
             raise UsageError(f"{layout.folder / found}: no shards; extract this stream first")
+        for path in paths:
+            if damaged := read_damage(path):
+                raise ShardError(f"{damage_message(path, damaged)}; {REPAIR}")
         _allow_open_files(2 * len(paths))  # for values, and for strings where the stream has some
         return cls(found, [Shard.open(path) for path in paths])
 
@@ -163,6 +168,11 @@ class Stream:
         stored = self.item(item_id)
         assert stored is not None
         return stored.features
+
+    def verify(self, ids: Iterable[str]) -> None:
+        """Raises ShardError for an item that doesn't match its digest; reads all of `ids`."""
+        for item_id in ids:
+            self.item(item_id)
 
     def reason(self, item_id: str) -> str:
         """Why an entry is EMPTY, or a remark on one that isn't; "" where there is neither."""

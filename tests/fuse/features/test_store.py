@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from m2hf.damage import record_damage
 from m2hf.errors import MismatchError, ShardError, UsageError
 from m2hf.features import Features
 from m2hf.fuse.config import FusionConfig
@@ -105,6 +106,16 @@ def test_a_foreign_shard_and_a_repeated_item_are_refused(
         Stream("clip", shards)
     with pytest.raises(ShardError, match="is also in"):
         Stream("clip", [shards[0], shards[0]])
+
+
+def test_items_that_are_recorded_as_damaged_are_not_used(
+    new_corpus: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    corpus = new_corpus(tmp_path)
+    layout = StoreLayout(tmp_path, "synthetic")
+    record_damage(next(iter(layout.shards(layout.find_stream("clip")))), ["train001"])
+    with pytest.raises(ShardError, match=r"1 damaged items, .* 'train001'; extract it again"):
+        FeatureStore.open(corpus.store, "synthetic", FusionConfig())
 
 
 def test_nan_in_a_shard_never_reaches_a_model(

@@ -13,7 +13,7 @@ from benchmarks.faults.byte_flips import missed_flips
 from hdf5_mutations import mutations, unsealed
 from mutations import refused_in_one_line
 
-from m2hf.errors import UsageError
+from m2hf.errors import ShardError, UsageError
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.scores.similarity_file import Baseline, SimilarityFile
 from m2hf.fuse.tables.similarity_table import SimilarityTable
@@ -138,6 +138,21 @@ def test_a_bank_is_kept_beside_the_scores(file: SimilarityFile, tmp_path: Path) 
         replace(file, bank={"smell": bank})
     with pytest.raises(ValueError, match=r"bank/visual: expected \(B, 20\), got \(7, 19\)"):
         replace(file, bank={"visual": bank[:, 1:]})
+
+
+def test_an_item_that_is_scored_must_match_its_digest(
+    new_corpus: Callable[[Path], Any], run: Any, tmp_path: Path
+) -> None:
+    corpus = new_corpus(tmp_path / "store")
+    shutil.copy(run.summary.checkpoint, tmp_path)
+    layout = StoreLayout(corpus.store, "synthetic")
+    for path in layout.shards(layout.find_stream("clip")):
+        with h5py.File(path, "r+") as file:
+            ids = [name.decode() for name in file["id"]]
+            if "test003" in ids:
+                file["values"][file["offset"][ids.index("test003")], 0] += 1
+    with pytest.raises(ShardError, match="item 'test003' doesn't match its digest"):
+        evaluate(corpus.manifest, corpus.store, tmp_path)
 
 
 def test_a_split_that_is_not_there(corpus: Any, run: Any) -> None:
