@@ -1,5 +1,6 @@
 """Run one task: decode each clip of a bucket once, extract, and write the bucket's shards."""
 
+import gc
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,11 +44,13 @@ def run_task(spec: JobSpec, task: BucketTask) -> TaskResult:
     job = Job.open(spec)
     with _one_at_a_time:
         job.configure_process()
-        suspects = _TaskRunner(job, task).suspects()
+        runner = _TaskRunner(job, task)
+        suspects = runner.suspects()
         if suspects:
-            _session.cache_clear()  # memory need not hold the models of both processes
+            _drop_models(job.device)  # memory need not hold those of both processes
             try_alone(TrialRequest(spec, task, suspects), ledger_of(spec))
-        return _TaskRunner(job, task, lambda item: item not in suspects).run()
+            runner = _TaskRunner(job, task, lambda item: item not in suspects)
+        return runner.run()
 
 
 def run_alone(spec: JobSpec, task: BucketTask, item: str) -> None:
@@ -80,6 +83,15 @@ def _session(extractor: Extractor, device: str, weights: tuple[tuple[str, str], 
             f"{extractor.name}: its weights were changed since the job began; start it again"
         )
     return session
+
+
+def _drop_models(device: str) -> None:
+    _session.cache_clear()
+    gc.collect()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 class _TaskRunner:

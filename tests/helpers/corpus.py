@@ -12,7 +12,8 @@ from m2hf.manifest import Card, Manifest, Row
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 HOOKS = {"PYTHONPATH": str(HELPERS / "startup")}  # ledger_hooks.py in all processes
-GATE, POISON, FAULT = "M2HF_TEST_GATE", "M2HF_TEST_POISON", "M2HF_TEST_FAULT"  # for it
+GATE, POISON = "M2HF_TEST_GATE", "M2HF_TEST_POISON"  # variables that it reads
+FAULT, CLOCK = "M2HF_TEST_FAULT", "M2HF_TEST_CLOCK"
 COUNTS = {"ok": 0, "empty": 0, "failed": 0, "quarantined": 0, "missing": 0}
 
 

@@ -21,13 +21,13 @@ ONLY = "flow,thumbnail"
 
 
 def small_corpus(folder: Path) -> ExtractionCorpus:
-    """Six clips of a second, whose features need no network."""
+    """Six clips of a second; their features need no network."""
     (folder / "media").mkdir(parents=True)
     files = {
         f"id/{i}": media.good(folder / "media" / f"clip{i}.mp4", seconds=1, tone=300 + 90 * i)
         for i in range(6)
     }
-    return ExtractionCorpus(folder, files, ())
+    return ExtractionCorpus(folder, files, ("--set", "extract.device=cpu"))  # without torch
 
 
 def run(command: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -4,6 +4,7 @@ M2HF_TEST_GATE=FILE    a process waits at the third clip that it starts, until F
 M2HF_TEST_POISON=ID    a process is killed when flow extraction of the clip ID starts
 M2HF_TEST_FAULT="ROLE POINT ACTION"    ROLE is "run" or "trial" (the child process that tries
     suspects alone), POINT a method of LedgerWriter, ACTION one of those below
+M2HF_TEST_CLOCK=HOURS    the clock is set back by so much
 
 Python imports this file at its start where PYTHONPATH is the folder `startup`: in the command, in
 Dask workers, and in the child processes of trials.
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -68,5 +70,10 @@ def _gate_and_poison(item: str, streams: list[str], stage: str, *_: Any) -> None
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _slow_clock(real: Callable[[], float] = time.time) -> float:
+    return real() - 3600 * float(os.environ.get("M2HF_TEST_CLOCK", 0))
+
+
+time.time = _slow_clock
 for method in ("__init__", "started", "decoded", "done", "died"):
     _hook(method)

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,43 @@ def test_the_last_event_counts_whatever_the_clock_says(steps: list[tuple[bool, i
             set_clock(patch, float(clock))
             (fail if failing else retry)(Path(name), "a")
         assert bool(LedgerView.read(Path(name)).failures) == steps[-1][0]
+
+
+def abandon(folder: Path, item: str) -> None:
+    """What is left of a process that was killed at the item."""
+    writer = LedgerWriter(folder)
+    writer.started(item, [STREAM], "extract")
+    writer._file.close()
+
+
+def die(folder: Path, item: str) -> None:
+    abandon(folder, item)
+    writer = LedgerWriter(folder)
+    writer.died(item, [STREAM], "extract", "SIGKILL")
+    writer.close()
+
+
+EVENTS = st.sampled_from([abandon, die, retry])
+
+
+@given(st.lists(st.tuples(EVENTS, st.sampled_from("ab"), st.integers(0, 10**6)), max_size=8))
+@settings(max_examples=50, deadline=None)
+def test_quarantine_is_two_deaths_since_the_last_retry_whatever_the_clock_says(
+    steps: list[tuple[Callable[[Path, str], None], str, int]],
+) -> None:
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        for happen, item, clock in steps:
+            set_clock(patch, float(clock))
+            happen(Path(name), item)
+        views = LedgerView.read(Path(name)), LedgerView.read_deaths(Path(name))
+    for item in "ab":
+        happened = [happen for happen, at, _ in steps if at == item]
+        while retry in happened:
+            happened = happened[happened.index(retry) + 1 :]
+        for view in views:
+            assert ((item, STREAM) in view.suspects) == bool(happened)
+            assert view.deaths[(item, STREAM)] == happened.count(die)
+            assert ((item, STREAM) in view.quarantined) == (happened.count(die) >= 2)
 
 
 def test_a_clock_set_back_while_a_process_runs(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import COUNTS, FAULT, HOOKS, POISON, Command, ExtractionCorpus
+from corpus import CLOCK, COUNTS, FAULT, HOOKS, POISON, Command, ExtractionCorpus
 from kills import M2HF, ONLY, run, small_corpus, survive
 
 from m2hf.pipelines.job import JobSpec
@@ -57,17 +57,22 @@ def test_kills_at_random_points_change_no_byte(tmp_path: Path) -> None:
     assert survive(small_corpus(tmp_path / "corpus"), count=3, seed=1) >= 1
 
 
-def test_a_poison_clip_among_kills_from_outside_is_found(
-    corpus: ExtractionCorpus, m2hf: Command
+def test_a_poison_clip_among_kills_from_outside_is_found_whatever_the_clock_says(
+    corpus: ExtractionCorpus, calm: dict[str, bytes], m2hf: Command
 ) -> None:
-    poison = {POISON: "id/4"}
-    for fault in (SUSPECTED, "trial started kill_group", "run died kill_group"):
-        assert extract(corpus, "both", **{FAULT: fault}, **poison)[0] == -signal.SIGKILL
-    assert extract(corpus, "both", **poison)[0] == 3
+    """The clock is set back by three more hours for each run."""
+    for hours, fault in enumerate((SUSPECTED, "trial started kill_group", "run died kill_group")):
+        given = {POISON: "id/4", CLOCK: str(3 * hours), FAULT: fault}
+        assert extract(corpus, "both", **given)[0] == -signal.SIGKILL
+    code, stderr = extract(corpus, "both", **{POISON: "id/4", CLOCK: "9"})
+    assert code == 3, stderr
     assert counts(corpus, m2hf, "both") == {
         "thumbnail": {**COUNTS, "ok": 6},
         "flow": {**COUNTS, "ok": 5, "quarantined": 1},
     }
+    retry = [M2HF, "retry", *corpus.options("both", only=ONLY)]
+    assert run(retry, **HOOKS, **{CLOCK: "12"}).returncode == 0
+    assert corpus.shards("both") == calm
 
 
 def test_an_end_that_is_no_clips_fault_stops_the_run_with_one_line(
