@@ -15,7 +15,8 @@ from m2hf.errors import ResourceError, UsageError
 
 # Age at which a temporary of another host counts as abandoned: its process can't be looked up.
 _STALE_S = 86400.0
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_UNWRITABLE = {*_FULL, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
@@ -78,12 +79,19 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 def raise_if_unwritable(target: Path, error: OSError) -> None:
     """Raise ResourceError where writing failed because of the disk or of file permissions."""
-    if error.errno in _UNWRITABLE or "No space left" in str(error):
-        reason = os.strerror(error.errno) if error.errno else "No space left on device"
+    found = error.errno if error.errno in _UNWRITABLE else _full_in(str(error))
+    if found:
+        reason = os.strerror(found)
         raise ResourceError(
             f"{target}: can't write ({reason}); free some space or fix the permissions, "
             "then run the same command again"
         ) from error
+
+
+def _full_in(message: str) -> int:
+    """The error number of a full disk, or of a file at its limit, that a library's message quotes;
+    0 for none."""
+    return next((code for code in sorted(_FULL) if os.strerror(code) in message), 0)
 
 
 def raise_if_unreadable(path: Path, error: Exception) -> None:

@@ -26,13 +26,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from m2hf.atomic import raise_if_unwritable
-from m2hf.errors import ClipError, SchemaError
-from m2hf.ledger_events import parse_event, read_events
+from m2hf.errors import ClipError, ResourceError, SchemaError
+from m2hf.ledger_events import last_time, parse_event, read_events
 from m2hf.printable import printable
 
 DEATHS_TO_QUARANTINE = 2
 _TICK_S = 0.001  # the resolution of `t`
-_TAIL_BYTES = 1 << 16  # read at the end of a file for its last line
 DECODE = "decode"  # in place of a stream name: decoding, which all extractors share
 
 Key = tuple[str, str]  # (item id, extractor@fingerprint8)
@@ -71,7 +70,8 @@ class LedgerWriter:
             raise
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._open = False
-        self._t = max((_last_t(path) for path in folder.glob("*.jsonl")), default=0.0) + _TICK_S
+        self._before_started = 0
+        self._t = max((last_time(path) for path in folder.glob("*.jsonl")), default=0.0) + _TICK_S
         atexit.register(self.close)
 
     def started(
@@ -127,15 +127,27 @@ class LedgerWriter:
         self._write({"event": "retry", "id": item, "streams": list(streams)})
 
     def close(self) -> None:
-        """End the file; an orderly end in the middle of a clip does not count as a death."""
-        if not self._file.closed:
+        """End the file; an orderly end in the middle of a clip does not count as a death, also
+        where the disk has no space to record it: then the clip's `started` is taken back."""
+        if self._file.closed:
+            return
+        descriptor = os.dup(self._file.fileno())
+        try:
             if self._open:
                 self._write({"event": "interrupted", "id": "", "streams": []})
             self._file.close()
+        except ResourceError:
+            with suppress(OSError):  # it tries to write the rest again
+                self._file.close()
+            os.ftruncate(descriptor, self._before_started)
+        finally:
+            os.close(descriptor)
 
     def _write(self, line: dict[str, Any]) -> None:
         started = line["event"] == "started"
         self._open |= started  # an interrupt may come before the line is written, and after it
+        if started:
+            self._before_started = os.fstat(self._file.fileno()).st_size
         self._t = line["t"] = round(max(time.time(), self._t), 3)
         try:
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -267,22 +279,6 @@ class LedgerTail:
             for line in whole.splitlines():
                 with suppress(SchemaError):
                     yield parse_event(line, str(path))
-
-
-def _last_t(path: Path) -> float:
-    """`t` of the last whole line of a file, the greatest in it; 0 where there is none."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            tail = file.read()
-            if tail.count(b"\n") < 2 and size > _TAIL_BYTES:  # a longer line
-                file.seek(0)
-                tail = file.read()
-        line = tail[: tail.rfind(b"\n")].rpartition(b"\n")[2]
-        return float(parse_event(line, str(path))["t"])
-    except (OSError, SchemaError):  # no line yet, or a file of something else
-        return 0.0
 
 
 def _alive(path: Path) -> bool:

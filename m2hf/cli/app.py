@@ -28,7 +28,9 @@ from m2hf.cli import (
     weights,
 )
 from m2hf.cli.extras import missing_extra
-from m2hf.errors import EXIT_INTERRUPTED, EXIT_OK, M2hfError
+from m2hf.errors import EXIT_INTERRUPTED, EXIT_OK, M2hfError, ResourceError
+
+_NO_MEMORY = "failed to map segment"  # how the loader of libraries says it
 
 app = typer.Typer(
     help="Find videos by text: extract features, train the fusion, print tables.",
@@ -93,6 +95,12 @@ def main() -> None:
             raise
         typer.echo(f"m2hf: {refused}", err=True)
         sys.exit(refused.exit_code)
+    except (ImportError, MemoryError) as error:
+        if isinstance(error, ImportError) and _NO_MEMORY not in str(error):
+            raise
+        lack = ResourceError("out of memory; give the process more, or do less at once")
+        typer.echo(f"m2hf: {lack}", err=True)
+        sys.exit(lack.exit_code)
     except SystemExit as end:  # raised by typer, also for an interrupt
         if end.code == EXIT_INTERRUPTED:
             typer.echo("m2hf: interrupted; run the same command again to resume", err=True)
