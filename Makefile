@@ -1,13 +1,14 @@
 # make demo   environment, install, then the whole job on a generated data set, offline
 # make test   environment, install, then every check that CI runs
 # make fuzz   N mutated files of every format that is read: each ends in one line
+# make faults kills, damage, full disks and more: what is lost, in docs/reliability.md
 PYTHON ?= python3
 N ?= 1000
 VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test install lint types wheel unit fuzz clean
+.PHONY: demo test install lint types wheel unit fuzz faults clean
 .DEFAULT_GOAL := demo
 
 demo: install
@@ -37,6 +38,9 @@ unit: install
 
 fuzz: install
 	$(BIN)/python -m benchmarks.fuzz --count $(N)
+
+faults: install
+	$(BIN)/python -m benchmarks.faults --out docs/reliability.md
 
 clean:
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

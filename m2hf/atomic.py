@@ -80,13 +80,20 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 def raise_if_unwritable(target: Path, error: Exception) -> None:
     """Raise ResourceError where writing failed because of the disk or of file permissions."""
     code = error.errno if isinstance(error, OSError) else None
-    if code is None and (found := _HDF5_ERRNO.search(str(error))):
-        code = int(found[1])
+    if code is None:
+        code = _code_in(str(error))
     if code in UNWRITABLE:
         raise ResourceError(
             f"{target}: can't write ({os.strerror(code)}); free some space or fix the permissions, "
             "then run the same command again"
         ) from error
+
+
+def _code_in(message: str) -> int | None:
+    """The error number that a library's message names, by its digits or in words."""
+    if found := _HDF5_ERRNO.search(message):
+        return int(found[1])
+    return next((code for code in sorted(UNWRITABLE) if os.strerror(code) in message), None)
 
 
 def raise_if_unreadable(path: Path, error: Exception) -> None:

@@ -19,20 +19,20 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
 from m2hf.atomic import raise_if_unwritable
-from m2hf.errors import ClipError, ResourceError, SchemaError
-from m2hf.ledger_events import parse_event, read_events
+from m2hf.errors import ClipError, ResourceError
+from m2hf.ledger_events import last_event, read_events
 from m2hf.locks import is_locked, lock
 from m2hf.printable import printable
 
 DEATHS_TO_QUARANTINE = 2
 _TICK_S = 0.001  # the resolution of `t`
-_TAIL_BYTES = 1 << 16  # read at the end of a file for its last line
 DECODE = "decode"  # in place of a stream name: decoding, which all extractors share
 
 Key = tuple[str, str]  # (item id, extractor@fingerprint8)
@@ -75,7 +75,8 @@ class LedgerWriter:
             self._file.close()
             raise
         self._open = False
-        ends = [_last_t(path) for path in folder.glob("*.jsonl")]
+        self._before_started = 0
+        ends = [float(last_event(path).get("t", 0.0)) for path in folder.glob("*.jsonl")]
         self._t = max(ends, default=0.0) + _TICK_S
         atexit.register(self.close)
 
@@ -137,15 +138,27 @@ class LedgerWriter:
         self._write({"event": "retry", "id": item, "streams": list(streams)})
 
     def close(self) -> None:
-        """End the file; an orderly end in the middle of a clip does not count as a death."""
-        if not self._file.closed:
+        """End the file; an orderly end in the middle of a clip does not count as a death, also
+        where the disk has no space to record it: then the clip's `started` is taken back."""
+        if self._file.closed:
+            return
+        descriptor = os.dup(self._file.fileno())
+        try:
             if self._open:
                 self._write({"event": "interrupted", "id": "", "streams": []})
             self._file.close()
+        except ResourceError:
+            with suppress(OSError):  # it tries to write the rest again
+                self._file.close()
+            os.ftruncate(descriptor, self._before_started)
+        finally:
+            os.close(descriptor)
 
     def _write(self, line: dict[str, Any]) -> None:
         started = line["event"] == "started"
         self._open |= started  # an interrupt may come before the line is written, and after it
+        if started:
+            self._before_started = os.fstat(self._file.fileno()).st_size
         self._t = line["t"] = round(max(time.time(), self._t), 3)
         try:
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -255,25 +268,3 @@ class LedgerView:
 def time_spent(event: Mapping[str, Any]) -> TimeSpent:
     """The time that an event records for its item."""
     return TimeSpent(float(event["seconds"]), float(event.get("model_seconds", 0.0)))
-
-
-def last_event(path: Path) -> dict[str, Any]:
-    """The last whole line of a ledger file; {} where there is none, or the file is another kind."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            tail = file.read()
-            if tail.count(b"\n") < 2 and size > _TAIL_BYTES:  # a longer line
-                file.seek(0)
-                tail = file.read()
-        line = tail[: tail.rfind(b"\n")].rpartition(b"\n")[2]
-        return parse_event(line, str(path))
-    except (OSError, SchemaError):  # no line yet, or a file of something else
-        return {}
-
-
-def _last_t(path: Path) -> float:
-    """`t` of the last line of a file, the greatest in it; 0 where there is none."""
-    t = last_event(path).get("t", 0.0)
-    return float(t) if isinstance(t, int | float) else 0.0

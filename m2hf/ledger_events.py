@@ -3,6 +3,7 @@
 `event` is what happened, one of `KINDS`; `id` and `streams` say to what, `t` when in seconds.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 }
 _OPTIONAL = {"started": ("beside",), "ok": ("model_seconds", "message")}
 _OPTIONAL["empty"] = _OPTIONAL["ok"]
+_TAIL_BYTES = 1 << 16  # read at the end of a file for its last line
 _MOST_SECONDS = 1e11  # the year 5138: a later time would be the start of all later events
 
 
@@ -60,6 +62,25 @@ def parse_event(line: bytes, where: str) -> dict[str, Any]:
             have = shown(event[name]) if name in event else "absent"
             raise SchemaError(f"{where}: {name} of event {kind} is {have}, expected {expected}")
     return event
+
+
+def last_event(path: Path) -> dict[str, Any]:
+    """The last whole line of a ledger file; {} where there is none, or the file is another kind.
+
+    Its `t` is the greatest in the file.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            tail = file.read()
+            if tail.count(b"\n") < 2 and size > _TAIL_BYTES:  # a longer line
+                file.seek(0)
+                tail = file.read()
+        line = tail[: tail.rfind(b"\n")].rpartition(b"\n")[2]
+        return parse_event(line, str(path))
+    except (OSError, SchemaError):  # no line yet, or a file of something else
+        return {}
 
 
 def _is_text(value: object) -> bool:

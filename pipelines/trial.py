@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from m2hf.errors import ResourceError
-from m2hf.ledger import LedgerWriter, last_event
+from m2hf.ledger import LedgerWriter
+from m2hf.ledger_events import last_event
 from m2hf.pipelines.job import JobSpec
 from m2hf.pipelines.plan import BucketTask
 from m2hf.pipelines.worker_error import WorkerError

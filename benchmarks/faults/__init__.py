@@ -1,1 +1,1 @@
-"""Faults put into files on purpose, and what readers make of them."""
+"""What is lost or missed when processes die, files are damaged and resources run out."""

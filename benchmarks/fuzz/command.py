@@ -31,10 +31,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Ending:
-    """said: the message of a refusal, or what is wrong."""
+    """said: the message of a refusal, or what is wrong; code: the exit code of an acceptance."""
 
     outcome: Outcome
     said: str = ""
+    code: int = EXIT_OK
 
 
 def run(arguments: Sequence[str], folder: Path) -> Ending:
@@ -69,7 +70,7 @@ def run_process(arguments: Sequence[str], folder: Path, limit_s: float) -> Endin
 def ending(code: int, said: str) -> Ending:
     """What an exit code and a message amount to."""
     if code in (EXIT_OK, EXIT_FAILURES):
-        return Ending(Outcome.ACCEPTED)
+        return Ending(Outcome.ACCEPTED, code=code)
     if code != EXIT_USAGE:
         return Ending(Outcome.TRACEBACK, f"exit code {code}: {said}")
     if "\n" in said.strip() or not said or len(said) > _LONGEST:

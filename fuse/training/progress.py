@@ -1,10 +1,12 @@
 """An unfinished run in one safetensors file, from which training resumes.
 
 It holds the state of the stage in training and the results of finished stages: tensors as
-`stage/<section>/<name>` and `finished/<level>/<name>`, all else as one JSON text in the metadata.
-No pickle. It is written atomically after each epoch and removed when the run is complete.
+`stage/<section>/<name>` and `finished/<level>/<name>`, all else as one JSON text in the metadata,
+with a digest of everything, since training must not resume from a damaged state. No pickle. It is
+written atomically after each epoch and removed when the run is complete.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import safetensors
 import safetensors.torch
+import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
@@ -24,7 +27,7 @@ from m2hf.keys import canonical_json
 from m2hf.plain_data import json_object, shown
 
 _KEY = "m2hf.progress"
-_VERSION = 2
+_VERSION = 3
 _STAGE, _FINISHED = "stage", "finished"
 
 
@@ -63,6 +66,7 @@ class _Record(Section):
     stage: _Numbers
     finished: dict[str, _Epochs]
     log: str
+    digest: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +89,11 @@ class Progress:
             "finished": {name: asdict(done.epochs) for name, done in self.finished.items()},
             "log": self.log,
         }
+        # Cloned: safetensors refuses tensors that share memory.
+        cloned = {name: value.detach().cpu().clone() for name, value in tensors.items()}
+        about["digest"] = _digest(cloned, about)
         with atomic_write(path) as temporary:
-            safetensors.torch.save_file(
-                # Cloned: safetensors refuses tensors that share memory.
-                {name: value.detach().cpu().clone() for name, value in tensors.items()},
-                temporary,
-                metadata={_KEY: canonical_json(about)},
-            )
+            safetensors.torch.save_file(cloned, temporary, metadata={_KEY: canonical_json(about)})
 
     @classmethod
     def load(cls, path: Path, run: str) -> Self | None:
@@ -123,6 +125,9 @@ class Progress:
                 "give those to resume it, name another run, or delete the file"
             )
         record = parse(_Record, about, f"{path} (delete it to train anew)", UsageError)
+        del about["digest"]
+        if record.digest != _digest(tensors, about):
+            raise UsageError(f"{path}: damaged (its digest differs); delete it to train anew")
         finished = {
             name: StageResult.of(weights.get(name, {}), **dict(epochs))
             for name, epochs in record.finished.items()
@@ -139,6 +144,15 @@ class Progress:
                 f"{path}: its tensors are not those of the run ({first_line(error)}); delete it to "
                 "train anew"
             ) from error
+
+
+def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """sha256 of all tensors and of the metadata without its digest."""
+    sha = hashlib.sha256(canonical_json(about).encode())
+    for name, tensor in sorted(tensors.items()):
+        sha.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        sha.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
 
 
 def _flat(group: str, sections: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:

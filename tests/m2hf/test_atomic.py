@@ -106,3 +106,17 @@ def test_a_file_without_read_permission_is_named_as_such(
     monkeypatch.setattr(Path, "open", denied)
     with pytest.raises(UsageError, match="permission denied: "):
         atomic.raise_if_unreadable(path, RuntimeError("No such file or directory"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EFBIG, os.strerror(errno.EFBIG)),
+        OSError("Can't write data (errno = 27, error message = 'File too large')"),
+        OSError("Can't write data (errno = 28, error message = 'No space left on device')"),
+    ],
+)
+def test_a_full_disk_is_known_by_number_or_text(error: OSError, tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match=r"can't write .(File too|No space)"):
+        atomic.raise_if_unwritable(tmp_path / "a", error)
+    atomic.raise_if_unwritable(tmp_path / "a", OSError("something else"))

@@ -258,3 +258,28 @@ def test_the_last_line_is_found_behind_long_and_torn_ones(
     set_clock(monkeypatch, 50.0)
     retry(tmp_path, "a" * 200_000)
     assert not LedgerView.read(tmp_path).failures
+
+
+def test_a_full_disk_counts_no_death(tmp_path: Path) -> None:
+    """The process ends in an orderly way, and can't record that."""
+    code = """
+import resource, sys
+from pathlib import Path
+from m2hf.errors import MediaError
+from m2hf.ledger import LedgerWriter
+
+writer = LedgerWriter(Path(sys.argv[1]))
+writer.started("before", ["clip@12345678"], "extract")
+writer.failed("before", ["clip@12345678"], "extract", MediaError("x"), 0.1, 1)
+writer.started("a", ["clip@12345678"], "extract")
+(path,) = Path(sys.argv[1]).glob("*.jsonl")
+size = path.stat().st_size + 10
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    view = LedgerView.read(tmp_path)
+    assert not view.deaths
+    assert list(view.failures) == [("before", STREAM)]

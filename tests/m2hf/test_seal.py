@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from benchmarks.faults.byte_flips import missed_flips
+from byte_flips import missed_flips
 from checkout import DATA
 
 from m2hf.seal import SIZE, check_seal, write_seal

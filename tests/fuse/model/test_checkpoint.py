@@ -11,7 +11,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from benchmarks.faults.byte_flips import missed_flips
+from byte_flips import missed_flips
 from hypothesis import HealthCheck, given, settings
 from mutations import mutated_json, refused_in_one_line
 

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from benchmarks.faults.byte_flips import missed_flips
+from byte_flips import missed_flips
 from hdf5_mutations import mutations, unsealed
 from mutations import refused_in_one_line
 

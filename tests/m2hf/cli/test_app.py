@@ -8,6 +8,8 @@ from pathlib import Path
 import media
 import pytest
 
+from m2hf.cli import app as command_line
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -166,3 +168,33 @@ def test_a_checkpoint_whose_features_do_not_fit(
     line = refused(m2hf("eval", *options, "--run", set_up / "fits"))
     assert "audio" in line
     assert "checkpoint" in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), ImportError("libx.so: failed to map segment from shared object")],
+)
+def test_too_little_memory_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(command_line, "app", fail)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("m2hf: ")
+    assert "out of memory; use fewer workers" in line
+
+
+def test_another_import_error_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise ImportError("cannot import name")
+
+    monkeypatch.setattr(command_line, "app", fail)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(ImportError, match="cannot import name"):
+        command_line.main()
