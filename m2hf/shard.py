@@ -83,7 +83,10 @@ def write_shard(
     kind = np.dtype(dtype).newbyteorder("<")
     rows = [item.features for item in items]
     with atomic_write(path, verify=lambda p: Shard.open(p).verify()) as temporary:
-        with h5py.File(temporary, "w", userblock_size=SIZE) as file:
+        # In memory, since HDF5 crashes at the end of a process that had no room for a file's end.
+        with h5py.File(
+            temporary, "w", driver="core", backing_store=False, userblock_size=SIZE
+        ) as file:
             file.attrs["schema"] = SCHEMA
             file.attrs["version"] = VERSION
             header.write(file)
@@ -103,6 +106,8 @@ def write_shard(
                 confidences = [f.confidence for f in rows if f.confidence is not None]
                 file["confidence"] = _joined(confidences, np.dtype("<f4"))
             apart = [byte_range(file[name]) for name in ("values", "text") if name in file]
+            file.flush()
+            temporary.write_bytes(bytes(SIZE) + file.id.get_file_image())
         write_seal(temporary, apart)
     clear_damage(path)
 

@@ -57,15 +57,22 @@ def try_alone(request: TrialRequest, ledger: LedgerWriter) -> None:
         death = _run_child(TrialRequest(request.spec, request.task, left), ledger.path.parent)
         if death is None:
             return
-        item, streams, stage, how = death
-        ledger.died(item, streams, stage, how)
-        left = left[left.index(item) :]
+        ledger.died(death.item, death.streams, death.stage, death.how)
+        left = left[left.index(death.item) :]
 
 
-def _run_child(
-    request: TrialRequest, ledger_folder: Path
-) -> tuple[str, list[str], str, str] | None:
-    """None when it has finished; else where it died: item, streams, stage, and its signal."""
+@dataclass(frozen=True)
+class _Death:
+    """Where a child died, and by which signal or exit code."""
+
+    item: str
+    streams: list[str]
+    stage: str
+    how: str
+
+
+def _run_child(request: TrialRequest, ledger_folder: Path) -> _Death | None:
+    """None where it has finished."""
     command = [sys.executable, "-P", "-m", "m2hf.pipelines.trial_process"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, encoding="utf-8") as child:
@@ -88,7 +95,8 @@ def _run_child(
         if error.message:
             error.rethrow()
         return None
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    names = {-number: number.name for number in signal.Signals}
+    how = names.get(code, f"exit code {code}")
     if -code in _REQUESTS_TO_END:
         raise ResourceError(
             f"{how} ended the process that tried clips alone; run the same command again to resume"
@@ -100,7 +108,7 @@ def _run_child(
             f"bucket {request.task.bucket}: the process that tries clips alone died at none of "
             f"them ({how}); check whether memory runs out, and run the same command again"
         )
-    return event["id"], event["streams"], event["stage"], how
+    return _Death(event["id"], event["streams"], event["stage"], how)
 
 
 def _tuples(value: Any) -> Any:
