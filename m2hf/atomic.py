@@ -47,7 +47,8 @@ def atomic_write(target: Path, verify: Callable[[Path], None] | None = None) -> 
         raise_if_unwritable(target, error)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():  # a read-only file system refuses to remove even what is not there
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ It is removed when the shard is written again.
 from collections.abc import Sequence
 from pathlib import Path
 
-from m2hf.atomic import atomic_text
+from m2hf.atomic import atomic_text, raise_if_unwritable
 from m2hf.errors import SchemaError
 from m2hf.keys import canonical_json
 from m2hf.plain_data import json_object, read_text, shown
@@ -25,8 +25,18 @@ def record_damage(shard: Path, items: Sequence[str]) -> None:
 
 
 def clear_damage(shard: Path) -> None:
-    """Remove the record of a shard that has no damaged items any more."""
-    _record(shard).unlink(missing_ok=True)
+    """Remove the record of a shard that has no damaged items any more, if there is one.
+
+    Raises ResourceError where the store can't be written.
+    """
+    path = _record(shard)
+    if not path.exists():  # a store that is read only may be verified
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise_if_unwritable(path, error)
+        raise
 
 
 def read_damage(shard: Path) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Operations on a job, for the command line or a script: plan, extract, status, retry, verify."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,10 +137,9 @@ class VerifiedShard:
 
 
 def verify(layout: StoreLayout, only: tuple[str, ...]) -> Iterator[VerifiedShard]:
-    """Read every shard of the store, check the digest of each item, and record the damaged ones.
+    """Read every shard of the store, and check the digest of each item.
 
-    Needs no weights and no media. Raises SchemaError for a shard of another version, and
-    ResourceError where there is damage and the store can't be written.
+    Needs no weights and no media. Raises SchemaError for a shard of another version.
     """
     for stream in layout.streams():
         if stream.extractor not in only:
@@ -155,4 +154,12 @@ def verify(layout: StoreLayout, only: tuple[str, ...]) -> Iterator[VerifiedShard
             damaged = shard.damaged()
             problem = f"{damage_message(path, damaged)}; {REPAIR}" if damaged else ""
             yield VerifiedShard(place, stream, len(shard) - len(damaged), damaged, problem)
-            record_damage(path, damaged)
+
+
+def record(layout: StoreLayout, shards: Sequence[VerifiedShard]) -> None:
+    """Record the damaged items that `verify` found, for later commands.
+
+    Raises ResourceError where there are some and the store can't be written.
+    """
+    for shard in shards:
+        record_damage(layout.root / shard.path, shard.damaged)

@@ -118,6 +118,7 @@ def verify(
             for item in shard.damaged:
                 typer.echo(f"  {shard.stream}: {printable(item)}")
         typer.echo(f"{len(shards)} shards, {items} items verified, {len(wrong)} shards damaged")
+    extraction.record(layout, shards)
     if wrong:
         raise typer.Exit(EXIT_FAILURES)
 

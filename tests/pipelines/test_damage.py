@@ -1,5 +1,6 @@
 """Damaged items: found by verify, told by status and extract, never copied, extracted again."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import media
 import numpy as np
 import pytest
 
+from m2hf.cli.extract import verify as verify_command
+from m2hf.errors import ResourceError
 from m2hf.features import Features
 from m2hf.manifest import Card, Manifest, Row
 from m2hf.pipelines import extraction
@@ -70,7 +73,9 @@ def damage(path: Path, item: int) -> bytes:
 
 
 def verify(job: Job) -> list[extraction.VerifiedShard]:
-    return list(extraction.verify(job.layout, job.names))
+    shards = list(extraction.verify(job.layout, job.names))
+    extraction.record(job.layout, shards)
+    return shards
 
 
 def test_verify_names_every_damaged_item_and_status_and_plan_know(fresh: Path) -> None:
@@ -163,6 +168,21 @@ def test_derived_features_are_made_of_intact_items_only(fresh: Path, demo_weight
     ocr.write_bytes(before)
     assert run(job)[0].written == {"text": 1}
     assert Shard.open(job.shard("text", 0)).ids == ("a", "b")
+
+
+def test_a_store_that_cannot_be_written_is_verified_all_the_same(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "touch", refuse)
+    verify_command(fresh / "two", fresh / "store")
+    damage(prepare(fresh).shard("flow", 0), 1)
+    with pytest.raises(ResourceError, match=r"damaged\.json: can't write \(Read-only"):
+        verify_command(fresh / "two", fresh / "store")
+    assert "1 damaged items" in capsys.readouterr().out
 
 
 def test_from_the_command_line(fresh: Path, m2hf: Callable[..., Any]) -> None:
