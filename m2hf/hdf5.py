@@ -21,6 +21,7 @@ from m2hf.errors import M2hfError, SchemaError, first_line
 from m2hf.plain_data import json_value, shown
 from m2hf.printable import printable
 from m2hf.seal import Range, check_seal
+from m2hf.shortage import resource_error
 
 T = TypeVar("T")
 
@@ -54,8 +55,9 @@ class Hdf5Reader:
         """Open `path` after its seal, where it has one, was checked: damage to structures of HDF5
         can crash its library.
 
-        Raises `damaged` of the reason, also for a ValueError in the `with` block, and UsageError
-        for a file without read permission.
+        Raises `damaged` of the reason, also for a ValueError in the `with` block, UsageError for a
+        file without read permission, and ResourceError where no file can be opened, or a share is
+        gone.
         """
         try:
             sealed = check_seal(path)
@@ -63,6 +65,8 @@ class Hdf5Reader:
                 yield cls(path, file, sealed)
         except (OSError, ValueError) as error:
             raise_if_unreadable(path, error)
+            if isinstance(error, OSError) and (lacking := resource_error(error, str(path))):
+                raise lacking from error
             raise damaged(first_line(error)) from error
 
     def version(self, schema: str, unsealed: Collection[int], sealed: int, again: str) -> int:

@@ -160,6 +160,8 @@ class ClipReader:
     ) -> Mapping[FrameView, Frames] | Absent | MediaError:
         if wanted.video is None:
             return Absent("no video stream")
+        if decoded.code != 0:  # what there is of an output may end anywhere
+            return self._nothing(wanted.video, "frame", packets, decoded)
         times = packets[wanted.video]
         try:
             found = {
@@ -183,17 +185,17 @@ class ClipReader:
     ) -> Mapping[int, Sound] | Absent | MediaError:
         if wanted.audio is None:
             return Absent("no audio stream")
-        found = decoded.samples
         if decoded.sound_error is not None:
             return decoded.sound_error
+        found = decoded.samples if decoded.code == 0 else {}
         if self._rates and not (found and all(len(samples) for samples in found.values())):
             return self._nothing(wanted.audio, "sound", packets, decoded)
         sounds = {rate: Sound(samples, rate, remark) for rate, samples in found.items()}
         if wanted.audio.mono or not any(nearly_silent(samples) for samples in found.values()):
             return sounds
-        left = self._decode(wanted.only_audio(left=True), probe).samples
+        left = self._decode(wanted.only_audio(left=True), probe)
         why = "the channels cancel each other out, so the first one was read"
-        for rate, channel in left.items():
+        for rate, channel in left.samples.items() if left.code == 0 else ():
             if nearly_silent(found[rate]) and cancels_out(found[rate], channel):
                 sounds[rate] = Sound(channel, rate, "; ".join(filter(None, [remark, why])))
         return sounds

@@ -28,6 +28,7 @@ CONTAINERS = (
 )
 _SAFE = {"protocol_whitelist": "file,pipe", "format_whitelist": CONTAINERS}
 _QUIET = ["-loglevel", "error"]  # no text of the file is in the log
+_LENIENT = ["-max_error_rate", "1"]  # damaged frames alone are no reason for an exit code
 # Times of the file, from its first time stamp on. Else ffmpeg corrects those that go back, each
 # stream on its own, and so now and then by twice as much as it should.
 _FILE_TIMES = ["-copyts", "-start_at_zero"]
@@ -168,7 +169,7 @@ class MediaSource:
                 assert wanted.audio is not None
                 stream = source[wanted.audio.specifier]
                 made.append(outputs.sound(stream, output, span, wanted.left, pipes))
-        return [*_QUIET, *_FILE_TIMES, *ffmpeg.merge_outputs(*made).compile()[1:]]
+        return [*_QUIET, *_LENIENT, *_FILE_TIMES, *ffmpeg.merge_outputs(*made).compile()[1:]]
 
     def _address(self) -> str:
         # "file:" keeps a name such as "concat:a|b" or "-i" from meaning anything else.

@@ -1,5 +1,7 @@
 """Shards: what goes in comes out, equal input gives equal bytes, damage is noticed."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from m2hf.errors import SchemaError, ShardError
+from m2hf.errors import ResourceError, SchemaError, ShardError
 from m2hf.features import Features, Status
 from m2hf.shard import Shard, ShardItem, write_shard
 from m2hf.shard_header import ShardHeader
@@ -211,3 +213,18 @@ def test_a_shard_says_which_items_are_damaged(tmp_path: Path) -> None:
 def test_equal_content_gives_the_bytes_of_the_fixture(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", items(texts=True), "float16")
     assert path.read_bytes() == (DATA / "shard-v2.h5").read_bytes()
+
+
+def test_too_few_file_handles_are_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.h5"
+    path.write_bytes(b"never read")
+
+    def no_handle(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "open", no_handle)
+    monkeypatch.setattr("m2hf.hdf5.raise_if_unreadable", lambda *_: None)
+    with pytest.raises(ResourceError, match="too many open files; use fewer workers"):
+        Shard.open(path)
