@@ -282,9 +282,11 @@ class LedgerTail:
 
 
 def _alive(path: Path) -> bool:
-    with path.open("r+") as file:
+    """Whether its writer holds the lock. A shared lock needs no write permission, and several
+    readers at once don't take each other for the writer."""
+    with path.open("rb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         return False
