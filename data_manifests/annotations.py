@@ -17,6 +17,7 @@ from m2hf.data_manifests.csv_table import decode_utf8, read_table
 from m2hf.data_manifests.problems import Problems, Remark
 from m2hf.errors import ManifestError, UsageError
 from m2hf.manifest import Split
+from m2hf.plain_data import read_bytes
 
 T = TypeVar("T")
 
@@ -100,7 +101,7 @@ class AnnotationFolder:
                 f"--annotations {self._folder}: no {name} or {name}.gz there; get the files from "
                 f"{self._source}; or name the splits whose files are there with --splits"
             )
-        data = path.read_bytes()
+        data = read_bytes(path, str(path), ManifestError)
         if path.suffix != ".gz":
             return path, data
         try:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from m2hf.data_manifests.csv_table import CsvRow, CsvTable, decode_utf8, read_table
 from m2hf.data_manifests.problems import Problems, Remark, quoted
-from m2hf.errors import UsageError
+from m2hf.errors import ManifestError, UsageError
 from m2hf.manifest import SPLITS, Split
+from m2hf.plain_data import read_bytes
 
 COLUMNS = "id,caption[,split]"
 
@@ -50,7 +51,7 @@ def read_captions(
     if not path.is_file():
         raise UsageError(f"--captions {path}: no such file; expected CSV with {COLUMNS}")
     problems = Problems(path)
-    text = decode_utf8(path, path.read_bytes())
+    text = decode_utf8(path, read_bytes(path, f"--captions {path}", ManifestError))
     table = read_table(path, text, ("id", "caption"), problems)
     reading = _Reading(problems, resolve, table, known)
     for row in table.rows:

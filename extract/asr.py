@@ -111,7 +111,7 @@ class Asr(MediaExtractor):
     temperatures: tuple[float, ...] = Field(default=(0.0, 0.2, 0.4), min_length=1)
     """Sampling temperatures, tried in order until a window decodes well; 0 is greedy decoding."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
     """Seed of the sampling at temperatures above 0, set anew for each clip."""
 
     def needs(self) -> tuple[Weight, ...]:

@@ -29,10 +29,10 @@ class FrameEncoder(JointSpaceExtractor, MediaExtractor):
     view: ColourView = FrameView(fps=1.0, max_side=640)
     """The frames to choose from."""
 
-    max_frames: int = Field(default=12, ge=1)
+    max_frames: int = Field(default=12, ge=1, le=1 << 16)
     """Most frames per clip; of more, the middles of as many equal parts are chosen."""
 
-    batch: int = Field(default=16, ge=1)
+    batch: int = Field(default=16, ge=1, le=1 << 12)
     """Frames per batch, filled from several clips."""
 
     precision: Precision = "float32"

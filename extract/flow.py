@@ -33,7 +33,7 @@ class Flow(MediaExtractor):
     view: GrayView = FrameView(fps=8.0, size=(112, 112), gray=True)
     """The frames between which flow is computed."""
 
-    window_s: float = Field(default=1.0, gt=0.0)
+    window_s: float = Field(default=1.0, ge=0.01, le=86_400.0)
     """Length of a window, in seconds."""
 
     @property

@@ -26,13 +26,13 @@ class LogMel(MediaExtractor):
     name: ClassVar[str] = "logmel"
     libraries: ClassVar[tuple[str, ...]] = ("librosa", "numpy")
 
-    rate: int = Field(default=16000, ge=8000)
+    rate: int = Field(default=16000, ge=8000, le=384_000)
     """Sample rate to which the sound is resampled, in Hz."""
 
-    mels: int = Field(default=64, ge=8)
+    mels: int = Field(default=64, ge=8, le=1024)
     """Mel bands, from 50 Hz to half of `rate`."""
 
-    window_s: float = Field(default=0.96, gt=0.1)
+    window_s: float = Field(default=0.96, gt=0.1, le=86_400.0)
     """Length of a window, in seconds; spectrogram frames are 10 ms apart."""
 
     @property

@@ -34,14 +34,14 @@ class Motion(LearnedExtractor):
     """Weights: `kinetics400` for torchvision's, from torch's cache; the path of a state dict (.pth
     or .safetensors); or "" for random weights, drawn from `seed`."""
 
-    fps: float = Field(default=15.0, gt=0.0, le=60.0)
+    fps: float = Field(default=15.0, ge=0.01, le=60.0)
     """Frames per second that the network reads."""
 
     frames: int = Field(default=16, ge=16, le=32)
     """Frames per window."""
 
-    overlap: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Overlap of consecutive windows, as a share of their length, in 0..1."""
+    overlap: float = Field(default=0.0, ge=0.0, le=0.99)
+    """Overlap of consecutive windows, as a share of their length."""
 
     @property
     def width(self) -> int:

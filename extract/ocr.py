@@ -46,14 +46,14 @@ class Ocr(MediaExtractor):
     view: ColourView = FrameView(fps=1.0, max_side=640)
     """The frames to choose from."""
 
-    every_s: float = Field(default=2.0, gt=0.0)
+    every_s: float = Field(default=2.0, ge=0.01, le=86_400.0)
     """Seconds between frames that are read, rounded to whole frames of `view`; a frame that stays
     on the screen as long is never missed."""
 
-    max_frames: int = Field(default=12, ge=1)
+    max_frames: int = Field(default=12, ge=1, le=1 << 16)
     """Most frames that are read per clip; of more that differ, as many are chosen evenly."""
 
-    canvas: int = Field(default=640, ge=64)
+    canvas: int = Field(default=640, ge=64, le=1 << 14)
     """Longer side of the text detector's input, in pixels: a larger one finds smaller text, and
     takes longer."""
 

@@ -31,7 +31,7 @@ class Thumbnailer(MediaExtractor):
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow")
     texts: ClassVar[bool] = True
 
-    max_frames: int = Field(default=4, ge=1)
+    max_frames: int = Field(default=4, ge=1, le=1 << 16)
     """Most thumbnails per clip, chosen from one frame per second."""
 
     max_side: int = Field(default=160, ge=16, le=1024)

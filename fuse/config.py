@@ -52,12 +52,12 @@ DEFAULT_LEVELS = {
 class ModelConfig(Section):
     """Sizes of the trained parts."""
 
-    joint: int = Field(default=0, ge=0)
+    joint: int = Field(default=0, ge=0, le=1 << 16)
     """Width of the joint space where `fuse.project` lists every role that is compared with the
     captions, so that no stream gives it; 0: the captions' width."""
-    width: int = Field(default=256, ge=2)
+    width: int = Field(default=256, ge=2, le=1 << 14)
     """Hidden width of adapters and of cross-attention; a multiple of 2 x heads."""
-    heads: int = Field(default=8, ge=1)
+    heads: int = Field(default=8, ge=1, le=1 << 10)
     """Attention heads of early fusion."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Dropout probability in adapters and early fusion."""
@@ -111,10 +111,10 @@ class BalanceConfig(Section):
 class TrainConfig(Section):
     """Training: AdamW, linear warm-up, cosine decay, early stopping on validation."""
 
-    epochs: int = Field(default=20, ge=0)
+    epochs: int = Field(default=20, ge=0, le=100_000)
     """Most epochs. 0 keeps the initial model, whose visual level is zero-shot CLIP where frames and
     captions are of one CLIP model, are not projected, and are scored by `mean`."""
-    batch_size: int = Field(default=256, ge=2)
+    batch_size: int = Field(default=256, ge=2, le=100_000)
     """Captions in a batch, over all processes."""
     lr: float = Field(default=1e-3, gt=0)
     """Peak learning rate of adapters and heads."""
@@ -126,9 +126,9 @@ class TrainConfig(Section):
     """Share of all steps in which the learning rate rises linearly."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient; a larger one is scaled down."""
-    patience: int = Field(default=5, ge=1)
+    patience: int = Field(default=5, ge=1, le=100_000)
     """Epochs without a better validation result before training stops."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
     """Seed of initial weights, order of batches and dropout."""
     level_loss: float = Field(default=0.3, ge=0)
     """Lambda, the weight of each level's own contrastive loss next to that of the fused score."""
@@ -143,10 +143,10 @@ class TrainConfig(Section):
 class EvalConfig(Section):
     """Scoring of a split."""
 
-    memory_mb: int = Field(default=2048, ge=1)
+    memory_mb: int = Field(default=2048, ge=1, le=10_000_000)
     """Memory for scoring in MiB, in addition to the program itself. It changes no bit of the
     result."""
-    bank: int = Field(default=0, ge=0)
+    bank: int = Field(default=0, ge=0, le=10_000_000)
     """Training captions to score as a querybank, for querybank normalisation; 0: none."""
 
 
@@ -184,7 +184,7 @@ class FusionConfig(Section):
     """Precision of the encoding by autocast; scores and losses are always fp32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device of training and scoring; auto: CUDA, then MPS, then the CPU."""
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=1024)
     """Threads of torch in each process."""
 
     @field_validator("streams", mode="before")

@@ -14,7 +14,7 @@ from m2hf.printable import printable
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, and an unknown key is an error.
+    """A part of a recipe: frozen; an unknown key is an error, and so are NaN and infinity.
 
     The docstring of a field becomes its `description` (`m2hf config`, docs/settings.md).
 
@@ -22,7 +22,9 @@ class Section(BaseModel):
     are taken from the default, not from the defaults of the default's class.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     @model_validator(mode="before")
     @classmethod

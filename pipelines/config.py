@@ -17,10 +17,10 @@ from m2hf.extract.networks.encoder import Encoder
 class Cluster(Section):
     """Dask workers, with `--workers` or `--scheduler`."""
 
-    wait_s: float = Field(default=300.0, ge=0.0)
+    wait_s: float = Field(default=300.0, ge=0.0, le=1e7)
     """Seconds to wait for a worker that can run the tasks, at the start and after the last such
     worker has gone, before the run ends with an error."""
-    worker_ttl_s: float = Field(default=300.0, gt=0.0)
+    worker_ttl_s: float = Field(default=300.0, gt=0.0, le=1e7)
     """Seconds without a heartbeat after which a worker of `--workers` counts as frozen and its
     bucket goes to another one. An external scheduler has distributed.scheduler.worker-ttl
     instead."""
@@ -33,14 +33,14 @@ class _Running(Section):
     """Extractors to run where `--only` names none: by default one for each stream of fusion."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device of the networks; auto: CUDA where there is one, else the CPU."""
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=1024)
     """Threads of every numeric library in each process. Workers are the parallelism."""
-    buckets: int = Field(default=0, ge=0)
+    buckets: int = Field(default=0, ge=0, le=1 << 18)
     """Buckets, and so shards of each stream; 0: about the square root of the number of videos, at
     most 256 videos in each. Fixed when the store is created."""
     groups: tuple[tuple[str, ...], ...] = ()
     """Extractors that share a task, and so one decode of each clip; empty: all in one group."""
-    ahead: int = Field(default=1, ge=0)
+    ahead: int = Field(default=1, ge=0, le=1024)
     """Clips that a process prefetches: each is decoded in a thread of its own, within the limits of
     `extract.media`."""
     cluster: Cluster = Cluster()

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import field_serializer
+from pydantic import Field, field_serializer
 
 from m2hf.config import Section
 from m2hf.errors import ConfigError
@@ -41,7 +41,7 @@ class Encoder(Section):
     pretrained: str = "openai"
     """A tag of open_clip such as `openai` (`toybox` for m2hf-tiny), the path of a checkpoint
     (.safetensors, .pt), or "" for random weights, whose features are flagged "untrained"."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
     """Of random weights; unused with a checkpoint."""
     quick_gelu: bool = False
     """Use the QuickGELU activation, for a checkpoint *file* of OpenAI's models, which were trained

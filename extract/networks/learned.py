@@ -30,11 +30,11 @@ class LearnedExtractor(MediaExtractor):
     pretrained: str
     """The extractor's tag for the published weights; a path; or "" for random weights drawn from
     `seed`, whose features are flagged "untrained"."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
     """Of random weights; unused with a checkpoint."""
-    overlap: float = Field(default=0.5, ge=0.0, lt=1.0)
-    """Overlap of neighbouring windows as a fraction of the window's length, in [0, 1)."""
-    batch: int = Field(default=8, ge=1)
+    overlap: float = Field(default=0.5, ge=0.0, le=0.99)
+    """Overlap of neighbouring windows as a fraction of the window's length."""
+    batch: int = Field(default=8, ge=1, le=1 << 12)
     """Windows that the network runs on at once, at least 1."""
     precision: Precision = "float32"
     """Of the network: "float32", or "bfloat16" on CUDA devices that support it."""

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Literal
 
+from m2hf.atomic import raise_if_unreadable
 from m2hf.errors import ResourceError
 from m2hf.extract.weights.download import Download, Report
 from m2hf.extract.weights.folder import WeightsFolder
@@ -94,7 +95,13 @@ class Weight:
                 f"weights {self.name}{f' ({known})' if known else ''} are not on this machine; "
                 f"{self.how_to_get}"
             )
-        digest = digest_of(found.paths)
+        try:
+            digest = digest_of(found.paths)
+        except OSError as error:
+            raise_if_unreadable(found.paths[0], error)
+            raise ResourceError(
+                f"weights {self.name}: {found.paths[0]} can't be read ({error.strerror})"
+            ) from error
         if not digest.startswith(found.pinned):
             raise ResourceError(
                 f"weights {self.name}: {found.paths[0]} has sha256 {digest}, expected "

@@ -1,13 +1,16 @@
 """Config: defaults, overrides, and errors that name the nearest key."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import tomli_w
+from annotated_types import Le, Lt
 from hypothesis import given, settings
 from mutations import mutated, refused_in_one_line
+from pydantic import BaseModel
 
 from m2hf.cli.recipe import Recipe, load_recipe
 from m2hf.config import Section, parse, read_recipe
@@ -137,3 +140,34 @@ def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000])
 def test_a_set_value_that_is_not_toml_is_a_string(value: str) -> None:
     assert read_recipe(None, [f"a={value}"]) == {"a": value}
+
+
+def integers(model: type[BaseModel], path: str) -> Iterator[tuple[str, list[Any]]]:
+    """The key of each integer of a section, and the bounds on it."""
+    for name, field in model.model_fields.items():
+        parts = [field.annotation, *get_args(field.annotation)]
+        if field.annotation is int:
+            yield f"{path}.{name}", field.metadata
+        for part in parts:
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from integers(part, f"{path}.{name}")
+
+
+@pytest.mark.parametrize(
+    ("path", "bounds"),
+    [*integers(Recipe, "recipe")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_number_that_becomes_a_loop_or_an_array_has_a_most(
+    path: str, bounds: list[Any]
+) -> None:
+    if ".media." in path or ".view." in path:  # limits of the decoder, not sizes
+        return
+    assert any(isinstance(bound, Le | Lt) for bound in bounds), path
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_no_number_is_infinite(value: str) -> None:
+    for key in ("fuse.train.lr", "extract.flow.window_s", "fuse.levels.text.weight"):
+        with pytest.raises(ConfigError, match=f"{key.partition('.')[2]}"):
+            load_recipe(None, [f"{key}={value}"])

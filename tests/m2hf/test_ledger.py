@@ -1,6 +1,8 @@
 """The ledger tells ok, failed, interrupted and dead apart, and a poison clip from a busy one."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import subprocess
 import sys
@@ -283,3 +285,27 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     view = LedgerView.read(tmp_path)
     assert not view.deaths
     assert list(view.failures) == [("before", STREAM)]
+
+
+def test_a_reader_is_not_taken_for_the_writer(tmp_path: Path) -> None:
+    die_at(tmp_path, "a")
+    (path,) = tmp_path.glob("*.jsonl")
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert LedgerView.read(tmp_path).deaths == {("a", STREAM): 1}
+
+
+def test_the_lock_of_a_file_is_asked_for_without_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store may be on a disk that is mounted read-only."""
+    die_at(tmp_path, "a")
+    really = Path.open
+
+    def read_only(path: Path, mode: str = "r", **more: object) -> object:
+        if {*mode} & {*"wa+"}:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return really(path, mode, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", read_only)
+    assert LedgerView.read(tmp_path).deaths == {("a", STREAM): 1}

@@ -1,5 +1,6 @@
 """Strict TOML and JSON: plain data, or one line that says what is wrong and where."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import mutated_json, refused_in_one_line
 
-from m2hf.errors import ConfigError, ManifestError, SchemaError
-from m2hf.plain_data import json_object, json_value, read_text, shown, toml
+from m2hf.errors import ConfigError, ManifestError, SchemaError, UsageError
+from m2hf.plain_data import csv_rows, json_object, json_value, read_bytes, read_text, shown, toml
 
 
 @pytest.mark.parametrize(
@@ -81,3 +82,47 @@ def test_any_damage_is_one_line_or_plain_data(data: bytes) -> None:
 def test_any_text_is_one_line_or_a_table(text: str) -> None:
     with refused_in_one_line(ConfigError, "here: "):
         toml(text, "here", ConfigError)
+
+
+def test_a_file_without_read_permission_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for read in (read_text, read_bytes):
+        with pytest.raises(UsageError, match=f"^permission denied: {tmp_path}: this user may not"):
+            read(tmp_path, "here", ManifestError)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    for read in (read_text, read_bytes):
+        with pytest.raises(SchemaError, match=r"^here: Is a directory$"):
+            read(tmp_path, "here", SchemaError)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("b,c\n", "here: no column 'a'; the header is 'b,c', expected a"),
+        ("", "here: no column 'a'; the header is '', expected a"),
+        ("a,b\n1,2,3\n", "here, line 2: more fields than the 2 of the header"),
+        ('a,b\n1,"2\n', "here, line 2: not CSV: unexpected end of data"),
+        ('a,b\n1,"2"3\n', "here, line 2: not CSV: "),
+        (f"a,b\n1,{'x' * 200_000}\n", "here, line 2: not CSV: field larger than"),
+    ],
+)
+def test_csv_that_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ManifestError, match=message) as caught:
+        list(csv_rows(text, "here", ("a",), ManifestError))
+    assert "\n" not in str(caught.value)
+
+
+def test_csv_rows_have_their_line_and_absent_fields_are_empty() -> None:
+    rows = list(csv_rows('a,b\n1\n"x\ny",2\n', "here", ("a",)))
+    assert rows == [
+        ("here, line 2", {"a": "1", "b": ""}),
+        ("here, line 4", {"a": "x\ny", "b": "2"}),
+    ]

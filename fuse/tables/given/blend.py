@@ -37,10 +37,10 @@ Origin = Literal["none", "given", "validation", "test"]
 class Term(Section):
     """Parameters of a rule for one matrix: weight (alpha of `affine`), bias, centre, deviation."""
 
-    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    bias: float = Field(default=0.0, allow_inf_nan=False)
-    centre: float = Field(default=0.0, allow_inf_nan=False)
-    deviation: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, ge=0)
+    bias: float = 0.0
+    centre: float = 0.0
+    deviation: float = Field(default=1.0, gt=0)
 
 
 @dataclass(frozen=True)

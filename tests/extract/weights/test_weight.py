@@ -1,5 +1,6 @@
 """Weights are located in a fixed order, downloaded whole or not at all, and match their digest."""
 
+import errno
 import fcntl
 import hashlib
 import io
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 from weights_server import Served, serving
 
-from m2hf.errors import ResourceError, SchemaError
+from m2hf.errors import ResourceError, SchemaError, UsageError
 from m2hf.extract.weights import download
 from m2hf.extract.weights.download import Download
 from m2hf.extract.weights.folder import VARIABLE, WeightsFolder
@@ -460,3 +461,28 @@ def test_list_and_check_print_state_and_place(
     assert "weights x: " in checked.stdout
     none = CliRunner().invoke(app, ["list", "--only", "logmel"])
     assert none.stdout.startswith("no weights are needed")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), UsageError, "^permission denied: "),
+        (OSError(errno.EIO, "Input/output error"), ResourceError, r"w\.bin can't be read \(Input"),
+    ],
+)
+def test_a_file_that_can_not_be_read_is_one_line(
+    error: OSError,
+    expected: type[Exception],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "w.bin"
+    path.write_bytes(DATA)
+
+    def refuse(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("m2hf.extract.weights.weight.digest_of", refuse)
+    with pytest.raises(expected, match=message):
+        Weight("w", 1, explicit=str(path)).locate()
