@@ -125,8 +125,9 @@ def test_captions_are_found_without_a_manifest_and_missed_with_one(store: TwoBuc
 
 
 def test_two_deaths_are_quarantine(store: TwoBucketStore) -> None:
+    event = {"event": "died", "id": VIDEO, "streams": ["motion@11111111"], "stage": "decode"}
+    event |= {"message": "signal 9"}
     for number in range(2):
-        event = {"event": "died", "id": VIDEO, "streams": ["motion@11111111"], "stage": "decode"}
         line = json.dumps(event | {"t": float(number)}) + "\n"
         (store.layout.ledger / f"{number}.jsonl").write_text(line, encoding="utf-8")
     (entry,) = (e for e in store.timeline().entries if e.extractor == "motion")
