@@ -132,7 +132,7 @@ def test_two_deaths_are_quarantine(store: TwoBucketStore) -> None:
         (store.layout.ledger / f"{number}.jsonl").write_text(line, encoding="utf-8")
     (entry,) = (e for e in store.timeline().entries if e.extractor == "motion")
     assert entry.outcome is EntryOutcome.QUARANTINED
-    assert entry.reason == "the process died 2 times at stage decode"
+    assert entry.reason == "the process died 2 times at stage decode (signal 9)"
 
 
 @pytest.mark.parametrize("cut", [True, False])
