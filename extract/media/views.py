@@ -10,10 +10,10 @@ from m2hf.config import Section
 class FrameView(Section):
     """Which frames of a clip to decode, and to which size."""
 
-    fps: float = 1.0
+    fps: float = Field(default=1.0, gt=0.0, le=1000.0)
     """Frames per second: the first frame in each 1/fps seconds of the stream, at its own time."""
 
-    max_side: int = 640
+    max_side: int = Field(default=640, ge=2, le=1 << 14)
     """Longer side in pixels; larger frames are shrunk, smaller ones are not enlarged."""
 
     size: tuple[int, int] | None = None
