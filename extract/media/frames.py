@@ -33,16 +33,13 @@ class Frames:
         """(N,) index of the frame that is on the screen in each step of 1/fps seconds, and (N,)
         the number of the step.
 
-        Step n is from n/fps to (n+1)/fps seconds; the steps are those from the first frame to the
-        end of the last one. A step's frame is the one in its middle, so that a stream of 29.97
-        frames per second isn't read one frame late.
+        Step n is from n/fps to (n+1)/fps seconds. A step's frame is the one in its middle, so that
+        a stream of 29.97 frames per second isn't read one frame late; the last step is the last
+        whose middle has a frame, but there is one for any clip.
         """
         first = int(self.start_s[0] * fps + _EDGE_S)
-        last = max(
-            int(self.start_s[-1] * fps + _EDGE_S),
-            int(np.ceil(self.end_s[-1] * fps - 0.5 - _EDGE_S)) - 1,
-        )
-        steps = np.arange(first, last + 1)
+        last = int(np.ceil(self.end_s[-1] * fps - 0.5 - _EDGE_S)) - 1
+        steps = np.arange(first, max(first, last) + 1)
         shown = np.searchsorted(self.start_s, (steps + 0.5) / fps, side="right") - 1
         return np.maximum(shown, 0), steps
 

@@ -85,12 +85,10 @@ class ClipReader:
             seen = self._decode(wanted.only_video(), probe)
             heard = self._decode(wanted.only_audio(), probe)
         packets = self._all_packets(wanted, seen, probe)
-        return ReadClip(
-            self._duration_s(packets, probe),
-            self._frames(wanted, seen, packets),
-            self._sounds(wanted, heard, packets, probe, "" if audio is None else audio.remark),
-            "" if video is None else video.remark,
-        )
+        frames = self._frames(wanted, seen, packets)
+        sounds = self._sounds(wanted, heard, packets, probe, "" if audio is None else audio.remark)
+        duration_s = self._duration_s(packets, probe) or _reached_s(frames, sounds)
+        return ReadClip(duration_s, frames, sounds, "" if video is None else video.remark)
 
     def _wanted(self, probe: Probe, video: Stream | None, audio: Stream | None) -> Wanted:
         subtitles = [s for s in probe.of_kind(StreamKind.SUBTITLE) if s.decodable]
@@ -211,6 +209,16 @@ class ClipReader:
         if not stream.decodable:
             why = "ffmpeg has no decoder for it"
         return MediaError(f"the {name} can't be decoded; {why}")
+
+
+def _reached_s(frames: object, sounds: object) -> float:
+    """The end of what was decoded, of a file whose packets have no times."""
+    ends_s = [0.0]
+    if isinstance(frames, Mapping):
+        ends_s += [float(view.end_s[-1]) for view in frames.values()]
+    if isinstance(sounds, Mapping):
+        ends_s += [sound.duration_s for sound in sounds.values()]
+    return max(ends_s)
 
 
 def _begins_late(wanted: Wanted, decoded: Decoded, span: Span) -> bool:

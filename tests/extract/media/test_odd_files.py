@@ -222,3 +222,16 @@ def test_an_mp3_of_variable_rate_without_a_header_is_whole(
     loud = np.abs(sound.samples) > 0.01
     assert abs(loud.mean() - 0.5) < 0.1
     assert loud[: RATE // 2].mean() > 0.5 if loud_first else loud[: RATE // 2].mean() < 0.1
+
+
+@pytest.mark.parametrize(("container", "codec"), [("h264", "libx264"), ("avi", "mpeg4")])
+def test_a_container_without_presentation_times_has_a_length_and_limits(
+    tmp_path: Path, container: str, codec: str
+) -> None:
+    source = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=4"]
+    path = media.make(tmp_path / f"raw.{container}", "-c:v", codec, "-bf", "2", inputs=source)
+    clip = read(path)
+    assert clip.duration_s == pytest.approx(4.0, abs=0.1)
+    assert len(frames_of(clip, SLOW).evenly(1.0, 99)) == 4
+    with pytest.raises(MediaError, match="longer than the limit of 2 s"):
+        read(path, max_duration_s=2)
