@@ -292,7 +292,7 @@ def test_a_reader_is_not_taken_for_the_writer(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("*.jsonl")
     with path.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_SH)
-        assert LedgerView.read(tmp_path).deaths == {("a", STREAM): 1}
+        assert LedgerView.read(tmp_path).suspects == {("a", STREAM)}
 
 
 def test_the_lock_of_a_file_is_asked_for_without_writing(
@@ -308,4 +308,4 @@ def test_the_lock_of_a_file_is_asked_for_without_writing(
         return really(path, mode, **more)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", read_only)
-    assert LedgerView.read(tmp_path).deaths == {("a", STREAM): 1}
+    assert LedgerView.read(tmp_path).suspects == {("a", STREAM)}

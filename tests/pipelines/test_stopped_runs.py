@@ -273,7 +273,7 @@ def test_a_shortage_outside_of_tasks_is_one_line_of_the_command(
 import sys
 from m2hf.cli.app import main
 from m2hf.pipelines import extraction
-def plan(job):
+def plan(*given):
     raise {error}
 extraction.plan = plan
 sys.argv = ["m2hf", "extract", *sys.argv[1:]]
