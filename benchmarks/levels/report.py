@@ -27,12 +27,19 @@ def as_json(rows: Sequence[Ablation], seeds: int, outcomes: TrainingOutcomes) ->
             found = [outcomes[data_set(row, setting, s), row.set] for s in range(seeds)]
             table[row_name(row, setting)] = _entry(row, found)
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, "
-        f"Python {platform.python_version()}, torch {torch.__version__}, m2hf {__version__}",
+        "machine": machine(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seeds": seeds,
         "rows": table,
     }
+
+
+def machine() -> str:
+    """What numbers depend on besides the code: the machine and the libraries."""
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, m2hf {__version__}"
+    )
 
 
 def _entry(row: Ablation, found: Sequence[TrainingOutcome]) -> dict[str, Any]:

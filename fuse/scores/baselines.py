@@ -36,9 +36,9 @@ _CHUNK = 1024  # items or queries at a time
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """One split: queries (Q, D) of norm 1, whether they have features, the ground truth, and
-    pooled features (V, ·) and presence (V,) by role."""
+class PooledSplit:
+    """One split, pooled: queries (Q, D) of norm 1, whether they have features, the ground truth,
+    and features (V, ·) and presence (V,) by role."""
 
     queries_QD: Array
     present_Q: BoolArray
@@ -63,7 +63,7 @@ class _Part:
 class Ridge:
     """Ridge regression of captions on pooled streams, solved for any strength."""
 
-    def __init__(self, train: _Part, roles: Sequence[str]) -> None:
+    def __init__(self, train: PooledSplit, roles: Sequence[str]) -> None:
         self.roles = roles
         counts_V = np.bincount(train.video_of_query, minlength=len(train.present[FRAMES]))
         self.centre = {r: _mean(train.pooled[r], counts_V * train.present[r]) for r in roles}
@@ -86,12 +86,12 @@ class Ridge:
         weights_XD: Array = self.basis_XX @ (self.target_XD / (self.spectrum_X + k)[:, None])
         return weights_XD
 
-    def embed(self, part: _Part, strength: float) -> tuple[Array, Array]:
+    def embed(self, part: PooledSplit, strength: float) -> tuple[Array, Array]:
         """Queries (Q, D) and videos (V, D) of norm 1, whose products are the scores."""
         videos_VD = unit_rows(self._features(part) @ self.weights(strength))
         return unit_rows(part.queries_QD - self.mean_D), videos_VD
 
-    def _features(self, part: _Part) -> Array:
+    def _features(self, part: PooledSplit) -> Array:
         columns = [
             np.where(
                 part.present[role][:, None],
@@ -111,22 +111,37 @@ def baseline_names(config: FusionConfig) -> list[str]:
     return [*([ZERO_SHOT] if comparable else []), *ridges, CONCATENATED]
 
 
+def pooled_splits(
+    manifest: Manifest, store: FeatureStore, config: FusionConfig, split: Split = "test"
+) -> tuple[PooledSplit, PooledSplit, PooledSplit]:
+    """What a model is fitted on, chosen on and scored on: train with the captions that a run
+    trains on, the validation part, and `split`.
+
+    Raises UsageError where training has no video with frames and a caption, and where one of the
+    others has no caption.
+    """
+    train_rows, val_rows = train_and_val(manifest, config.train.val_fraction)
+    captions = TrainingSet.of(train_rows, store, config).captions
+    if not captions:
+        raise UsageError("split train: no video has frames and a caption in the store")
+    scored = {}
+    for name, rows in (("val", val_rows), (split, manifest.split(split))):
+        queries = list(captions_of(rows))
+        if not queries:
+            raise UsageError(f"split {name}: none of its {len(rows)} videos has a caption to score")
+        scored[name] = PooledSplit.of(rows, queries, store)
+    return PooledSplit.of(train_rows, captions, store), scored["val"], scored[split]
+
+
 def baselines(
     manifest: Manifest, store: FeatureStore, config: FusionConfig, split: Split = "test"
 ) -> Iterator[tuple[str, Baseline]]:
     """Each of `baseline_names` with its scores on the gallery of `split`, one at a time: its
     captions as queries against all its videos, in the order of the similarity file.
 
-    Raises UsageError where training has no video with frames and a caption.
+    Raises UsageError as `pooled_splits`.
     """
-    train_rows, val_rows = train_and_val(manifest, config.train.val_fraction)
-    captions = TrainingSet.of(train_rows, store, config).captions
-    if not captions:
-        raise UsageError("split train: no video has frames and a caption in the store")
-    train = _Part.of(train_rows, captions, store)
-    val, test = (
-        _Part.of(rows, list(captions_of(rows)), store) for rows in (val_rows, manifest.split(split))
-    )
+    train, val, test = pooled_splits(manifest, store, config, split)
     for name in baseline_names(config):
         if name == ZERO_SHOT:
             recall, _ = _result(_scores(*_zero_shot(val)), val, FRAMES)
@@ -146,12 +161,12 @@ def _streams(config: FusionConfig, store: FeatureStore, name: str) -> tuple[Sequ
     return (FRAMES, level.stream), FRAMES
 
 
-def _zero_shot(part: _Part) -> tuple[Array, Array]:
+def _zero_shot(part: PooledSplit) -> tuple[Array, Array]:
     """Sentences and mean frames, of norm 1."""
     return part.queries_QD, unit_rows(part.pooled[FRAMES])
 
 
-def _ridge(ridge: Ridge, val: _Part, test: _Part, needed: str) -> Baseline:
+def _ridge(ridge: Ridge, val: PooledSplit, test: PooledSplit, needed: str) -> Baseline:
     """With the strength of best R@1, then best mean rank, on validation."""
     results = {s: _result(_scores(*ridge.embed(val, s)), val, needed) for s in STRENGTHS}
     strength = max(STRENGTHS, key=lambda s: results[s])
@@ -163,7 +178,7 @@ def _scores(queries_QD: Array, videos_VD: Array) -> Array:
     return queries_QD @ videos_VD.T
 
 
-def _result(scores_QV: Array, part: _Part, needed: str) -> tuple[float, float]:
+def _result(scores_QV: Array, part: PooledSplit, needed: str) -> tuple[float, float]:
     """T2V R@1 in percent, and minus the mean rank."""
     valid_QV = part.present_Q[:, None] & _valid(part, needed)
     masked_QV = np.where(valid_QV, scores_QV, MISSING_SCORE)
@@ -173,7 +188,7 @@ def _result(scores_QV: Array, part: _Part, needed: str) -> tuple[float, float]:
 
 def _baseline(
     embedded: tuple[Array, Array],
-    part: _Part,
+    part: PooledSplit,
     needed: str,
     strength: float | None,
     val_recall: float,
@@ -189,7 +204,7 @@ def _baseline(
     return Baseline(scores_QV, valid_V, strength, val_recall)
 
 
-def _valid(part: _Part, needed: str) -> BoolArray:
+def _valid(part: PooledSplit, needed: str) -> BoolArray:
     """(V,) whether a video has what its score is computed from."""
     valid_V: BoolArray = part.present[FRAMES] & part.present[needed]
     return valid_V

@@ -10,7 +10,7 @@ from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.splits import usable_captions
 from m2hf.fuse.features.store import FeatureStore
-from m2hf.fuse.scores.baselines import STRENGTHS, Ridge, _Part, baselines
+from m2hf.fuse.scores.baselines import STRENGTHS, PooledSplit, Ridge, baselines
 from m2hf.fuse.scores.metrics import t2v_ranks, text_to_video
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.post_processing import PostProcessing
@@ -48,7 +48,7 @@ def test_ridge_learns_what_zero_shot_lacks(corpus: Any, found: Any) -> None:
 def test_weights_solve_the_normal_equations(corpus: Any, config: FusionConfig) -> None:
     store = FeatureStore.open(corpus.store, "synthetic", config)
     rows = corpus.manifest.split("train")
-    part = _Part.of(rows, usable_captions(rows, store), store)
+    part = PooledSplit.of(rows, usable_captions(rows, store), store)
     ridge = Ridge(part, ("frames", "audio"))
     x = ridge._features(part)[part.video_of_query]  # a row a caption
     targets = part.queries_QD - part.queries_QD.mean(axis=0)
