@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int:
     folder = FeatureFolder.of(given.data, given.frames)
     configs = [folder.config(seed, given.shared, given.set) for seed in range(given.seeds)]
+    print(f"frames: {folder.frames}, of {', '.join(folder.streams)}", file=sys.stderr)
     runs: list[dict[str, Any]] = []
     results: dict[str, Any] = {}
     for path in folder.manifests:
@@ -59,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--seeds", type=_positive, default=3, help="trainings for each manifest")
     parser.add_argument("--json", type=Path, help="file to write")
-    parser.add_argument("--frames", default="frames", metavar="NAME", help="stream of the frames")
+    parser.add_argument(
+        "--frames", default="", metavar="NAME", help="stream of the frames, if not found by name"
+    )
     parser.add_argument(
         "--shared",
         action="append",

@@ -19,6 +19,9 @@ from m2hf.fuse.config import DEFAULT_LEVELS, DEFAULT_STREAMS, FRAMES, FusionConf
 _HDF5 = (".h5", ".hdf5")
 _ARRAYS = (".npy", ".npz")
 
+_LIKELY = (FRAMES, DEFAULT_STREAMS[FRAMES])  # names of a stream of frames
+_OTHERWISE = {level.stream for level in DEFAULT_LEVELS.values()} - {FRAMES}
+
 
 @dataclass(frozen=True)
 class FeatureFolder:
@@ -31,9 +34,10 @@ class FeatureFolder:
     frames: str
 
     @classmethod
-    def of(cls, root: Path, frames: str) -> Self:
-        """What `root` holds; frames: the name of the stream of frames, where there are several
-        streams. Raises UsageError where a part is missing."""
+    def of(cls, root: Path, frames: str = "") -> Self:
+        """What `root` holds; frames: the name of the stream of frames, "" for the one of `_LIKELY`,
+        or else the first that no default level reads as something else. Raises UsageError where a
+        part is missing."""
         if not root.is_dir():
             raise UsageError(f"--data {root}: no such folder")
         manifests = tuple(sorted(card.parent for card in root.rglob("card.toml")))
@@ -48,12 +52,10 @@ class FeatureFolder:
             raise UsageError(
                 f"--data {root}: no stream in it; expected NAME.h5, or a folder of .npy or .npz"
             )
-        frames = next(iter(streams)) if len(streams) == 1 else frames
-        if frames not in streams:
-            raise UsageError(
-                f"--data {root}: no stream {frames!r}; name the one of the frames with --frames: "
-                f"{', '.join(streams)}"
-            )
+        if frames and frames not in streams:
+            raise UsageError(f"--frames {frames}: no such stream; there are {', '.join(streams)}")
+        by_likelihood = sorted(streams, key=lambda name: (name not in _LIKELY, name in _OTHERWISE))
+        frames = frames or by_likelihood[0]
         return cls(manifests, streams, captions[0], frames)
 
     def config(self, seed: int, shared: Sequence[str], more: Sequence[str]) -> FusionConfig:

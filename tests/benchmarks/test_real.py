@@ -11,6 +11,7 @@ import torch
 from benchmarks.real import two_tower
 from benchmarks.real.__main__ import main
 from benchmarks.real.folder import FeatureFolder
+from benchmarks.real.run import Fold
 
 from m2hf.errors import UsageError
 from m2hf.fuse.scores.baselines import PooledSplit
@@ -106,9 +107,7 @@ def test_what_lacks_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
         return printed.err
 
     assert "no such folder" in refused(tmp_path / "nosuch")
-    data = folder(tmp_path / "data", ["one", "two"])
-    assert "name the one of the frames with --frames: one, two" in refused(data)
-    (data / "two.h5").unlink()
+    data = folder(tmp_path / "data", ["one"])
     (data / "captions.npz").rename(data / "sentences.npz")
     assert "expected captions.npz or captions.h5, found neither" in refused(data)
     (data / "sentences.npz").rename(data / "captions.npz")
@@ -116,6 +115,33 @@ def test_what_lacks_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "no stream in it" in refused(data)
     (data / "manifest" / "card.toml").unlink()
     assert "no manifest" in refused(data)
+
+
+def test_a_split_without_captions_is_one_line(tmp_path: Path) -> None:
+    data = folder(tmp_path / "data", ["one"])
+    manifest = Manifest.load(data / "manifest")
+    silent = (row.model_copy(update={"captions": ()}) for row in manifest.split("val"))
+    rows = (*manifest.split("train"), *silent, *manifest.split("test"))
+    Manifest(manifest.card, rows).save(data / "manifest")
+    found = FeatureFolder.of(data)
+    fold = Fold(found, data / "manifest", tmp_path)
+    assert fold.skipped == {"caption": 8}
+    with pytest.raises(UsageError, match="split val: none of its 8 videos has a caption to score"):
+        fold.closed_form(found.config(0, [], ()))
+
+
+def test_the_stream_of_frames_is_found_by_its_name(tmp_path: Path) -> None:
+    for streams, frames in (
+        (["audio", "cnn", "frames"], "frames"),
+        (["audio", "clip", "cnn"], "clip"),
+        (["audio", "places", "scenes"], "places"),
+        (["audio"], "audio"),
+    ):
+        data = folder(tmp_path / "-".join(streams), streams)
+        assert FeatureFolder.of(data).frames == frames
+        assert FeatureFolder.of(data, streams[-1]).frames == streams[-1]
+    with pytest.raises(UsageError, match="--frames nosuch: no such stream; there are audio"):
+        FeatureFolder.of(data, "nosuch")
 
 
 def test_a_failed_training_leaves_the_other_rows(
