@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from benchmarks.levels.report import machine, paired, spread
-from benchmarks.real.run import KS, RIDGE_ROW, Outcome
+from benchmarks.real.run import ENSEMBLE, KS, RIDGE_ROW, Outcome
 
 _RECALLS = tuple(f"R@{k}" for k in KS)
 
@@ -41,7 +41,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         cells.append("-" if name == RIDGE_ROW else paired(ours, theirs))
         lines.append(f"| {' | '.join([name, *cells, spread(row['seconds'])])} |")
     lines += ["", f"T2V on test, in percent, mean ± deviation over {len(results['runs'])} runs;"]
-    lines += ["a difference is paired by run, mean ± standard error. Levels are the ensemble's,"]
-    lines += ["and have its CPU seconds."]
+    lines += ["a difference is paired by run, mean ± standard error."]
+    if ENSEMBLE in rows:
+        lines += ["Levels are the ensemble's, and have its CPU seconds."]
     lines += [f"{results['data']}; {results['machine']}; {results['date']}"]
     return "\n".join(lines) + "\n"
