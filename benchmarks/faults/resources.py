@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -40,10 +41,15 @@ def _fault(name: str, what: str, count: int, disturb: Disturbance) -> Fault:
         ends = ", ".join(map(str, sorted(codes)))
         outcome = f"exit codes {ends}; {tracebacks} tracebacks"
         if said:
-            outcome += f'; "{said.replace(str(folder), "").replace("|", "/")}"'
+            outcome += f'; "{_anywhere(said.replace(str(folder), ""))}"'
         return Result(count, lost + tracebacks, outcome)
 
     return Fault(name, what, count, cause)
+
+
+def _anywhere(said: str) -> str:
+    """A message for a cell of a table, without the names of ledger files: they name the host."""
+    return re.sub(r"[^/ ]+\.jsonl", "....jsonl", said).replace("|", "/")
 
 
 def _full_disk(clips: Clips, store: str, random: Random) -> Ended:
