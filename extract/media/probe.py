@@ -7,13 +7,15 @@ that has no such text and follows after it; and no time and no size is read from
 """
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 _INPUT = re.compile(r"^Input #0, (\S+), from ")
 _DURATION = re.compile(r"^  Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)(?:, start: (-?\d+\.\d+))?")
 _OUTPUT = "Output #0, null, to "
+_EMPTY = re.compile(r"^(?:\[\S+ @ 0x[0-9a-f]+\] )?Stream map '\S*' matches no streams")
 _STREAM = re.compile(r"^  Stream #0:\d+: (Video|Audio|Subtitle): (\w+)(.*)")
 _TRANSFER = re.compile(r"\([^()]*\b(smpte2084|arib-std-b67)\b[^()]*\)")
 _PROBLEM = re.compile(r"error|invalid|not found|could not|failed|denied", re.IGNORECASE)
@@ -47,6 +49,9 @@ class Stream:
 
     details: str
     """The rest of the line about it: pixel format, layout of channels, dispositions."""
+
+    problem: str = ""
+    """Why ffmpeg can't even list it, such as a video without a key frame, whose size is unknown."""
 
     @property
     def specifier(self) -> str:
@@ -101,7 +106,12 @@ class Probe:
     """First time stamp of the file."""
 
     problem: str = ""
-    """The first line that reports one, before the file was open."""
+    """The first line that reports one."""
+
+    empty: bool = False
+    """Whether the file has none of the streams that were asked for."""
+
+    _listing: bool = False
 
     @property
     def has_index(self) -> bool:
@@ -117,14 +127,25 @@ class Probe:
         """The streams of a kind that are no still images, in the order of the file."""
         return [stream for stream in self.streams if stream.kind is kind and not stream.still]
 
+    def only_stream(self, kind: StreamKind, number: int) -> Stream | None:
+        """The one stream that was asked for; None where the file has no such stream."""
+        if self.streams:
+            return replace(self.streams[0], number=number)
+        if self.empty:
+            return None
+        return Stream(kind, number, "unknown", "", self.problem or "it can't be read")
+
     def read(self, line: str) -> None:
         """Take in one line of the log."""
         if line.startswith(_OUTPUT):
-            self.streams = []  # what looked like a list of streams before was text of the file
-        elif match := _STREAM.match(line):
+            # What looked like a list of streams before was the input's, or text of the file.
+            self.streams, self._listing = [], True
+        elif self._listing and (match := _STREAM.match(line)):
             kind = StreamKind(match[1])
             number = sum(stream.kind is kind for stream in self.streams)
             self.streams.append(Stream(kind, number, match[2], match[3]))
+        elif _EMPTY.search(line):
+            self.empty = True
         elif not self.container:
             if match := _INPUT.match(line):
                 self.container = match[1]
@@ -135,13 +156,13 @@ class Probe:
             self.start_s = float(match[4] or 0.0)
 
 
-def list_streams(source: Any) -> Any:
+def list_streams(source: Any, specifiers: Sequence[str]) -> Any:
     """The output of ffmpeg whose list of streams a Probe reads; it has no text of the file."""
     import ffmpeg
 
-    kinds = [source[f"{kind.value[0].lower()}?"] for kind in StreamKind]
+    streams = [source[specifier] for specifier in specifiers]
     bare = {"map_metadata": -1, "map_metadata:s": -1, "map_chapters": -1}
-    return ffmpeg.output(*kinds, "-", format="null", codec="copy", t=0, **bare)
+    return ffmpeg.output(*streams, "-", format="null", codec="copy", t=0, **bare)
 
 
 @dataclass(frozen=True)

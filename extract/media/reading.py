@@ -92,7 +92,9 @@ class ClipReader:
 
     def _wanted(self, probe: Probe, video: Stream | None, audio: Stream | None) -> Wanted:
         subtitles = [s for s in probe.of_kind(StreamKind.SUBTITLE) if s.decodable]
-        timed = tuple(s for s in (video, audio, *subtitles) if s is not None)
+        timed = tuple(s for s in (video, audio, *subtitles) if s is not None and not s.problem)
+        if not timed:
+            raise MediaError(f"no stream can be decoded; {probe.streams[0].problem}")
         views = self._views if video is not None and video.decodable else ()
         rates = self._rates if audio is not None and audio.decodable else ()
         return Wanted(video, views, audio, rates, timed)
@@ -125,9 +127,9 @@ class ClipReader:
         length_s, video = self._part.length_s, wanted.video
         ends_s = [times.end_s for times in decoded.packets.values()]
         refused = decoded.code != 0 and not any(end_s is not None for end_s in ends_s)
-        video_end_s = None if video is None else decoded.packets[video].end_s
+        video_end_s = decoded.packets[video].end_s if video in decoded.packets else None
         ends_within = length_s is not None and (video_end_s or 0.0) < length_s - EDGE_S
-        if not refused and (video is None or not ends_within):
+        if not refused and (video not in decoded.packets or not ends_within):
             return decoded.packets
         span = self._quick_span(Span(self._part.start_s, self._part.end_s), probe)
         return self._source.decode(wanted.only_times(), span).packets
@@ -158,7 +160,8 @@ class ClipReader:
     ) -> Mapping[FrameView, Frames] | Absent | MediaError:
         if wanted.video is None:
             return Absent("no video stream")
-        if decoded.code != 0:  # what there is of an output may end anywhere
+        if decoded.code != 0 or wanted.video.problem:
+            # Of an output that ffmpeg didn't finish, what there is may end anywhere.
             return self._nothing(wanted.video, "frame", packets, decoded)
         times = packets[wanted.video]
         try:
@@ -203,6 +206,8 @@ class ClipReader:
     ) -> Absent | MediaError:
         """Why a stream gave nothing: there is nothing in it, or it can't be decoded."""
         name = f"{stream.kind.value.lower()} stream"
+        if stream.problem:
+            return MediaError(f"the {name} can't be decoded; {stream.problem}")
         if not packets[stream].any_within(self._part.length_s):
             return Absent(f"the {name} is empty" if self._part.whole else f"no {what} in this part")
         why = decoded.problem or "it is damaged"

@@ -1,7 +1,7 @@
 """A media file as ffmpeg reads it: its streams, and one decoding run over a part of it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,8 @@ CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,wav,mp3,flac,"
     "aac,ac3,rm,gif,h264,hevc,m4v,dv,nut,ivf,mxf,amr,aiff,au,caf,w64,wtv,vob,swf"
 )
+_MOST_STREAMS = 32  # of a kind, where they are listed one by one
+_LETTERS = {StreamKind.VIDEO: "v", StreamKind.AUDIO: "a", StreamKind.SUBTITLE: "s"}
 _SAFE = {"protocol_whitelist": "file,pipe", "format_whitelist": CONTAINERS}
 _QUIET = ["-loglevel", "error"]  # no text of the file is in the log
 _LENIENT = ["-max_error_rate", "1"]  # damaged frames alone are no reason for an exit code
@@ -101,10 +103,26 @@ class MediaSource:
 
     def probe(self) -> Probe:
         """What the file says of itself; raises MediaError where it can't be opened in time."""
+        probe = self._list([f"{letter}?" for letter in _LETTERS.values()])
+        if probe.container and not probe.streams and not probe.empty:
+            # One stream that ffmpeg can't list keeps the others from being listed.
+            probe.streams = [stream for kind in StreamKind for stream in self._each(kind)]
+        return probe
+
+    def _each(self, kind: StreamKind) -> Iterator[Stream]:
+        for number in range(_MOST_STREAMS):
+            alone = self._list([f"{_LETTERS[kind]}:{number}"])
+            stream = alone.only_stream(kind, number)
+            if stream is None:
+                return
+            yield stream
+
+    def _list(self, specifiers: Sequence[str]) -> Probe:
         import ffmpeg
 
         probe = Probe()
-        command = list_streams(ffmpeg.input(self._address(), **_SAFE)).compile()[1:]
+        source = ffmpeg.input(self._address(), **_SAFE)
+        command = list_streams(source, specifiers).compile()[1:]
         code = FfmpegProcess((), probe.read, self._deadline).run(lambda _: command)
         if code < 0:
             raise MediaError(_crash(code))

@@ -105,6 +105,30 @@ def test_a_video_that_has_no_decoder_leaves_the_sound(tmp_path: Path) -> None:
         clip.frames(VIEW)
 
 
+def headless_video(folder: Path) -> Path:
+    """A recording whose video has no key frame and no parameters, so that its size is unknown."""
+    whole = media.colours(folder / "whole.ts", [("lime", 2.0)], *H264, "-c:a", "mp2")
+    units = "filter_units=remove_types=5|7|8"
+    return media.rewrapped(whole, folder / "headless.ts", "-bsf:v", units)
+
+
+def test_a_video_of_unknown_size_leaves_the_sound(tmp_path: Path) -> None:
+    clip = read(headless_video(tmp_path))
+    assert pitch(clip) == pytest.approx(1000, abs=5)
+    assert clip.remark([], [RATE]) == ""
+    with pytest.raises(MediaError, match="the video stream can't be decoded; "):
+        clip.frames(VIEW)
+
+
+def test_a_video_of_unknown_size_leaves_the_other_one(tmp_path: Path) -> None:
+    inputs = ["-i", str(headless_video(tmp_path)), "-i", str(tmp_path / "whole.ts")]
+    maps = ["-map", "0:v", "-map", "1:v", "-map", "1:a", "-c", "copy"]
+    clip = read(media.make(tmp_path / "both.ts", *maps, inputs=inputs))
+    assert colour(clip) == [0, 1, 0]
+    assert pitch(clip) == pytest.approx(1000, abs=5)
+    assert clip.remark([VIEW], []) == "video stream 2 of 2 was read"
+
+
 def test_a_stream_without_a_packet_is_empty(tmp_path: Path) -> None:
     silent = ["-af", "atrim=end=0", "-c:a", "pcm_s16le"]
     path = media.colours(tmp_path / "a.mkv", [("lime", 2.0)], *H264, *silent)
