@@ -9,14 +9,15 @@ from m2hf.extract.media.frames import Frames
 
 
 def shown(starts_s: list[float], end_s: float) -> Frames:
-    """Frames whose grey level is their number."""
+    """Frames whose two bytes are their number."""
     start_s = np.array(starts_s)
-    pixels = np.arange(len(start_s), dtype=np.uint8)[:, None, None] * np.ones((1, 1, 1), np.uint8)
+    pixels = np.arange(len(start_s), dtype="<u2").view(np.uint8).reshape(-1, 1, 2)
     return Frames(pixels, start_s, np.append(start_s[1:], end_s))
 
 
 def levels(frames: Frames) -> list[int]:
-    return [int(level) for level in frames.pixels[:, 0, 0]]
+    """The numbers of frames that `shown` made."""
+    return [int(level) for level in frames.pixels.reshape(-1).view("<u2")]
 
 
 def test_of_many_steps_the_middles_of_equal_parts_are_chosen() -> None:
