@@ -107,7 +107,9 @@ def write_shard(
                 file["confidence"] = _joined(confidences, np.dtype("<f4"))
             apart = [byte_range(file[name]) for name in ("values", "text") if name in file]
             file.flush()
-            temporary.write_bytes(bytes(SIZE) + file.id.get_file_image())
+            with temporary.open("wb") as stream:
+                stream.write(bytes(SIZE))
+                stream.write(file.id.get_file_image())
         write_seal(temporary, apart)
     clear_damage(path)
 

@@ -12,12 +12,11 @@ from pathlib import Path
 from m2hf.errors import MediaError
 from m2hf.extract.media.absent import Absent
 from m2hf.extract.media.frames import Frames
-from m2hf.extract.media.reading import ClipReader, Part
+from m2hf.extract.media.reading import SLACK_S, ClipReader, Part
 from m2hf.extract.media.sound import Sound
 from m2hf.extract.media.views import FrameView, MediaLimits
 from m2hf.keys import sha256_file
 
-_SLACK_S = 1.0  # streams of an intact file may end at different times, but not this far apart
 DECODE_REVISION = 3  # to be raised when the same file would give other frames, times or samples
 
 
@@ -78,7 +77,7 @@ class DecodedClip:
         return "; ".join(filter(None, remarks))
 
     def _early_end(self, what: str, reached_s: float) -> str:
-        if reached_s + _SLACK_S >= self.duration_s:
+        if reached_s + SLACK_S >= self.duration_s:
             return ""
         return f"{what} at {reached_s:.1f} of {self.duration_s:.1f} s"
 

@@ -35,10 +35,10 @@ class TimedStream:
     @property
     def end_s(self) -> float | None:
         """When the last of them ends, in seconds; None where there is none."""
-        return None if self.end == _NO_TIME else float(self.end * self.unit_s)
+        return None if self.end == _NO_TIME else self.seconds(self.end)
 
     def seconds(self, pts: int) -> float:
-        return float(pts * self.unit_s)
+        return pts * self.unit_s.numerator / self.unit_s.denominator
 
     def since(self, start_s: float) -> "TimedStream":
         """The same with times from `start_s` on."""
@@ -56,7 +56,8 @@ class TimedStream:
 
     def any_from(self, time_s: float) -> bool:
         """Whether any of them begins at a time or later."""
-        return any(pts >= time_s / self.unit_s for pts in self.pts)
+        first = time_s / self.unit_s
+        return any(pts >= first for pts in self.pts)
 
     def none_between(self, start_s: float, end_s: float) -> bool:
         """Whether none of them begins from one time up to another."""

@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from m2hf.errors import MediaError
 from m2hf.extract.media.framecrc import TimedStream
+from m2hf.extract.media.outputs import EDGE_S
 from m2hf.extract.media.source import TimedPixels
 from m2hf.extract.media.views import FrameView
-
-_EDGE_S = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +36,8 @@ class Frames:
         a stream of 29.97 frames per second isn't read one frame late; the last step is the last
         whose middle has a frame, but there is one for any clip.
         """
-        first = int(self.start_s[0] * fps + _EDGE_S)
-        last = int(np.ceil(self.end_s[-1] * fps - 0.5 - _EDGE_S)) - 1
+        first = int(self.start_s[0] * fps + EDGE_S)
+        last = int(np.ceil(self.end_s[-1] * fps - 0.5 - EDGE_S)) - 1
         steps = np.arange(first, max(first, last) + 1)
         shown = np.searchsorted(self.start_s, (steps + 0.5) / fps, side="right") - 1
         return np.maximum(shown, 0), steps
@@ -88,10 +87,10 @@ def assemble(
         last_s = times.seconds(int(pts[back[0]]))
         raise MediaError(f"the time stamps of the frames go back after {last_s:.2f} s")
     own_s = pts * times.unit_s.numerator / times.unit_s.denominator
-    first = max(0, int(np.searchsorted(own_s, _EDGE_S, side="right")) - 1)
+    first = max(0, int(np.searchsorted(own_s, EDGE_S, side="right")) - 1)
     start_s = np.maximum(own_s[first:], 0.0)
     # ffmpeg begins a new step of 1/fps when it builds its filters anew, as for another size.
-    steps = np.floor(start_s * view.fps + _EDGE_S)
+    steps = np.floor(start_s * view.fps + EDGE_S)
     kept = np.flatnonzero(np.diff(steps, prepend=-1.0) > 0)
     last = int(first + kept[-1])
     own_length_s = times.seconds(times.durations[last])

@@ -35,6 +35,16 @@ class StreamKind(Enum):
     AUDIO = "Audio"
     SUBTITLE = "Subtitle"
 
+    @property
+    def letter(self) -> str:
+        """Its letter in ffmpeg's names of streams."""
+        return self.value[0].lower()
+
+    @property
+    def label(self) -> str:
+        """What messages call such a stream."""
+        return f"{self.value.lower()} stream"
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -56,7 +66,7 @@ class Stream:
     @property
     def specifier(self) -> str:
         """ffmpeg's name of the stream within the file."""
-        return f"{self.kind.value[0].lower()}:{self.number}"
+        return f"{self.kind.letter}:{self.number}"
 
     @property
     def decodable(self) -> bool:
@@ -188,7 +198,7 @@ def choose(probe: Probe, kind: StreamKind) -> ChosenStream | None:
         key=lambda s: (not s.decodable, s.secondary, s.image_codec, not s.default, s.number),
     )
     number, of = streams.index(chosen) + 1, len(streams)
-    remark = f"{kind.value.lower()} stream {number} of {of} was read" if of > 1 else ""
+    remark = f"{kind.label} {number} of {of} was read" if of > 1 else ""
     return ChosenStream(chosen, remark)
 
 

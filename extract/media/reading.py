@@ -14,7 +14,7 @@ from m2hf.extract.media.sound import Sound, cancels_out, nearly_silent
 from m2hf.extract.media.source import Decoded, MediaSource, Wanted
 from m2hf.extract.media.views import FrameView, MediaLimits
 
-_SLACK_S = 1.0
+SLACK_S = 1.0  # streams of an intact file may end at different times, but not this far apart
 _NEAR_START_S = 10.0  # a part that begins earlier is read from the start of the file
 _PREROLL_S = 2.0  # read before a part, so that decoders of sound have settled
 _LEAD_S = 1.0  # before a part, where most videos have the frame that is on the screen
@@ -151,7 +151,7 @@ class ClipReader:
         # that is from time 0 or from the first time stamp, and includes subtitles.
         last_s = max(ends_s.values(), default=0.0) + start_s + max(0.0, probe.start_s)
         stated_s = probe.stated_duration_s
-        if stated_s is not None and last_s + _SLACK_S < stated_s:
+        if stated_s is not None and last_s + SLACK_S < stated_s:
             reached_s = stated_s - start_s
         return reached_s if length_s is None else min(reached_s, length_s)
 
@@ -205,13 +205,11 @@ class ClipReader:
         self, stream: Stream, what: str, packets: Mapping[Stream, TimedStream], decoded: Decoded
     ) -> Absent | MediaError:
         """Why a stream gave nothing: there is nothing in it, or it can't be decoded."""
-        name = f"{stream.kind.value.lower()} stream"
-        if stream.problem:
-            return MediaError(f"the {name} can't be decoded; {stream.problem}")
-        if not packets[stream].any_within(self._part.length_s):
+        name = stream.kind.label
+        if not stream.problem and not packets[stream].any_within(self._part.length_s):
             return Absent(f"the {name} is empty" if self._part.whole else f"no {what} in this part")
-        why = decoded.problem or "it is damaged"
-        if not stream.decodable:
+        why = stream.problem or decoded.problem or "it is damaged"
+        if not stream.problem and not stream.decodable:
             why = "ffmpeg has no decoder for it"
         return MediaError(f"the {name} can't be decoded; {why}")
 

@@ -27,7 +27,6 @@ CONTAINERS = (
     "aac,ac3,rm,gif,h264,hevc,m4v,dv,nut,ivf,mxf,amr,aiff,au,caf,w64,wtv,vob,swf"
 )
 _MOST_STREAMS = 32  # of a kind, where they are listed one by one
-_LETTERS = {StreamKind.VIDEO: "v", StreamKind.AUDIO: "a", StreamKind.SUBTITLE: "s"}
 _SAFE = {"protocol_whitelist": "file,pipe", "format_whitelist": CONTAINERS}
 _QUIET = ["-loglevel", "error"]  # no text of the file is in the log
 _LENIENT = ["-max_error_rate", "1"]  # damaged frames alone are no reason for an exit code
@@ -103,7 +102,7 @@ class MediaSource:
 
     def probe(self) -> Probe:
         """What the file says of itself; raises MediaError where it can't be opened in time."""
-        probe = self._list([f"{letter}?" for letter in _LETTERS.values()])
+        probe = self._list([f"{kind.letter}?" for kind in StreamKind])
         if probe.container and not probe.streams and not probe.empty:
             # One stream that ffmpeg can't list keeps the others from being listed.
             probe.streams = [stream for kind in StreamKind for stream in self._each(kind)]
@@ -111,7 +110,7 @@ class MediaSource:
 
     def _each(self, kind: StreamKind) -> Iterator[Stream]:
         for number in range(_MOST_STREAMS):
-            alone = self._list([f"{_LETTERS[kind]}:{number}"])
+            alone = self._list([f"{kind.letter}:{number}"])
             stream = alone.only_stream(kind, number)
             if stream is None:
                 return
@@ -236,7 +235,7 @@ class _Check:
         before_s = self._last_s.get(number, 0.0)
         if now_s - before_s > limits.max_gap_s:
             raise MediaError(
-                f"the time stamps of the {kind.value.lower()} stream jump from {before_s:.1f} to "
+                f"the time stamps of the {kind.label} jump from {before_s:.1f} to "
                 f"{now_s:.1f} s, over the limit of {limits.max_gap_s:g} s"
             )
         self._last_s[number] = now_s
