@@ -17,6 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+
+# Its functions have the process group of the moment of import as a default argument. The first
+# step of an optimiser imports it: with a group by then, `destroy_process_group` would leave gloo's
+# threads running, and one of them can abort the process while the interpreter exits.
+import torch.distributed.nn.functional
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 

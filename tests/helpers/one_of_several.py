@@ -2,7 +2,7 @@
 
 FOLDER/jobs.json has a list of trainings: name, config, and at which epoch the second process is
 killed (0: never). The first trains into FOLDER/first/NAME; the second too, or into
-FOLDER/second/NAME where the job says `apart`.
+FOLDER/second/NAME where the job says `apart`. At the end no thread of the group may be left.
 """
 
 import json
@@ -60,6 +60,8 @@ def main(folder: Path) -> None:
             train(
                 manifest, Path(asked["store"]), folder / place / job["name"], config, watch, group
             )
+    left = [thread.read_text().strip() for thread in Path("/proc/self/task").glob("*/comm")]
+    assert not [name for name in left if "gloo" in name], left
 
 
 if __name__ == "__main__":
