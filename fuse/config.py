@@ -61,6 +61,9 @@ class ModelConfig(Section):
     """Attention heads of early fusion."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Dropout probability in adapters and early fusion."""
+    standardise: bool = True
+    """Whether streams outside the joint space are standardised by column, with mean and deviation
+    of the training part: those of levels with early fusion, and those in `fuse.project`."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
