@@ -64,6 +64,10 @@ class ModelConfig(Section):
     standardise: bool = True
     """Whether streams outside the joint space are standardised by column, with mean and deviation
     of the training part: those of levels with early fusion, and those in `fuse.project`."""
+    own_captions: bool = False
+    """Whether each level but that of the frames has a caption adapter and a temperature of its
+    own, in a network with several levels. A video without the modality keeps the score of its
+    frames. Our reading."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -102,13 +106,15 @@ class LateConfig(Section):
 class BalanceConfig(Section):
     """Balance loss of end-to-end training, which keeps weak levels learning; our reading."""
 
-    form: Literal["none", "contribution", "dwa", "uncertainty", "gradient"] = "none"
-    """contribution: KL divergence of each level's share in the positive's score from uniform; dwa:
-    dynamic weight average (Liu et al., 2019); uncertainty: learned log-variance of each level
-    (Kendall et al., 2018); gradient: smaller gradient for levels that are ahead (OGM-GE, Peng et
-    al., 2022)."""
+    form: Literal["none", "mixture", "contribution", "dwa", "uncertainty", "gradient"] = "none"
+    """mixture: the likelihood of a mixture of the levels with equal priors, in place of the sum of
+    their own losses, so that a level need answer only what it can; contribution: KL divergence of
+    each level's share in the positive's score from uniform; dwa: dynamic weight average (Liu et
+    al., 2019); uncertainty: learned log-variance of each level (Kendall et al., 2018); gradient:
+    smaller gradient for levels that are ahead (OGM-GE, Peng et al., 2022)."""
     gamma: float = Field(default=1.0, ge=0)
-    """Strength of the balance; 0 switches every form off."""
+    """Strength of the forms but `mixture`, whose strength is that of the levels' own losses; 0
+    switches them off."""
 
 
 class TrainConfig(Section):

@@ -28,7 +28,7 @@ from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model.retriever import M2HF, Retriever
 from m2hf.fuse.scores.late_rules import Calibration
 from m2hf.fuse.scores.metrics import t2v_ranks
-from m2hf.fuse.training.balance import contributions, scale_gradients
+from m2hf.fuse.training.balance import PairLosses, contributions, scale_gradients
 from m2hf.fuse.training.batch import ScoredBatch
 from m2hf.fuse.training.epoch import EpochMeans, EpochReport, StepStatistics, mean_losses
 from m2hf.fuse.training.optimiser import warm_cosine
@@ -125,22 +125,18 @@ class Trainer:
         scores, positives_QB = scored.scores, scored.positives
         scores.levels.retain_grad()
         contrast, available_B = model.contrast, scores.valid.any(dim=0)
-        losses_L = torch.stack(
-            [
-                contrast(level_QB, positives_QB, valid_B)
-                for level_QB, valid_B in zip(scores.levels, scores.valid, strict=True)
-            ]
-        )
+        logits_LQB = model.scale_L[:, None, None] * scores.levels
+        pairs = PairLosses.of(logits_LQB, scores.valid, positives_QB)
+        losses_L = pairs.mean_L
         fused = contrast(scores.fused, positives_QB, available_B)
         parts = contributions(scores.levels, scores.valid, positives_QB, model.late, contrast.scale)
-        seen_L = parts.available.any(dim=1)
         losses = torch.cat([losses_L, fused[None]]).detach()
         stage.step += 1
         _check_finite(stage, losses)
         total = (
             losses_L.sum()
             if stage.level
-            else fused + stage.balance(losses_L, seen_L, parts, settings.level_loss)
+            else fused + stage.balance(pairs, parts, settings.level_loss)
         )
         if scored.completion_loss is not None:
             total = total + stage.config.completion.weight * scored.completion_loss
@@ -156,7 +152,7 @@ class Trainer:
         stage.optimiser.step()
         gradient = scores.levels.grad
         norm_L = torch.zeros_like(losses_L) if gradient is None else gradient.flatten(1).norm(dim=1)
-        return StepStatistics(losses, seen_L, parts.mean_share.detach(), norm_L.detach())
+        return StepStatistics(losses, pairs.seen_L, parts.mean_share.detach(), norm_L.detach())
 
     def _steps(self, stage: Stage) -> int:
         """Steps of the whole stage."""
