@@ -25,10 +25,11 @@ class Level(Section):
 
     stream: str
     """Role of the stream that the level reads: a key of `fuse.streams`."""
-    fusion: Literal["none", "append", "add", "concat"] = "none"
+    fusion: Literal["none", "aligned", "append", "add", "concat"] = "none"
     """Early fusion of the frames with the stream. none: the stream alone, which must lie in the
     captions' space or be listed in `fuse.project`; add: each frame plus what it finds in the
-    stream by cross-attention; append: what the frames find, as further tokens; concat: baseline,
+    stream by cross-attention; aligned: as add, plus the pooled stream and a network over each frame
+    and the stream at its time; append: what the frames find, as further tokens; concat: baseline,
     each frame joined with the pooled stream and projected. Our reading."""
     enabled: bool = True
     """Whether the level is part of the model."""
