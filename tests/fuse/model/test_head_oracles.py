@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from m2hf.fuse.config import CompletionConfig, ModelConfig
 from m2hf.fuse.model.adapters import Projection, ResidualAdapter
-from m2hf.fuse.model.calibration import AffineCalibration
+from m2hf.fuse.model.calibration import LATE_FUSIONS, MentionFusion
 from m2hf.fuse.model.completion import COMPLETIONS, Completed
 from m2hf.fuse.model.early import (
     EARLY_FORMS,
@@ -262,8 +262,9 @@ def test_mean_scoring() -> None:
             close(scores[q, v], expected)
 
 
-def test_affine_late_fusion() -> None:
-    late = random(AffineCalibration(3))
+@pytest.mark.parametrize("rule", list(LATE_FUSIONS))
+def test_late_fusion(rule: str) -> None:
+    late = random(LATE_FUSIONS[rule](3))
     torch.manual_seed(0)
     late.centre_L.normal_()
     late.deviation_L.uniform_(0.5, 2.0)
@@ -275,7 +276,13 @@ def test_affine_late_fusion() -> None:
             for n in range(3):
                 if valid[n, v]:
                     z = (levels[n, q, v] - late.centre_L[n]) / late.deviation_L[n]
-                    slope = math.log1p(math.exp(float(late.slope_L[n].detach())))
-                    expected += slope * float(z) + float(late.bias_L[n].detach())
+                    slope, bias = float(late.slope_L[n].detach()), float(late.bias_L[n].detach())
+                    if isinstance(late, MentionFusion):
+                        odds = math.exp(
+                            math.exp(slope) * float(z) + float(late.offset_L[n].detach())
+                        )
+                        expected += math.log1p(odds) + bias
+                    else:
+                        expected += math.log1p(math.exp(slope)) * float(z) + bias
             close(fused[q, v], expected)
     sound_gradients(late, lambda module, x: module(x, valid), [levels])
