@@ -25,10 +25,11 @@ class Level(Section):
 
     stream: str
     """Role of the stream that the level reads: a key of `fuse.streams`."""
-    fusion: Literal["none", "append", "add", "concat"] = "none"
+    fusion: Literal["none", "aligned", "append", "add", "concat"] = "none"
     """Early fusion of the frames with the stream. none: the stream alone, which must lie in the
     captions' space or be listed in `fuse.project`; add: each frame plus what it finds in the
-    stream by cross-attention; append: what the frames find, as further tokens; concat: baseline,
+    stream by cross-attention; aligned: as add, plus the pooled stream and a network over each frame
+    and the stream at its time; append: what the frames find, as further tokens; concat: baseline,
     each frame joined with the pooled stream and projected. Our reading."""
     enabled: bool = True
     """Whether the level is part of the model."""
@@ -94,13 +95,20 @@ class CompletionConfig(Section):
 class LateConfig(Section):
     """How the levels' scores become one score."""
 
-    rule: Literal["affine", "z_sum", "z_mean", "sum", "reciprocal_rank", "best_rank", "max"] = (
-        "affine"
-    )
-    """affine: weighted sum of standard scores, fitted on the validation part; z_sum, z_mean: sum
-    and mean of standard scores; sum: of raw scores; reciprocal_rank: sum of 1 / (60 + rank)
-    (Cormack et al., 2009); best_rank, max: the best rank or standard score of any level. End-to-end
-    training always uses affine; the rule applies to the scores of evaluation. Our reading."""
+    rule: Literal[
+        "affine", "mention", "z_sum", "z_mean", "sum", "reciprocal_rank", "best_rank", "max"
+    ] = "affine"
+    """affine: weighted sum of standard scores; mention: sum of softplus of weighted standard
+    scores, so that a level speaks only where it is sure; both are fitted on the validation part.
+    z_sum, z_mean: sum and mean of standard scores; sum: of raw scores; reciprocal_rank: sum of
+    1 / (60 + rank) (Cormack et al., 2009); best_rank, max: the best rank or standard score of any
+    level. End-to-end training uses affine or mention; with another rule it uses mention, and the
+    rule applies to the scores of evaluation. Our reading."""
+
+    @property
+    def trained(self) -> Literal["affine", "mention"]:
+        """The rule of end-to-end training."""
+        return "affine" if self.rule == "affine" else "mention"
 
 
 class BalanceConfig(Section):

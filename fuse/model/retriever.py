@@ -7,6 +7,7 @@ B videos, Q queries, N rows, M width of a stream, D joint width, L levels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.features.statistics import ColumnStatistics
 from m2hf.fuse.model.adapters import adapters, joint_width
-from m2hf.fuse.model.calibration import AffineCalibration
+from m2hf.fuse.model.calibration import LATE_FUSIONS, LateFusion
 from m2hf.fuse.model.contrastive import ContrastiveLoss, Temperature
 from m2hf.fuse.model.levels import EncodedQueries, Levels, LevelTokens, level_scores
 from m2hf.fuse.model.scorers import SCORERS
@@ -54,12 +55,23 @@ class Retriever(nn.Module):
         self.config = config
         self.level_names = tuple(config.active_levels)
         self.query_rows = SCORERS[config.scoring].query_rows
-        self.late = AffineCalibration(len(self.level_names))
+        levels = len(self.level_names)
+        self.late_fusions = nn.ModuleDict({n: made(levels) for n, made in LATE_FUSIONS.items()})
 
     @property
     def late_rule(self) -> str:
         """Name of the rule that fuses scores after training; it may be chosen then."""
         return self.config.late.rule
+
+    @property
+    def late(self) -> LateFusion:
+        """The late fusion of training, whose statistics every rule reads."""
+        return cast("LateFusion", self.late_fusions[self.config.late.trained])
+
+    @property
+    def trained_rules(self) -> list[LateFusion]:
+        """A late fusion for each rule that has parameters."""
+        return [cast("LateFusion", late) for late in self.late_fusions.values()]
 
     def networks(self) -> list["M2HF"]:
         """The networks, in the order of their levels."""

@@ -13,6 +13,7 @@ out.
 L levels, Q queries, B videos, P pairs of a query with its video.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Self
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from m2hf.fuse.config import BalanceConfig, Level
-from m2hf.fuse.model.calibration import AffineCalibration
+from m2hf.fuse.model.calibration import LateFusion
 from m2hf.fuse.model.contrastive import pair_losses
 
 _DWA_TEMPERATURE = 2.0
@@ -96,13 +97,12 @@ def contributions(
     levels_LQB: Tensor,
     valid_LB: Tensor,
     positives_QB: Tensor,
-    late: AffineCalibration,
+    late: LateFusion,
     scale: Tensor,
 ) -> Contributions:
-    """Contributions of a batch. Slopes and temperature have no gradient here: a weak level is to
-    gain by better scores, not by a larger slope."""
-    slope_L = (scale * late.alpha_L / late.deviation_L).detach()
-    terms_LQB = slope_L[:, None, None] * levels_LQB
+    """Contributions of a batch; scale: of S in the loss. It and the late fusion have no gradient
+    here: a weak level is to gain by better scores, not by a larger slope."""
+    terms_LQB = scale.detach() * deepcopy(late).requires_grad_(False).terms(levels_LQB)
     real_L1B = valid_LB.unsqueeze(1)
     total_LQ = torch.where(real_L1B, terms_LQB, 0.0).sum(dim=2)
     mean_LQ = total_LQ / real_L1B.sum(dim=2).clamp(min=1)

@@ -18,7 +18,7 @@ def adamw(
     vectors: list[nn.Parameter] = []
     scalars: list[nn.Parameter] = list(more_scalars)
     for name, parameter in model.named_parameters():
-        if name.startswith(("late.", "contrast.", "own_temperature.")):
+        if name.startswith(("late_fusions.", "contrast.", "own_temperature.")):
             scalars.append(parameter)
         else:
             (matrices if parameter.ndim > 1 else vectors).append(parameter)

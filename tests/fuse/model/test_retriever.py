@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from m2hf.fuse.config import FusionConfig, ModelConfig
 from m2hf.fuse.features.store import FeatureStore
-from m2hf.fuse.model.calibration import AffineCalibration
+from m2hf.fuse.model.calibration import AffineFusion
 from m2hf.fuse.model.completion import COMPLETIONS
 from m2hf.fuse.model.early import EARLY_FORMS, AppendFusion
 from m2hf.fuse.model.retriever import M2HF, build_model
@@ -169,7 +169,7 @@ def test_padding_order_and_company_never_change_a_score(
 @torch.no_grad()
 def test_a_masked_level_never_changes_the_fused_score(known: list[bool], seed: int) -> None:
     torch.manual_seed(seed)
-    late = AffineCalibration(3)
+    late = AffineFusion(3)
     for numbers in (late.slope_L, late.bias_L, late.centre_L):
         numbers.normal_()
     valid, levels = torch.tensor(known).view(3, 4), torch.randn(3, 2, 4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from m2hf.fuse.config import BalanceConfig, FusionConfig
-from m2hf.fuse.model.calibration import AffineCalibration
+from m2hf.fuse.model.calibration import LATE_FUSIONS, AffineFusion
 from m2hf.fuse.model.contrastive import info_nce
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.training.balance import (
@@ -72,7 +72,7 @@ def test_one_level_alone_gives_zero() -> None:
 
 def test_contributions_are_above_the_mean_candidate_and_leave_slopes_alone() -> None:
     torch.manual_seed(0)
-    late = AffineCalibration(2)
+    late = AffineFusion(2)
     levels = torch.randn(2, 3, 4, requires_grad=True)
     valid = torch.tensor([[True] * 4, [True, False, True, True]])
     positives = torch.eye(3, 4, dtype=torch.bool)
@@ -109,10 +109,11 @@ def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.randn(3, 4, 5, dtype=torch.float64), valid, positives
 
 
+@pytest.mark.parametrize("rule", list(LATE_FUSIONS))
 @pytest.mark.parametrize("seed", range(3))
-def test_contributions_in_loops(seed: int) -> None:
+def test_contributions_in_loops(seed: int, rule: str) -> None:
     scores, valid, positives = drawn(seed)
-    late = AffineCalibration(3).double()
+    late = LATE_FUSIONS[rule](3).double()
     with torch.no_grad():
         late.slope_L.normal_()
     late.deviation_L.uniform_(0.5, 2.0)
@@ -122,10 +123,12 @@ def test_contributions_in_loops(seed: int) -> None:
     for pair, (q, v) in enumerate(pairs):
         raw = []
         for level in range(3):
-            slope = 7 * softplus(float(late.slope_L[level].detach())) / late.deviation_L[level]
-            known = [float(scores[level, q, b]) for b in range(5) if valid[level, b]]
+            alpha = float(late.alpha_L[level].detach() / late.deviation_L[level])
+            odds = [alpha * float(score) for score in scores[level, q]]
+            terms = [softplus(x + 2) if rule == "mention" else x for x in odds]
+            known = [terms[b] for b in range(5) if valid[level, b]]
             mean = sum(known) / max(1, len(known))
-            expected = float(slope) * (float(scores[level, q, v]) - mean)
+            expected = 7 * (terms[v] - mean)
             assert float(given.values[level, pair]) == pytest.approx(expected, abs=1e-9)
             assert bool(given.available[level, pair]) == bool(valid[level, v])
             raw.append(softplus(expected) if valid[level, v] else 0.0)
