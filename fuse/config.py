@@ -25,10 +25,11 @@ class Level(Section):
 
     stream: str
     """Role of the stream that the level reads: a key of `fuse.streams`."""
-    fusion: Literal["none", "append", "add", "concat"] = "none"
+    fusion: Literal["none", "aligned", "append", "add", "concat"] = "none"
     """Early fusion of the frames with the stream. none: the stream alone, which must lie in the
     captions' space or be listed in `fuse.project`; add: each frame plus what it finds in the
-    stream by cross-attention; append: what the frames find, as further tokens; concat: baseline,
+    stream by cross-attention; aligned: as add, plus the pooled stream and a network over each frame
+    and the stream at its time; append: what the frames find, as further tokens; concat: baseline,
     each frame joined with the pooled stream and projected. Our reading."""
     enabled: bool = True
     """Whether the level is part of the model."""
@@ -64,6 +65,10 @@ class ModelConfig(Section):
     standardise: bool = True
     """Whether streams outside the joint space are standardised by column, with mean and deviation
     of the training part: those of levels with early fusion, and those in `fuse.project`."""
+    own_captions: bool = False
+    """Whether each level but that of the frames has a caption adapter and a temperature of its
+    own, in a network with several levels. A video without the modality keeps the score of its
+    frames. Our reading."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -90,25 +95,34 @@ class CompletionConfig(Section):
 class LateConfig(Section):
     """How the levels' scores become one score."""
 
-    rule: Literal["affine", "z_sum", "z_mean", "sum", "reciprocal_rank", "best_rank", "max"] = (
-        "affine"
-    )
-    """affine: weighted sum of standard scores, fitted on the validation part; z_sum, z_mean: sum
-    and mean of standard scores; sum: of raw scores; reciprocal_rank: sum of 1 / (60 + rank)
-    (Cormack et al., 2009); best_rank, max: the best rank or standard score of any level. End-to-end
-    training always uses affine; the rule applies to the scores of evaluation. Our reading."""
+    rule: Literal[
+        "affine", "mention", "z_sum", "z_mean", "sum", "reciprocal_rank", "best_rank", "max"
+    ] = "affine"
+    """affine: weighted sum of standard scores; mention: sum of softplus of weighted standard
+    scores, so that a level speaks only where it is sure; both are fitted on the validation part.
+    z_sum, z_mean: sum and mean of standard scores; sum: of raw scores; reciprocal_rank: sum of
+    1 / (60 + rank) (Cormack et al., 2009); best_rank, max: the best rank or standard score of any
+    level. End-to-end training uses affine or mention; with another rule it uses mention, and the
+    rule applies to the scores of evaluation. Our reading."""
+
+    @property
+    def trained(self) -> Literal["affine", "mention"]:
+        """The rule of end-to-end training."""
+        return "affine" if self.rule == "affine" else "mention"
 
 
 class BalanceConfig(Section):
     """Balance loss of end-to-end training, which keeps weak levels learning; our reading."""
 
-    form: Literal["none", "contribution", "dwa", "uncertainty", "gradient"] = "none"
-    """contribution: KL divergence of each level's share in the positive's score from uniform; dwa:
-    dynamic weight average (Liu et al., 2019); uncertainty: learned log-variance of each level
-    (Kendall et al., 2018); gradient: smaller gradient for levels that are ahead (OGM-GE, Peng et
-    al., 2022)."""
+    form: Literal["none", "mixture", "contribution", "dwa", "uncertainty", "gradient"] = "none"
+    """mixture: the likelihood of a mixture of the levels with equal priors, in place of the sum of
+    their own losses, so that a level need answer only what it can; contribution: KL divergence of
+    each level's share in the positive's score from uniform; dwa: dynamic weight average (Liu et
+    al., 2019); uncertainty: learned log-variance of each level (Kendall et al., 2018); gradient:
+    smaller gradient for levels that are ahead (OGM-GE, Peng et al., 2022)."""
     gamma: float = Field(default=1.0, ge=0)
-    """Strength of the balance; 0 switches every form off."""
+    """Strength of the forms but `mixture`, whose strength is that of the levels' own losses; 0
+    switches them off."""
 
 
 class TrainConfig(Section):

@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         more["loading"] = loading.measure(given.workers)
     if given.matrices is not None:
         more["matrices"] = matrices.measure(given.matrices, given.seeds, given.workers)
-    todo = tasks(rows, given.seeds)
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    todo = tasks(rows, seeds)
     trainings = sum(len(task.trainings) for task in todo)
     print(f"{trainings} trainings on {len(todo)} data sets", file=sys.stderr)
     began, done = time.monotonic(), 0
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"seed {task.data.seed}{what and ', ' + what}",
             file=sys.stderr,
         )
-    results = as_json(rows, given.seeds, outcomes) | more
+    results = as_json(rows, seeds, outcomes) | more
     print(markdown(rows, results), end="")
     if given.matrices is not None:
         print(matrices.markdown(more["matrices"]), end="")
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.levels", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="data sets and trainings per row")
+    parser.add_argument("--first-seed", type=int, default=0, help="of the seeds")
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--only", default="", help="groups of rows, comma-separated")
     parser.add_argument(

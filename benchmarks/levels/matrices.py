@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.levels.report import paired, spread
 from benchmarks.levels.rows import SHARES
 from m2hf.fuse.model.calibration import fit_calibration
-from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
+from m2hf.fuse.scores.late_rules import LATE_RULES, TRAINED, Calibration
 from m2hf.fuse.scores.metrics import t2v_ranks
 
 # Complete matrix, and the one that is made incomplete; texts by videos, row i's video is column i.
@@ -73,11 +73,11 @@ def _one(
     hits: dict[str, list[float]] = {}
     for fitted_on, tested_on in (halves, halves[::-1]):
         part_LQV, part_LV = scores_LQV[:, fitted_on][:, :, fitted_on], valid_LV[:, fitted_on]
-        plain = Calibration.of(part_LQV, part_LV)
-        fitted = fit_calibration(part_LQV, part_LV, np.arange(len(fitted_on)))
+        plain, truth = Calibration.of(part_LQV, part_LV), np.arange(len(fitted_on))
+        fitted = {name: fit_calibration(name, part_LQV, part_LV, truth) for name in TRAINED}
         test_LQV = scores_LQV[:, tested_on]
         for name, rule in LATE_RULES.items():
-            fused_QV = rule(test_LQV, valid_LV, fitted if name == "affine" else plain)
+            fused_QV = rule(test_LQV, valid_LV, fitted.get(name, plain))
             hits.setdefault(name, []).append(t2v_ranks(fused_QV, tested_on).recall(1).expected)
         hits.setdefault(WHOLE, []).append(
             t2v_ranks(whole_QV[tested_on], tested_on).recall(1).expected

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from m2hf.config import parse, read_recipe
-from m2hf.fuse.config import DEFAULT_LEVELS, LATE_FUSION, FusionConfig
+from m2hf.fuse.config import DEFAULT_LEVELS, LATE_FUSION, FusionConfig, LateConfig
 from m2hf.fuse.scores.late_rules import LATE_RULES
 
 SMALL_SET = "a small set"
@@ -115,7 +115,7 @@ ROWS: tuple[Ablation, ...] = (
     # One training each: a late rule changes the scoring alone.
     *(Ablation(f"{name}, {rule}", "late fusion", how, (f"fuse.late.rule={rule}",), against=name)
       for name, how in ((HYBRID, ()), ("ensemble", ENSEMBLE))
-      for rule in LATE_RULES if rule != "affine"),
+      for rule in LATE_RULES if rule != LateConfig().rule),
     # Frames and sound: early fusion against simpler combinations.
     *(
         Ablation(f"frames and sound, {name}", "early fusion", (*alone("audio_visual"), *form(name)),

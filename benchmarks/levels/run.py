@@ -69,10 +69,10 @@ def row_name(row: Ablation, setting: str) -> str:
     return row.name if setting == IMBALANCED else f"{setting}/{row.name}"
 
 
-def tasks(rows: Sequence[Ablation], seeds: int) -> list[TrainingTask]:
+def tasks(rows: Sequence[Ablation], seeds: Sequence[int]) -> list[TrainingTask]:
     """The tasks, longest first, so that no long one is left for the end."""
     found: dict[DataSet, dict[tuple[str, ...], list[Reading]]] = {}
-    for seed in range(seeds):
+    for seed in seeds:
         for row in rows:
             for setting in row.settings:
                 trainings = found.setdefault(data_set(row, setting, seed), {})

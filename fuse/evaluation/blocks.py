@@ -22,6 +22,7 @@ from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model.adapters import joint_width
+from m2hf.fuse.model.levels import own_captions
 from m2hf.fuse.model.scorers import CELLS, SCORERS
 
 FUSED_CELLS = 1 << 18  # level scores that late fusion reads at a time
@@ -113,8 +114,13 @@ class _Sizes:
 
     @property
     def members(self) -> int:
-        """Networks, each with its own copy of encoded queries and frames."""
+        """Networks, each with its own copy of encoded frames."""
         return len(self.config.active_levels) if self.config.strategy == "ensemble" else 1
+
+    @property
+    def query_copies(self) -> int:
+        """Encodings of a query: one a network, and one of each level with its own captions."""
+        return self.members + len(own_captions(self.config))
 
     def queries(self, ids: Sequence[str]) -> Blocks:
         lengths_N = self.store[CAPTIONS].lengths(ids)
@@ -128,7 +134,8 @@ class _Sizes:
 
     def encoded_queries(self, blocks: Blocks) -> IntArray:
         """(P,) of each block."""
-        bytes_P: IntArray = _FLOAT * blocks.counts_P * blocks.rows_RP[0] * self.joint * self.members
+        floats_P = blocks.counts_P * blocks.rows_RP[0] * self.joint * self.query_copies
+        bytes_P: IntArray = _FLOAT * floats_P
         return bytes_P
 
     def scoring(self, queries: int, videos: Blocks) -> int:
@@ -145,7 +152,7 @@ class _Sizes:
         encoding += _ATTENTION * self.config.model.heads * frames * other
         held = int((_FLOAT * videos.counts_P * (tokens + encoding)).max())
         cosines = 0 if self.config.scoring == "mean" else _FLOAT * _COSINES * CELLS
-        return held + queries + max(_ENCODING * queries // self.members, cosines)
+        return held + queries + max(_ENCODING * queries // self.query_copies, cosines)
 
     def fusion(self, videos: int) -> int:
         levels = len(self.config.active_levels)

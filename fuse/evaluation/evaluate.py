@@ -15,6 +15,7 @@ from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.checkpoint import CheckpointHeader
 from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.baselines import baseline_names, baselines
+from m2hf.fuse.scores.late_rules import TRAINED
 from m2hf.fuse.scores.similarity_file import SimilarityDraft
 from m2hf.fuse.scores.similarity_header import SimilarityHeader
 from m2hf.keys import sha256_file
@@ -134,6 +135,12 @@ def resolve(path: Path, header: CheckpointHeader, given: FusionConfig | None) ->
                 f"{path}: trained with another fuse.{section} than the config gives; "
                 f"leave fuse.{section} out of it, or train again"
             )
+    rule = given.late.rule
+    if rule in TRAINED and rule not in header.fitted and "late" in named:
+        raise MismatchError(
+            f"{path}: of a version without the late rule {rule}, which has to be fitted in "
+            f"training; set fuse.late.rule={header.fitted[0]}, or train again"
+        )
     run = named & {"streams", "late", "eval", "device", "threads"}
     return trained.model_copy(update={name: getattr(given, name) for name in run})
 

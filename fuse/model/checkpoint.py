@@ -2,11 +2,13 @@
 
 The metadata holds one JSON text: the resolved config, each stream's fingerprint, width and flags,
 the manifest's digest, library versions, the epoch, and the sha256 of the whole file, computed with
-zeros in its own place (version 1 has none). No pickle, no clock, no path.
+zeros in its own place (version 1 has none). Before version 3, affine was the one trained late
+rule. No pickle, no clock, no path.
 """
 
 import hashlib
 import mmap
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any, Self
 import safetensors
 import safetensors.torch
 from pydantic import ConfigDict, Field, model_validator
+from torch import Tensor
 
 from m2hf.atomic import atomic_write, raise_if_unreadable
 from m2hf.config import Section, parse
@@ -22,12 +25,14 @@ from m2hf.errors import MismatchError, UsageError, first_line
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.store import FeatureStore, StreamInfo
 from m2hf.fuse.model.retriever import Retriever, build_model
+from m2hf.fuse.scores.late_rules import TRAINED
 from m2hf.keys import canonical_json
 from m2hf.plain_data import json_object, shown
 from m2hf.streams import StreamName, extractor_of
 
 SCHEMA = "m2hf.checkpoint"
-VERSION = 2
+VERSION = 3
+_ONE_LATE_RULE = 2  # last version whose files hold one trained late rule
 
 # One key: safetensors writes several in no fixed order, and equal runs must give equal bytes.
 _KEY = SCHEMA
@@ -64,13 +69,15 @@ class _Record(Section):
 
 @dataclass(frozen=True)
 class CheckpointHeader:
-    """The metadata of a checkpoint; `manifest` is the digest of the training manifest."""
+    """The metadata of a checkpoint; `manifest` is the digest of the training manifest; fitted: the
+    trained late rules that it has parameters of."""
 
     config: FusionConfig
     streams: dict[str, StreamInfo]
     dataset: str
     manifest: str
     epoch: int
+    fitted: tuple[str, ...] = TRAINED
 
     def check(self, path: Path, store: FeatureStore) -> None:
         """Raises MismatchError naming the first stream that differs from the one trained on."""
@@ -141,12 +148,12 @@ def read_header(path: Path) -> CheckpointHeader:
         raise UsageError(f"{path}: a safetensors file, but not a checkpoint of m2hf")
     about = json_object(metadata[_KEY], str(path))
     found = about.get("version")
-    if type(found) is not int or found not in (1, VERSION):
+    if type(found) is not int or not 1 <= found <= VERSION:
         raise UsageError(
-            f"{path}: checkpoint schema version {shown(found)}, this m2hf reads 1 and {VERSION}; "
+            f"{path}: checkpoint schema version {shown(found)}, this m2hf reads 1 to {VERSION}; "
             "install the m2hf that wrote it, or train again"
         )
-    if found == VERSION or _DIGEST in about:
+    if found > 1 or _DIGEST in about:
         _check_digest(path, about.get(_DIGEST))
     record = parse(_Record, about, str(path), UsageError)
     config = parse(FusionConfig, record.config, str(path), UsageError)
@@ -161,6 +168,7 @@ def read_header(path: Path) -> CheckpointHeader:
         dataset=record.dataset,
         manifest=record.manifest,
         epoch=record.epoch,
+        fitted=TRAINED if found > _ONE_LATE_RULE else ("affine",),
     )
 
 
@@ -187,7 +195,10 @@ def load(path: Path, store: FeatureStore) -> tuple[Retriever, CheckpointHeader]:
     widths = {role: info.width for role, info in header.streams.items()}
     try:
         model = build_model(header.config, widths)
-        model.load_state_dict(safetensors.torch.load_file(path))
+        weights = safetensors.torch.load_file(path)
+        if header.fitted != TRAINED:
+            weights = _with_every_late_rule(weights, model)
+        model.load_state_dict(weights)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UsageError(
             f"{path}: its weights don't match its config ({first_line(error)}); train again"
@@ -195,3 +206,17 @@ def load(path: Path, store: FeatureStore) -> tuple[Retriever, CheckpointHeader]:
     if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
         raise UsageError(f"{path}: its weights hold NaN or infinity; train again")
     return model, header
+
+
+def _with_every_late_rule(old: Mapping[str, Tensor], model: Retriever) -> dict[str, Tensor]:
+    """Weights of a version with one trained late rule under their names of today. Its statistics
+    are those of every rule; slopes of the others are not fitted, and are those of `model`."""
+    new = {n: t for n, t in model.state_dict().items() if "late_fusions.mention." in n}
+    for name, tensor in old.items():
+        owner, _, parameter = name.rpartition("late.")
+        if f"{owner}late_fusions.affine.{parameter}" not in model.state_dict():
+            new[name] = tensor
+            continue
+        for rule in TRAINED if parameter in ("centre_L", "deviation_L") else ("affine",):
+            new[f"{owner}late_fusions.{rule}.{parameter}"] = tensor
+    return new

@@ -13,17 +13,21 @@ _TEMPERATURE = 0.05  # at the start (design 6)
 _LARGEST_SCALE = 100.0
 
 
-class ContrastiveLoss(nn.Module):
-    """InfoNCE in both directions with a learned temperature."""
+class Temperature(nn.Module):
+    """Learned temperatures: one, or an array of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(_TEMPERATURE)))
+        self.log_scale = nn.Parameter(torch.full(shape, -math.log(_TEMPERATURE)))
 
     @property
     def scale(self) -> Tensor:
         """1 / temperature, at most 100."""
         return self.log_scale.clamp(max=math.log(_LARGEST_SCALE)).exp()
+
+
+class ContrastiveLoss(Temperature):
+    """InfoNCE in both directions with a learned temperature."""
 
     def forward(self, scores_QB: Tensor, positives_QB: Tensor, valid_B: Tensor) -> Tensor:
         """Mean loss over the pairs whose video is valid; 0 where there is none.
@@ -39,12 +43,18 @@ def info_nce(logits_QB: Tensor, positives_QB: Tensor) -> Tensor:
     Positives of the same query or video are not negatives of each other: two captions of one
     video, or two videos of one caption.
     """
-    query_P, video_P = positives_QB.nonzero(as_tuple=True)
-    if not len(query_P):
+    if not positives_QB.any():
         return logits_QB.sum() * 0.0
+    return pair_losses(logits_QB, ~positives_QB, positives_QB).mean()
+
+
+def pair_losses(logits: Tensor, negatives: Tensor, positives_QB: Tensor) -> Tensor:
+    """(2, ..., P) cross entropy of each pair, T2V and V2T, against the negatives of its row and of
+    its column; 0 where there are none. logits, negatives: (..., Q, B)."""
+    query_P, video_P = positives_QB.nonzero(as_tuple=True)
     # The lowest finite number and not -inf: logsumexp over -inf alone has a gradient of NaN.
-    negatives_QB = logits_QB.masked_fill(positives_QB, torch.finfo(logits_QB.dtype).min)
-    pairs_P = logits_QB[query_P, video_P]
-    t2v_P = softplus(negatives_QB.logsumexp(dim=1)[query_P] - pairs_P)
-    v2t_P = softplus(negatives_QB.logsumexp(dim=0)[video_P] - pairs_P)
-    return (t2v_P.mean() + v2t_P.mean()) / 2
+    others = logits.masked_fill(~negatives, torch.finfo(logits.dtype).min)
+    pairs = logits[..., query_P, video_P]
+    t2v = softplus(others.logsumexp(dim=-1)[..., query_P] - pairs)
+    v2t = softplus(others.logsumexp(dim=-2)[..., video_P] - pairs)
+    return torch.stack([t2v, v2t])

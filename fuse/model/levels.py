@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from m2hf.fuse.config import FRAMES, FusionConfig
+from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.model.adapters import ResidualAdapter
 from m2hf.fuse.model.completion import COMPLETIONS, Completed
 from m2hf.fuse.model.early import EARLY_FORMS
 from m2hf.fuse.model.scorers import Scorer
@@ -32,8 +33,22 @@ class LevelTokens:
     has_target: Tensor | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class EncodedQueries:
+    """Q queries encoded by one network: shared, which frames are scored against, and by name those
+    of the levels that have their own; each (Q, W, D)."""
+
+    shared: Tokens
+    own: Mapping[str, Tokens]
+
+    def of_level(self, name: str) -> Tokens:
+        """What the level's tokens are scored against."""
+        return self.own.get(name, self.shared)
+
+
 class Levels(nn.Module):
-    """All enabled levels, with the early fusion and completion of those that fuse."""
+    """All enabled levels, with the early fusion and completion of those that fuse, and the caption
+    adapters of those that have their own."""
 
     def __init__(self, config: FusionConfig, widths: Mapping[str, int]) -> None:
         """widths: by role, D of adapted roles in the joint space, M of the others."""
@@ -46,6 +61,18 @@ class Levels(nn.Module):
                 joint, other = widths[FRAMES], widths[level.stream]
                 self.early[name] = EARLY_FORMS[level.fusion](joint, other, config.model)
                 self.completion[name] = complete(joint, other, config.model, config.completion)
+        joint, model = widths[CAPTIONS], config.model
+        self.captions = nn.ModuleDict(
+            {n: ResidualAdapter(joint, model.width, model.dropout) for n in own_captions(config)}
+        )
+
+    def queries(self, captions: Tokens) -> EncodedQueries:
+        """The queries of each level from adapted captions (Q, W, D)."""
+        own = {
+            name: Tokens(adapter(captions.values), captions.mask, captions.time_s)
+            for name, adapter in self.captions.items()
+        }
+        return EncodedQueries(captions, own)
 
     def forward(self, streams: Mapping[str, Tokens]) -> dict[str, LevelTokens]:
         """Tokens of each level, by name. A video without frames is invalid in every level: its
@@ -65,23 +92,33 @@ class Levels(nn.Module):
         return levels
 
 
+def own_captions(config: FusionConfig) -> tuple[str, ...]:
+    """The levels that adapt captions on their own: all but that of the frames, which has the
+    shared ones; none where a network has a single level."""
+    levels = config.active_levels
+    if not config.model.own_captions or config.strategy == "ensemble" or len(levels) < 2:
+        return ()
+    return tuple(name for name, level in levels.items() if level.stream != FRAMES)
+
+
 def level_scores(
-    scorer: Scorer, queries: Tokens, frames: Tokens, levels: Mapping[str, LevelTokens]
+    scorer: Scorer, queries: EncodedQueries, frames: Tokens, levels: Mapping[str, LevelTokens]
 ) -> tuple[Tensor, Tensor]:
     """Scores (L, Q, B) and validity (L, B) of all levels, in the order of the table.
 
-    One scorer serves all levels, and a video without the modality gets the score of its frames,
-    so that the fallback is exact in the score, too.
+    One scorer serves all levels, and a video without the modality gets the score of its frames and
+    the shared query, so that the fallback is exact in the score, too.
     """
-    frames_QB: Tensor = scorer(queries, frames)
+    frames_QB: Tensor = scorer(queries.shared, frames)
     scores = []
-    for level in levels.values():
+    for name, level in levels.items():
+        query = queries.of_level(name)
         if level.tokens is frames:
             scores.append(frames_QB)
         elif level.fused is None:
-            scores.append(scorer(queries, level.tokens))
+            scores.append(scorer(query, level.tokens))
         else:
-            scores.append(torch.where(level.fused, scorer(queries, level.tokens), frames_QB))
+            scores.append(torch.where(level.fused, scorer(query, level.tokens), frames_QB))
     return torch.stack(scores), torch.stack([level.valid for level in levels.values()])
 
 

@@ -7,6 +7,7 @@ B videos, Q queries, N rows, M width of a stream, D joint width, L levels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,9 @@ from torch import Tensor, nn
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.features.statistics import ColumnStatistics
 from m2hf.fuse.model.adapters import adapters, joint_width
-from m2hf.fuse.model.calibration import AffineCalibration
-from m2hf.fuse.model.contrastive import ContrastiveLoss
-from m2hf.fuse.model.levels import Levels, LevelTokens, level_scores
+from m2hf.fuse.model.calibration import LATE_FUSIONS, LateFusion
+from m2hf.fuse.model.contrastive import ContrastiveLoss, Temperature
+from m2hf.fuse.model.levels import EncodedQueries, Levels, LevelTokens, level_scores
 from m2hf.fuse.model.scorers import SCORERS
 from m2hf.fuse.model.standardise import Standardise, standardisers
 from m2hf.fuse.model.tokens import Tokens
@@ -54,18 +55,29 @@ class Retriever(nn.Module):
         self.config = config
         self.level_names = tuple(config.active_levels)
         self.query_rows = SCORERS[config.scoring].query_rows
-        self.late = AffineCalibration(len(self.level_names))
+        levels = len(self.level_names)
+        self.late_fusions = nn.ModuleDict({n: made(levels) for n, made in LATE_FUSIONS.items()})
 
     @property
     def late_rule(self) -> str:
         """Name of the rule that fuses scores after training; it may be chosen then."""
         return self.config.late.rule
 
+    @property
+    def late(self) -> LateFusion:
+        """The late fusion of training, whose statistics every rule reads."""
+        return cast("LateFusion", self.late_fusions[self.config.late.trained])
+
+    @property
+    def trained_rules(self) -> list[LateFusion]:
+        """A late fusion for each rule that has parameters."""
+        return [cast("LateFusion", late) for late in self.late_fusions.values()]
+
     def networks(self) -> list["M2HF"]:
         """The networks, in the order of their levels."""
         raise NotImplementedError
 
-    def encode_queries(self, captions: Tokens) -> list[Tokens]:
+    def encode_queries(self, captions: Tokens) -> list[EncodedQueries]:
         """Captions (Q, W, M), row 0 the sentence and further rows its tokens, in joint space."""
         return [network.adapt_captions(captions) for network in self.networks()]
 
@@ -73,7 +85,9 @@ class Retriever(nn.Module):
         """B videos, whose streams are given by role: adapted and fused early."""
         return [network.fuse_streams(streams) for network in self.networks()]
 
-    def score(self, queries: Sequence[Tokens], videos: Sequence[EncodedVideos]) -> LevelScores:
+    def score(
+        self, queries: Sequence[EncodedQueries], videos: Sequence[EncodedVideos]
+    ) -> LevelScores:
         """Score every query against every video, with what the two encode methods returned."""
         parts = [
             level_scores(network.scorer, own_queries, own_videos.frames, own_videos.levels)
@@ -107,10 +121,20 @@ class M2HF(Retriever):
         self.scorer = SCORERS[config.scoring](joint, config.model)
         self.bf16 = config.precision == "bf16"
         self.contrast = ContrastiveLoss()
+        own = bool(self.levels.captions)
+        self.own_temperature = Temperature(len(self.level_names)) if own else None
 
     def networks(self) -> list["M2HF"]:
         """Itself."""
         return [self]
+
+    @property
+    def scale_L(self) -> Tensor:
+        """(L,) 1 / temperature of each level's own loss: that of the fusion where captions are
+        shared."""
+        if self.own_temperature is not None:
+            return self.own_temperature.scale
+        return self.contrast.scale.expand(len(self.level_names))
 
     def standardise(self, statistics: Mapping[str, ColumnStatistics]) -> None:
         """Standardise streams by the statistics of the training part, by role; before training."""
@@ -118,10 +142,12 @@ class M2HF(Retriever):
             assert isinstance(module, Standardise)
             module.fit(statistics[role])
 
-    def adapt_captions(self, captions: Tokens) -> Tokens:
-        """Captions (Q, W, M) -> (Q, W, D) in joint space, fp32."""
+    def adapt_captions(self, captions: Tokens) -> EncodedQueries:
+        """Captions (Q, W, M) -> (Q, W, D) in joint space, fp32, for each level."""
         with self._autocast(captions):
-            return _to_fp32(self._adapt(CAPTIONS, captions))
+            queries = self.levels.queries(_to_fp32(self._adapt(CAPTIONS, captions)))
+        own = {name: _to_fp32(tokens) for name, tokens in queries.own.items()}
+        return EncodedQueries(queries.shared, own)
 
     def fuse_streams(self, streams: Mapping[str, Tokens]) -> EncodedVideos:
         """Adapt the streams of B videos, given by role, and apply early fusion."""

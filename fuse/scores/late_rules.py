@@ -16,27 +16,30 @@ import numpy as np
 from m2hf.array_types import BoolArray, FloatArray
 
 FLAT = 1e-6  # scores with a smaller standard deviation are constant
+START_OFFSET = 2.0  # of `mention`
 _RANK_OFFSET = 60.0  # of reciprocal rank fusion (Cormack et al., 2009)
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Mean and standard deviation of each level over available videos; alpha > 0 and bias of the
-    affine rule, 1 and 0 where it was not fitted. All (L,)."""
+    """Mean and standard deviation of each level over available videos; alpha > 0 and bias of a
+    trained rule, 1 and 0 where none was fitted; offset of `mention`, which alone reads it. All
+    (L,)."""
 
     centre_L: FloatArray
     deviation_L: FloatArray
     alpha_L: FloatArray
     bias_L: FloatArray
+    offset_L: FloatArray
 
     @classmethod
     def of(cls, scores_LQV: FloatArray, valid_LV: BoolArray) -> Self:
-        """Statistics of these scores, with the affine rule not fitted."""
+        """Statistics of these scores, with no rule fitted."""
         known = [s[:, v].astype(np.float64) for s, v in zip(scores_LQV, valid_LV, strict=True)]
         centre = np.array([k.mean() if k.size else 0.0 for k in known])
         spread = np.array([k.std() if k.size else 0.0 for k in known])
-        levels = len(scores_LQV)
-        return cls(centre, np.where(spread > FLAT, spread, 1.0), np.ones(levels), np.zeros(levels))
+        one = np.ones(len(scores_LQV))
+        return cls(centre, np.where(spread > FLAT, spread, 1.0), one, 0 * one, START_OFFSET * one)
 
     def standard(self, scores_LQV: FloatArray) -> FloatArray:
         """(L, Q, V) standard scores."""
@@ -51,8 +54,13 @@ Rule = Callable[[FloatArray, BoolArray, Calibration], FloatArray]
 
 def affine(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
     """sum_l a_l(v) (alpha_l z_l + b_l): the default."""
-    terms_LQV = by.alpha_L[:, None, None] * by.standard(scores_LQV) + by.bias_L[:, None, None]
-    return _sum(terms_LQV, valid_LV)
+    return _sum(_sloped(scores_LQV, by) + by.bias_L[:, None, None], valid_LV)
+
+
+def mention(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
+    """sum_l a_l(v) (softplus(alpha_l z_l + c_l) + b_l): a level speaks where it is sure."""
+    odds_LQV = _sloped(scores_LQV, by) + by.offset_L[:, None, None]
+    return _sum(np.logaddexp(0.0, odds_LQV) + by.bias_L[:, None, None], valid_LV)
 
 
 def z_sum(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
@@ -91,6 +99,7 @@ def maximum(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> Flo
 
 LATE_RULES: dict[str, Rule] = {
     "affine": affine,
+    "mention": mention,
     "z_sum": z_sum,
     "z_mean": z_mean,
     "sum": plain_sum,
@@ -98,6 +107,13 @@ LATE_RULES: dict[str, Rule] = {
     "best_rank": best_rank,
     "max": maximum,
 }
+
+TRAINED = ("affine", "mention")  # rules whose slopes and biases are fitted
+
+
+def _sloped(scores_LQV: FloatArray, by: Calibration) -> FloatArray:
+    sloped: FloatArray = by.alpha_L[:, None, None] * by.standard(scores_LQV)
+    return sloped
 
 
 def _sum(terms_LQV: FloatArray, valid_LV: BoolArray) -> FloatArray:

@@ -17,7 +17,7 @@ from torch import Tensor
 from m2hf.features import Features
 from m2hf.fuse.config import FRAMES
 from m2hf.fuse.devices import repeatable
-from m2hf.fuse.model.levels import LevelTokens
+from m2hf.fuse.model.levels import EncodedQueries, LevelTokens
 from m2hf.fuse.model.retriever import EncodedVideos
 from m2hf.fuse.model.scorers import unit
 from m2hf.fuse.model.tokens import Tokens
@@ -78,25 +78,27 @@ class Evidence:
         ]
 
 
-def _best_frames(parts: Sequence[tuple[Tokens, EncodedVideos]], index: SearchIndex) -> NearestRows:
+def _best_frames(
+    parts: Sequence[tuple[EncodedQueries, EncodedVideos]], index: SearchIndex
+) -> NearestRows:
     """By the model with a level of the frames alone, else by the first model."""
     alone = {name for name, level in index.config.active_levels.items() if level.stream == FRAMES}
     query, videos = next((p for p in parts if alone & set(p[1].levels)), parts[0])
-    return NearestRows.of(query.values[0, 0], videos.frames)
+    return NearestRows.of(_sentence(query.shared), videos.frames)
 
 
 def _matched_rows(
     index: SearchIndex,
     ids: Sequence[str],
     frames: Sequence[Features],
-    query: Tokens,
+    query: EncodedQueries,
     videos: EncodedVideos,
 ) -> list[dict[str, MatchedRow]]:
     """The best rows of the levels of one model, by video."""
-    sentence_D = query.values[0, 0]
-    by_frame = NearestRows.of(sentence_D, videos.frames)
+    by_frame = NearestRows.of(_sentence(query.shared), videos.frames)
     found: list[dict[str, MatchedRow]] = [{} for _ in ids]
     for name, level in videos.levels.items():
+        sentence_D = _sentence(query.of_level(name))
         nearest = _of_level(sentence_D, level, by_frame, videos.frames.mask.shape[1])
         role = index.config.active_levels[name].stream
         for v, video in enumerate(ids):
@@ -105,6 +107,11 @@ def _matched_rows(
                 row = MatchedRow.of(stored, int(nearest.row_V[v]), float(nearest.cosine_V[v]))
                 found[v][name] = row
     return found
+
+
+def _sentence(query: Tokens) -> Tensor:
+    """(D,) of a single query."""
+    return query.values[0, 0]
 
 
 def _of_level(

@@ -28,7 +28,7 @@ from m2hf.fuse.evaluation.blocks import Workspace
 from m2hf.fuse.evaluation.evaluate import flags_of, resolve
 from m2hf.fuse.features.store import FeatureStore, PaddedRows
 from m2hf.fuse.model import checkpoint
-from m2hf.fuse.model.levels import LevelTokens
+from m2hf.fuse.model.levels import EncodedQueries, LevelTokens
 from m2hf.fuse.model.retriever import EncodedVideos, Retriever
 from m2hf.fuse.model.tokens import Tokens, video_tokens
 from m2hf.fuse.run_folder import RunFolder
@@ -119,7 +119,7 @@ class SearchIndex:
         covered_V: BoolArray = np.logical_or.reduce(self.valid_LV, axis=0)
         return covered_V
 
-    def query(self, features: Features, device: torch.device) -> list[Tokens]:
+    def query(self, features: Features, device: torch.device) -> list[EncodedQueries]:
         """Encode the features of a query, at the precision of the stored captions.
 
         Raises MismatchError for another width.

@@ -1,28 +1,77 @@
 """Balance losses, which keep weak levels learning next to a strong one (design 6; our reading).
 
-`contribution`: gamma KL(uniform || share of each level in the positive's score), with a
-stop-gradient on the strongest level; `dwa`: dynamic weight average of the levels' losses (Liu et
-al., 2019);
-`uncertainty`: a learned log-variance a level (Kendall et al., 2018); `gradient`: the gradient
-of the parameters of a level that is ahead of the others is scaled down (OGM-GE, Peng et al.,
-2022).
+`mixture`: the pairs' likelihood under a mixture of the levels, in place of the sum of the levels'
+losses, so that a level learns from what it can answer; `contribution`: gamma KL(uniform || share
+of each level in the positive's score), with a stop-gradient on the strongest level; `dwa`: dynamic
+weight average of the levels' losses (Liu et al., 2019); `uncertainty`: a learned log-variance a
+level (Kendall et al., 2018); `gradient`: the gradient of the parameters of a level that is ahead
+of the others is scaled down (OGM-GE, Peng et al., 2022).
 
-With gamma 0 every form is without effect. A level without samples in a batch is left out.
+With gamma 0 every form but `mixture` is without effect. A level without samples in a batch is left
+out.
 
 L levels, Q queries, B videos, P pairs of a query with its video.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from m2hf.fuse.config import BalanceConfig, Level
-from m2hf.fuse.model.calibration import AffineCalibration
+from m2hf.fuse.model.calibration import LateFusion
+from m2hf.fuse.model.contrastive import pair_losses
 
 _DWA_TEMPERATURE = 2.0
 _LEAST = 1e-6  # lower bound of a share or a loss in a denominator or a logarithm
+
+
+@dataclass(frozen=True, eq=False)
+class PairLosses:
+    """Cross entropy of each pair by each level: values (2, L, P), T2V and V2T; known (L, P) whether
+    the level is valid for the pair's video, which is no negative of others where it is not."""
+
+    values: Tensor
+    known: Tensor
+
+    @classmethod
+    def of(cls, logits_LQB: Tensor, valid_LB: Tensor, positives_QB: Tensor) -> Self:
+        """logits: scores over the temperature of their level."""
+        known_LP = valid_LB[:, positives_QB.nonzero(as_tuple=True)[1]]
+        negatives_LQB = valid_LB.unsqueeze(1) & ~positives_QB
+        return cls(pair_losses(logits_LQB, negatives_LQB, positives_QB), known_LP)
+
+    @property
+    def seen_L(self) -> Tensor:
+        """(L,) bool: which levels know a pair."""
+        return self.known.any(dim=1)
+
+    @property
+    def mean_L(self) -> Tensor:
+        """(L,) contrastive loss of each level over the pairs that it knows; 0 without any."""
+        total_L = torch.where(self.known, self.values, 0.0).mean(dim=0).sum(dim=1)
+        mean_L: Tensor = total_L / self.known.sum(dim=1).clamp(min=1)
+        return mean_L
+
+
+def mixture_loss(pairs: PairLosses) -> Tensor:
+    """-log of the mean over the levels that know a pair of its probability, averaged over pairs and
+    directions; 0 without any pair.
+
+    The log-likelihood of a mixture of experts with equal priors: its gradient reaches a level in
+    proportion to its share in the pair's likelihood.
+    """
+    count_P = pairs.known.sum(dim=0)
+    if not count_P.any():
+        return pairs.values.sum() * 0.0
+    # The lowest finite number and not -inf: logsumexp over -inf alone has a gradient of NaN.
+    lowest = torch.finfo(pairs.values.dtype).min
+    log_2LP = (-pairs.values).masked_fill(~pairs.known, lowest)
+    loss_2P = count_P.clamp(min=1).log() - log_2LP.logsumexp(dim=1)
+    return loss_2P[:, count_P > 0].mean()
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +97,12 @@ def contributions(
     levels_LQB: Tensor,
     valid_LB: Tensor,
     positives_QB: Tensor,
-    late: AffineCalibration,
+    late: LateFusion,
     scale: Tensor,
 ) -> Contributions:
-    """Contributions of a batch. Slopes and temperature have no gradient here: a weak level is to
-    gain by better scores, not by a larger slope."""
-    slope_L = (scale * late.alpha_L / late.deviation_L).detach()
-    terms_LQB = slope_L[:, None, None] * levels_LQB
+    """Contributions of a batch; scale: of S in the loss. It and the late fusion have no gradient
+    here: a weak level is to gain by better scores, not by a larger slope."""
+    terms_LQB = scale.detach() * deepcopy(late).requires_grad_(False).terms(levels_LQB)
     real_L1B = valid_LB.unsqueeze(1)
     total_LQ = torch.where(real_L1B, terms_LQB, 0.0).sum(dim=2)
     mean_LQ = total_LQ / real_L1B.sum(dim=2).clamp(min=1)
@@ -95,11 +143,12 @@ class Balance(nn.Module):
         if self.form == "uncertainty":
             self.log_variance_L = nn.Parameter(torch.zeros(levels))
 
-    def forward(
-        self, losses_L: Tensor, seen_L: Tensor, parts: Contributions, weight: float
-    ) -> Tensor:
+    def forward(self, pairs: PairLosses, parts: Contributions, weight: float) -> Tensor:
         """The term added to NCE(fused): the levels' losses times `weight`, balanced."""
-        seen = torch.where(seen_L, losses_L, 0.0)
+        seen_L = pairs.seen_L
+        if self.form == "mixture":
+            return weight * seen_L.sum() * mixture_loss(pairs)
+        seen = pairs.mean_L
         own = weight * seen.sum()
         if self.form == "contribution":
             return own + self.gamma * contribution_loss(parts)
@@ -142,9 +191,10 @@ class Balance(nn.Module):
 @torch.no_grad()
 def scale_gradients(model: nn.Module, levels: dict[str, Level], scales_L: Tensor) -> None:
     """Scale the gradients of the parameters of each level alone: its early fusion, its completion,
-    and the adapter of its stream."""
+    its captions, and the adapter of its stream."""
     for (name, level), scale in zip(levels.items(), scales_L, strict=True):
-        own = (f"levels.early.{name}.", f"levels.completion.{name}.", f"adapters.{level.stream}.")
+        parts = ("early", "completion", "captions")
+        own = (*(f"levels.{part}.{name}." for part in parts), f"adapters.{level.stream}.")
         for parameter_name, parameter in model.named_parameters():
             if parameter.grad is not None and parameter_name.startswith(own):
                 parameter.grad.mul_(scale)

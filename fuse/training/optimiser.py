@@ -13,12 +13,12 @@ def adamw(
     model: nn.Module, settings: TrainConfig, more_scalars: Iterable[nn.Parameter] = ()
 ) -> torch.optim.AdamW:
     """AdamW with three parameter groups: matrices have weight decay; vectors (biases, norms) have
-    none; the scalars of late fusion and temperature have none and a larger learning rate."""
+    none; the scalars of late fusion and temperatures have none and a larger learning rate."""
     matrices: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
     scalars: list[nn.Parameter] = list(more_scalars)
     for name, parameter in model.named_parameters():
-        if name.startswith(("late.", "contrast.")):
+        if name.startswith(("late_fusions.", "contrast.", "own_temperature.")):
             scalars.append(parameter)
         else:
             (matrices if parameter.ndim > 1 else vectors).append(parameter)

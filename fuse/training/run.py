@@ -195,7 +195,8 @@ class _Run:
         self.folder.progress.unlink(missing_ok=True)
 
     def _calibrate(self, model: Retriever) -> None:
-        """Fit late fusion on the captions of the validation part."""
+        """Fit each trained late rule on the captions of the validation part, so that another one
+        may be chosen later."""
         val, device = self.data.val, self.group.device
         scores = score_gallery(model, self.data.store, val, device)
         if isinstance(model, Ensemble):
@@ -205,7 +206,8 @@ class _Run:
         valid = torch.from_numpy(scores.valid_LV[:, videos]).to(device)
         truth = val.video_of_query[queries]
         positives = torch.from_numpy(truth[:, None] == videos).to(device)
-        model.late.calibrate(levels, valid, positives, model.contrast)
+        for late in model.trained_rules:
+            late.calibrate(levels, valid, positives, model.contrast)
 
 
 def _key(manifest: Manifest, store: FeatureStore, config: FusionConfig) -> str:

@@ -26,9 +26,9 @@ from m2hf.fuse.features.gallery import Gallery
 from m2hf.fuse.features.statistics import ColumnStatistics, column_statistics
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model.retriever import M2HF, Retriever
-from m2hf.fuse.scores.late_rules import Calibration
+from m2hf.fuse.scores.late_rules import TRAINED, Calibration
 from m2hf.fuse.scores.metrics import t2v_ranks
-from m2hf.fuse.training.balance import contributions, scale_gradients
+from m2hf.fuse.training.balance import PairLosses, contributions, scale_gradients
 from m2hf.fuse.training.batch import ScoredBatch
 from m2hf.fuse.training.epoch import EpochMeans, EpochReport, StepStatistics, mean_losses
 from m2hf.fuse.training.optimiser import warm_cosine
@@ -101,7 +101,7 @@ class Trainer:
 
     def validate(self, model: M2HF) -> GalleryScores:
         """Scores of the validation part with the present weights."""
-        statistics = None if model.late_rule == "affine" else Calibration.of
+        statistics = None if model.late_rule in TRAINED else Calibration.of
         return score_gallery(model, self.data.store, self.data.val, self.group.device, statistics)
 
     def _epoch(self, stage: Stage) -> list[StepStatistics]:
@@ -124,23 +124,20 @@ class Trainer:
         scored = ScoredBatch.of(model, self.data.store, batch, self.group)
         scores, positives_QB = scored.scores, scored.positives
         scores.levels.retain_grad()
-        contrast, available_B = model.contrast, scores.valid.any(dim=0)
-        losses_L = torch.stack(
-            [
-                contrast(level_QB, positives_QB, valid_B)
-                for level_QB, valid_B in zip(scores.levels, scores.valid, strict=True)
-            ]
-        )
-        fused = contrast(scores.fused, positives_QB, available_B)
-        parts = contributions(scores.levels, scores.valid, positives_QB, model.late, contrast.scale)
-        seen_L = parts.available.any(dim=1)
+        contrast, late, available_B = model.contrast, model.late, scores.valid.any(dim=0)
+        logits_LQB = model.scale_L[:, None, None] * scores.levels
+        pairs = PairLosses.of(logits_LQB, scores.valid, positives_QB)
+        losses_L = pairs.mean_L
+        fused = late.loss(scores.fused, positives_QB, available_B, contrast)
+        scale = late.scale(contrast)
+        parts = contributions(scores.levels, scores.valid, positives_QB, late, scale)
         losses = torch.cat([losses_L, fused[None]]).detach()
         stage.step += 1
         _check_finite(stage, losses)
         total = (
             losses_L.sum()
             if stage.level
-            else fused + stage.balance(losses_L, seen_L, parts, settings.level_loss)
+            else fused + stage.balance(pairs, parts, settings.level_loss)
         )
         if scored.completion_loss is not None:
             total = total + stage.config.completion.weight * scored.completion_loss
@@ -156,7 +153,7 @@ class Trainer:
         stage.optimiser.step()
         gradient = scores.levels.grad
         norm_L = torch.zeros_like(losses_L) if gradient is None else gradient.flatten(1).norm(dim=1)
-        return StepStatistics(losses, seen_L, parts.mean_share.detach(), norm_L.detach())
+        return StepStatistics(losses, pairs.seen_L, parts.mean_share.detach(), norm_L.detach())
 
     def _steps(self, stage: Stage) -> int:
         """Steps of the whole stage."""
@@ -165,15 +162,17 @@ class Trainer:
 
     @torch.no_grad()
     def _loss(self, stage: Stage, scores: GalleryScores) -> float:
-        """Contrastive loss over the validation part: of the affine fusion whatever the rule, or
-        of the level that is trained alone."""
+        """Contrastive loss over the validation part: of the trained late fusion whatever the rule,
+        or of the level that is trained alone."""
         levels_LQV, valid_LV = self._tensors(scores.levels_LQV, scores.valid_LV)
         (present_Q,) = self._tensors(scores.present_Q)
-        fused_QV = levels_LQV[0] if stage.level else stage.model.late(levels_LQV, valid_LV)
         (positives_QV,) = self._tensors(self.data.val.positives_QV)
-        available_V = valid_LV.any(dim=0)
-        contrast = stage.model.contrast
-        return float(contrast(fused_QV[present_Q], positives_QV[present_Q], available_V))
+        positives_QV, available_V = positives_QV[present_Q], valid_LV.any(dim=0)
+        contrast, late = stage.model.contrast, stage.model.late
+        if stage.level:
+            return float(contrast(levels_LQV[0][present_Q], positives_QV, available_V))
+        fused_QV = late(levels_LQV, valid_LV)[present_Q]
+        return float(late.loss(fused_QV, positives_QV, available_V, contrast))
 
     def _tensors(self, *arrays: NDArray[Any]) -> tuple[Tensor, ...]:
         return tuple(torch.from_numpy(array).to(self.group.device) for array in arrays)

@@ -56,22 +56,7 @@ def demo(
 ) -> None:
     """Generate clips, extract every modality, train the fusion, and print the table. Offline."""
     began = time.monotonic()
-    rows, shards = out / "manifest", out / "store"
-    paths = (
-        f"--manifest {_quoted(rows)} --media {_quoted(out / 'videos')} --store {_quoted(shards)}"
-    )
-    size = f"--clips {clips} --seed {seed}"
-    _command(f"manifest toybox --out {_quoted(out)} {size} --store {_quoted(shards)}")
-    manifest.toybox(out, clips, seed, shards)
-    _command(f"extract {paths} --workers {workers} --config {RECIPE}")
-    try:
-        extract.extract(
-            options.JobOptions(rows, out / "videos", shards, config=RECIPE),
-            options.ExecutorOptions(workers=workers),
-        )
-    except typer.Exit as end:
-        if end.exit_code != EXIT_FAILURES:
-            raise
+    rows, shards = generate(out, clips, seed, workers)
     for run in RUNS:
         _train(run, rows, shards, out / run.folder)
     similarities = [out / run.folder / "similarity.h5" for run in RUNS]
@@ -88,6 +73,27 @@ def demo(
     _say(f"done in {time.monotonic() - began:.0f} s; everything is in {out}")
     typer.echo(f"\n  m2hf search {shlex.quote(ASKED)} {_trained(rows, shards, shown)}")
     typer.echo(_NEXT)
+
+
+def generate(out: Path, clips: int, seed: int, workers: int) -> tuple[Path, Path]:
+    """Generate clips in `out` and extract every modality; returns the manifest and the store."""
+    rows, shards = out / "manifest", out / "store"
+    paths = (
+        f"--manifest {_quoted(rows)} --media {_quoted(out / 'videos')} --store {_quoted(shards)}"
+    )
+    size = f"--clips {clips} --seed {seed}"
+    _command(f"manifest toybox --out {_quoted(out)} {size} --store {_quoted(shards)}")
+    manifest.toybox(out, clips, seed, shards)
+    _command(f"extract {paths} --workers {workers} --config {RECIPE}")
+    try:
+        extract.extract(
+            options.JobOptions(rows, out / "videos", shards, config=RECIPE),
+            options.ExecutorOptions(workers=workers),
+        )
+    except typer.Exit as end:
+        if end.exit_code != EXIT_FAILURES:
+            raise
+    return rows, shards
 
 
 def _train(run: _Run, rows: Path, shards: Path, folder: Path) -> None:

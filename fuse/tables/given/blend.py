@@ -1,13 +1,13 @@
 """Late fusion of given matrices, by a late rule with parameters of recorded origin.
 
 The syntax is RULE or RULE:NAME,... or RULE:NAME=WEIGHT,... such as `sum:video=0.73,titles=0.27`.
-`sum` weights scores and `affine` standard scores; the other rules take no weights. The parameters
-of a rule (weights, centres, deviations, biases) are part of --fuse, come from a weights file, or
-are tuned on validation matrices. Tuning on the ranked matrices themselves must be requested, and
-is flagged.
+`sum` weights scores and `affine` standard scores; the other rules take no weights there. The
+parameters of a rule (weights, centres, deviations, biases, offsets) are part of --fuse, come from
+a weights file, or are tuned on validation matrices. Tuning on the ranked matrices themselves must
+be requested, and is flagged.
 
-Weights file, TOML or JSON: for each matrix a number, or a table of weight, bias, centre and
-deviation.
+Weights file, TOML or JSON: for each matrix a number, or a table of weight, bias, offset (of
+`mention`), centre and deviation.
 
 L matrices, Q queries, V videos.
 """
@@ -23,22 +23,24 @@ from pydantic import Field
 from m2hf.array_types import FloatArray
 from m2hf.config import Section, parse
 from m2hf.errors import ConfigError, UsageError
-from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
+from m2hf.fuse.scores.late_rules import LATE_RULES, START_OFFSET, TRAINED, Calibration
 from m2hf.fuse.scores.metrics import ScoreMatrix
 from m2hf.plain_data import json_object, read_text, shown, toml
 
 WEIGHTED = ("sum", "affine")  # rules that take weights
-STANDARDISED = ("affine", "z_sum", "z_mean", "max")  # rules that read centre and deviation
+STANDARDISED = (*TRAINED, "z_sum", "z_mean", "max")  # rules that read centre and deviation
 
 # Where the parameters of a blend come from; "none": the rule has none, or all weights are equal.
 Origin = Literal["none", "given", "validation", "test"]
 
 
 class Term(Section):
-    """Parameters of a rule for one matrix: weight (alpha of `affine`), bias, centre, deviation."""
+    """Parameters of a rule for one matrix: weight (alpha of `affine` and `mention`), bias, offset
+    (of `mention` alone), centre, deviation."""
 
     weight: float = Field(default=1.0, ge=0)
     bias: float = 0.0
+    offset: float = START_OFFSET
     centre: float = 0.0
     deviation: float = Field(default=1.0, gt=0)
 
@@ -94,7 +96,8 @@ class Blend:
     @property
     def calibration(self) -> Calibration:
         """The parameters in the form that late rules read."""
-        parameters = [(t.centre, t.deviation, t.weight, t.bias) for t in self.terms.values()]
+        terms = self.terms.values()
+        parameters = [(t.centre, t.deviation, t.weight, t.bias, t.offset) for t in terms]
         return Calibration(*np.array(parameters).T)
 
 

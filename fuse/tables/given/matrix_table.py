@@ -94,7 +94,8 @@ class MatrixTable:
         for blend in self.blends:
             if blend.rule in STANDARDISED:
                 yield f"{blend.name}: " + ", ".join(
-                    f"{name} weight {t.weight:.4g}, bias {t.bias:.4g}, centre {t.centre:.4g}, "
-                    f"deviation {t.deviation:.4g}"
+                    f"{name} weight {t.weight:.4g}, bias {t.bias:.4g}, "
+                    + (f"offset {t.offset:.4g}, " if blend.rule == "mention" else "")
+                    + f"centre {t.centre:.4g}, deviation {t.deviation:.4g}"
                     for name, t in blend.terms.items()
                 )

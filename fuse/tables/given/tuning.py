@@ -3,8 +3,8 @@
 Weights of `sum` add up to one and are searched on a grid of step 0.01: exhaustively for two
 matrices, by coordinate ascent for more, where the other weights keep their proportions. The best
 has the highest T2V R@1, then the highest RSum, then comes first. Centres and deviations are those
-of the matrices. Slopes and biases of `affine` are fitted by the contrastive loss, which alone needs
-torch.
+of the matrices. Slopes, biases and offsets of `affine` and `mention` are fitted by the contrastive
+loss, which alone needs torch.
 
 L matrices, Q queries, V videos.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from m2hf.array_types import IntArray
-from m2hf.fuse.scores.late_rules import FLAT
+from m2hf.fuse.scores.late_rules import FLAT, TRAINED
 from m2hf.fuse.scores.metrics import SUM_KS, ScoreMatrix, row_chunks, t2v_ranks
 from m2hf.fuse.tables.given.blend import Blend, Origin, Term
 
@@ -30,8 +30,8 @@ def tune(
         weights = _best_weights(blend, chosen, video_of_query)
         terms = {n: Term(weight=w) for n, w in zip(chosen, weights, strict=True)}
         return blend.with_terms(terms, origin)
-    if blend.rule == "affine":
-        return blend.with_terms(_fitted(chosen, video_of_query), origin)
+    if blend.rule in TRAINED:
+        return blend.with_terms(_fitted(blend.rule, chosen, video_of_query), origin)
     return blend.with_terms({name: _standard(matrix) for name, matrix in chosen.items()}, origin)
 
 
@@ -81,14 +81,21 @@ def _standard(scores_QV: ScoreMatrix) -> Term:
     return Term(centre=centre, deviation=deviation if deviation > FLAT else 1.0)
 
 
-def _fitted(scores: Mapping[str, ScoreMatrix], video_of_query: IntArray) -> dict[str, Term]:
+def _fitted(
+    rule: str, scores: Mapping[str, ScoreMatrix], video_of_query: IntArray
+) -> dict[str, Term]:
     from m2hf.fuse.model.calibration import fit_calibration
 
     scores_LQV = np.stack([np.asarray(matrix[:], dtype=np.float32) for matrix in scores.values()])
     valid_LV = np.ones(scores_LQV.shape[::2], dtype=np.bool_)
-    by = fit_calibration(scores_LQV, valid_LV, video_of_query)
-    numbers = zip(by.alpha_L, by.bias_L, by.centre_L, by.deviation_L, strict=True)
+    by = fit_calibration(rule, scores_LQV, valid_LV, video_of_query)
     return {
-        name: Term(weight=float(a), bias=float(b), centre=float(c), deviation=float(d))
-        for name, (a, b, c, d) in zip(scores, numbers, strict=True)
+        name: Term(
+            weight=float(by.alpha_L[place]),
+            bias=float(by.bias_L[place]),
+            offset=float(by.offset_L[place]),
+            centre=float(by.centre_L[place]),
+            deviation=float(by.deviation_L[place]),
+        )
+        for place, name in enumerate(scores)
     }

@@ -28,7 +28,7 @@ from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.training.run import train
 
 NAMES = ("visual", "audio_visual", "motion_visual", "text")
-TWICE = {"z_sum", "sum", "reciprocal_rank"}  # an equal level adds itself once more
+TWICE = {"mention", "z_sum", "sum", "reciprocal_rank"}  # an equal level adds itself once more
 
 
 class Finished:

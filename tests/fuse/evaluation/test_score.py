@@ -115,11 +115,13 @@ def test_blocks_give_what_the_whole_gives(
 
 
 @pytest.mark.parametrize("scoring", ["mean", "wti"])
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.usefixtures("small_blocks")
 def test_the_file_has_the_same_bits_for_any_memory(
-    odd: Any, config: FusionConfig, scoring: str, tmp_path: Path
+    odd: Any, config: FusionConfig, scoring: str, own: bool, tmp_path: Path
 ) -> None:
-    config = config.model_copy(update={"scoring": scoring})
+    model_config = config.model.model_copy(update={"own_captions": own})
+    config = config.model_copy(update={"scoring": scoring, "model": model_config})
     store = FeatureStore.open(odd.store, "synthetic", config)
     gallery = Gallery.of(odd.manifest.split("test"), store, "test")
     model = made(config, store)

@@ -1,12 +1,14 @@
-"""Affine calibration: availability, standard scores, and what fitting must achieve."""
+"""Trained late fusion: availability, standard scores, and what fitting must achieve."""
 
 import numpy as np
 import pytest
 import torch
 
-from m2hf.fuse.model.calibration import AffineCalibration
+from m2hf.fuse.model.calibration import LATE_FUSIONS
 from m2hf.fuse.model.contrastive import ContrastiveLoss
 from m2hf.fuse.scores.metrics import text_to_video
+
+EVERY_RULE = pytest.mark.parametrize("rule", list(LATE_FUSIONS))
 
 
 def recall(scores: torch.Tensor) -> float:
@@ -25,10 +27,11 @@ def levels(
     return torch.from_numpy(np.stack([good, other])).float(), torch.from_numpy(valid)
 
 
+@EVERY_RULE
 @pytest.mark.parametrize("missing", [0.0, 0.4, 0.8, 1.0])
-def test_fitted_fusion_is_no_worse_than_the_best_level(missing: float) -> None:
+def test_fitted_fusion_is_no_worse_than_the_best_level(missing: float, rule: str) -> None:
     rng = np.random.default_rng(5)
-    late = AffineCalibration(2)
+    late = LATE_FUSIONS[rule](2)
     scores, valid = levels(rng, 150, missing)
     late.calibrate(scores, valid, torch.eye(150, dtype=torch.bool), ContrastiveLoss())
     scores, valid = levels(rng, 400, missing)
@@ -38,9 +41,10 @@ def test_fitted_fusion_is_no_worse_than_the_best_level(missing: float) -> None:
         assert fused > recall(scores[0]) + 5
 
 
-def test_slopes_stay_positive_and_statistics_are_of_available_videos() -> None:
+@EVERY_RULE
+def test_slopes_stay_positive_and_statistics_are_of_available_videos(rule: str) -> None:
     scores, valid = levels(np.random.default_rng(0), 60, 0.5)
-    late = AffineCalibration(2)
+    late = LATE_FUSIONS[rule](2)
     late.calibrate(-scores, valid, torch.eye(60, dtype=torch.bool), ContrastiveLoss())
     assert (late.alpha_L > 0).all()
     late.standardise(scores, valid)
@@ -49,8 +53,9 @@ def test_slopes_stay_positive_and_statistics_are_of_available_videos() -> None:
     assert float(late.deviation_L[1]) == pytest.approx(float(known.std()))
 
 
-def test_what_no_level_knows_scores_zero_and_a_flat_level_is_harmless() -> None:
-    late = AffineCalibration(2)
+@EVERY_RULE
+def test_what_no_level_knows_scores_zero_and_a_flat_level_is_harmless(rule: str) -> None:
+    late = LATE_FUSIONS[rule](2)
     scores = torch.stack([torch.rand(4, 5), torch.full((4, 5), 0.3)])
     valid = torch.tensor([[True, True, True, True, False]] * 2)
     late.standardise(scores, valid)
@@ -61,29 +66,32 @@ def test_what_no_level_knows_scores_zero_and_a_flat_level_is_harmless() -> None:
     assert late(scores, valid).isfinite().all()
 
 
-def test_one_level_keeps_its_order() -> None:
+@EVERY_RULE
+def test_one_level_keeps_its_order(rule: str) -> None:
     torch.manual_seed(0)
     scores = torch.rand(1, 6, 6)
-    late = AffineCalibration(1)
+    late = LATE_FUSIONS[rule](1)
     valid = torch.ones(1, 6, dtype=torch.bool)
     late.calibrate(scores, valid, torch.eye(6, dtype=torch.bool), ContrastiveLoss())
     assert torch.equal(late(scores, valid).argsort(), scores[0].argsort())
 
 
-def test_what_a_level_is_worth_is_learned_only_where_some_lack_it() -> None:
+@EVERY_RULE
+def test_what_a_level_is_worth_is_learned_only_where_some_lack_it(rule: str) -> None:
     """Else the loss is blind to the bias, which must not wander, or a video that lacks the
     level elsewhere would be ranked by rounding errors."""
     for missing, flat in ((0.0, [True, True]), (0.5, [True, False]), (1.0, [True, True])):
-        late = AffineCalibration(2)
+        late = LATE_FUSIONS[rule](2)
         scores, valid = levels(np.random.default_rng(1), 80, missing)
         late.calibrate(scores, valid, torch.eye(80, dtype=torch.bool), ContrastiveLoss())
         assert (late.bias_L == 0).tolist() == flat
 
 
-def test_a_level_that_nobody_has_changes_nothing_of_the_fit() -> None:
+@EVERY_RULE
+def test_a_level_that_nobody_has_changes_nothing_of_the_fit(rule: str) -> None:
     scores, valid = levels(np.random.default_rng(2), 80, 0.3)
     positives, loss = torch.eye(80, dtype=torch.bool), ContrastiveLoss()
-    two, three = AffineCalibration(2), AffineCalibration(3)
+    two, three = LATE_FUSIONS[rule](2), LATE_FUSIONS[rule](3)
     two.calibrate(scores, valid, positives, loss)
     nobody = torch.zeros(1, 80, dtype=torch.bool)
     more = torch.cat([scores, -torch.ones(1, 80, 80)])

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,10 +16,11 @@ from byte_flips import missed_flips
 from hypothesis import HealthCheck, given, settings
 from mutations import mutated_json, refused_in_one_line
 
+from m2hf.config import parse
 from m2hf.errors import MismatchError, UsageError
 from m2hf.features import Features
 from m2hf.fuse.config import FusionConfig, Level, ModelConfig
-from m2hf.fuse.evaluation.evaluate import evaluate
+from m2hf.fuse.evaluation.evaluate import evaluate, resolve
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.run_folder import RunFolder
@@ -99,8 +101,8 @@ def test_broken_files_are_named(corpus: Any, run: Any, tmp_path: Path) -> None:
     safetensors.torch.save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(UsageError, match="not a checkpoint of m2hf"):
         checkpoint.read_header(path)
-    path.write_bytes(whole.replace(b'\\"version\\":2', b'\\"version\\":9'))
-    with pytest.raises(UsageError, match="schema version 9, this m2hf reads 1 and 2"):
+    path.write_bytes(whole.replace(b'\\"version\\":3', b'\\"version\\":9'))
+    with pytest.raises(UsageError, match="schema version 9, this m2hf reads 1 to 3"):
         checkpoint.read_header(path)
 
 
@@ -109,20 +111,32 @@ def test_no_flipped_byte_is_believed(run: Any, tmp_path: Path) -> None:
     assert missed_flips(path, checkpoint.read_header, 500, 0, scratch) == []
 
 
-def test_version_1_which_had_no_digest_is_readable_for_ever(
+def test_version_1_is_readable_for_ever(
     corpus: Any, run: Any, config: FusionConfig, tmp_path: Path
 ) -> None:
+    """It had no digest, and no late rule but affine was fitted."""
     with safetensors.safe_open(run.summary.checkpoint, framework="pt") as file:
         about = json.loads(file.metadata()[checkpoint.SCHEMA])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        named = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors = {
+        name.replace("late_fusions.affine", "late"): tensor
+        for name, tensor in named.items()
+        if "late_fusions.mention" not in name
+    }
     del about["file_sha256"]
     metadata = {checkpoint.SCHEMA: json.dumps(about | {"version": 1})}
     safetensors.torch.save_file(tensors, tmp_path / "old", metadata=metadata)
     store = FeatureStore.open(corpus.store, "synthetic", config)
     old, header = checkpoint.load(tmp_path / "old", store)
     new, same = checkpoint.load(run.summary.checkpoint, store)
-    assert header == same
-    assert all(torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
+    assert header == replace(same, fitted=("affine",))
+    read, written = old.state_dict(), new.state_dict()
+    assert read.keys() == written.keys()
+    differs = {name for name in read if not torch.equal(read[name], written[name])}
+    assert differs == {f"late_fusions.mention.{n}_L" for n in ("slope", "bias", "offset")}
+    mention = parse(FusionConfig, {"late": {"rule": "mention"}})
+    with pytest.raises(MismatchError, match=r"without the late rule mention, .*late\.rule=affine"):
+        resolve(tmp_path / "old", header, mention)
     metadata = {checkpoint.SCHEMA: json.dumps(about)}
     safetensors.torch.save_file(tensors, tmp_path / "bare", metadata=metadata)
     with pytest.raises(UsageError, match="damaged checkpoint"):

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from m2hf.fuse.config import FusionConfig, ModelConfig
 from m2hf.fuse.features.store import FeatureStore
-from m2hf.fuse.model.calibration import AffineCalibration
+from m2hf.fuse.model.calibration import AffineFusion
 from m2hf.fuse.model.completion import COMPLETIONS
 from m2hf.fuse.model.early import EARLY_FORMS, AppendFusion
-from m2hf.fuse.model.retriever import M2HF
+from m2hf.fuse.model.retriever import M2HF, build_model
 from m2hf.fuse.model.scorers import SCORERS, mean_score, unit
 from m2hf.fuse.model.tokens import Tokens, caption_tokens, masked_mean, video_tokens
 
@@ -26,11 +26,16 @@ FUSED = ("audio_visual", "motion_visual")
 LEVELS = ("visual", "audio_visual", "motion_visual", "text")
 
 
-@pytest.fixture
-def model(config: FusionConfig) -> M2HF:
+@pytest.fixture(params=[False, True], ids=["shared captions", "own captions"])
+def model(config: FusionConfig, request: pytest.FixtureRequest) -> M2HF:
     """Nothing is at its neutral start, so that nothing can pass by being zero."""
     torch.manual_seed(0)
-    return shaken(M2HF(config, WIDTHS))
+    return shaken(M2HF(with_captions(config, own=request.param), WIDTHS))
+
+
+def with_captions(config: FusionConfig, own: bool) -> FusionConfig:
+    model = config.model.model_copy(update={"own_captions": own})
+    return config.model_copy(update={"model": model})
 
 
 def shaken(model: M2HF) -> M2HF:
@@ -111,20 +116,21 @@ def one_of(item: Tokens, place: int) -> Tokens:
         st.sampled_from(list(COMPLETIONS)),
         st.sampled_from(list(SCORERS)),
         st.sampled_from([(), ("frames",), ("text",), ("captions", "frames", "text")]),
+        st.booleans(),
     ),
     st.booleans(),
     st.randoms(),
 )
-@example([0] * 20, [1, 0, 2], 1, ("append", "fallback", "mean", ()), False, Random(0))
-@example([0] * 20, [0] * 3, 2, ("concat", "predict", "wti", ("frames",)), False, Random(0))
+@example([0] * 20, [1, 0, 2], 1, ("append", "fallback", "mean", (), True), False, Random(0))
+@example([0] * 20, [0] * 3, 2, ("concat", "predict", "wti", ("frames",), True), False, Random(0))
 @torch.no_grad()
 def test_padding_order_and_company_never_change_a_score(
     counts: list[int], words: list[int], extra: int, how: Any, constant: bool, random: Any
 ) -> None:
     torch.manual_seed(1)
-    form, mode, scoring, project = how
+    form, mode, scoring, project, own = how
     config = FusionConfig(
-        model=ModelConfig(width=16, heads=2, dropout=0.0),
+        model=ModelConfig(width=16, heads=2, dropout=0.0, own_captions=own),
         levels={name: {"fusion": form} for name in FUSED},
         completion={"mode": mode},
         scoring=scoring,
@@ -163,7 +169,7 @@ def test_padding_order_and_company_never_change_a_score(
 @torch.no_grad()
 def test_a_masked_level_never_changes_the_fused_score(known: list[bool], seed: int) -> None:
     torch.manual_seed(seed)
-    late = AffineCalibration(3)
+    late = AffineFusion(3)
     for numbers in (late.slope_L, late.bias_L, late.centre_L):
         numbers.normal_()
     valid, levels = torch.tensor(known).view(3, 4), torch.randn(3, 2, 4)
@@ -186,7 +192,36 @@ def test_all_missing_gives_numbers_and_gradients(config: FusionConfig, project: 
 
 
 @torch.no_grad()
-def test_step_zero_is_zero_shot(corpus: Any, config: FusionConfig) -> None:
+def test_a_level_has_captions_of_its_own(config: FusionConfig) -> None:
+    torch.manual_seed(0)
+    model = shaken(M2HF(with_captions(config, own=True), WIDTHS))
+    query, videos = tokens([1, 1], 16, 9), streams({**COUNTS, "motion": [2, 2, 2, 2]})
+    before = model(query, videos).levels
+    for parameter in model.levels.captions["motion_visual"].parameters():
+        parameter.add_(0.3 * torch.randn_like(parameter))
+    after = model(query, videos).levels
+    for name, one, other in zip(LEVELS, before, after, strict=True):
+        assert torch.equal(one, other) == (name != "motion_visual")
+    assert set(model.levels.captions) == {"audio_visual", "motion_visual", "text"}
+    assert model.scale_L.tolist() != [float(model.contrast.scale)] * 4
+
+
+def test_a_level_alone_has_the_shared_captions(config: FusionConfig) -> None:
+    own = with_captions(config, own=True)
+    alone, member = (
+        M2HF(own.only("text"), WIDTHS),
+        build_model(own.model_copy(update={"strategy": "ensemble"}), WIDTHS),
+    )
+    names = [name for model in (alone, member) for name in model.state_dict()]
+    assert not [name for name in names if "captions." in name and "levels." in name]
+    assert not [name for name in names if "own_temperature" in name]
+    assert torch.equal(alone.scale_L, alone.contrast.scale[None])
+
+
+@pytest.mark.parametrize("own", [False, True])
+@torch.no_grad()
+def test_step_zero_is_zero_shot(corpus: Any, config: FusionConfig, own: bool) -> None:
+    config = with_captions(config, own)
     store = FeatureStore.open(corpus.store, "synthetic", config)
     model = M2HF(config, {role: info.width for role, info in store.info.items()}).eval()
     videos = ["test000", "test001", "test002"]
@@ -200,7 +235,8 @@ def test_step_zero_is_zero_shot(corpus: Any, config: FusionConfig) -> None:
     expected = [
         [q @ v / (np.linalg.norm(q) * np.linalg.norm(v)) for v in pooled] for q in sentences
     ]
-    np.testing.assert_allclose(scores.levels[0], expected, atol=1e-6)
+    for level in scores.levels[:3]:
+        np.testing.assert_allclose(level, expected, atol=1e-6)
 
 
 @torch.no_grad()

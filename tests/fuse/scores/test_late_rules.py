@@ -1,5 +1,7 @@
 """Late-fusion rules on plain matrices: definitions, masks, order, and the model's own."""
 
+import math
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,8 @@ from hypothesis import strategies as st
 
 from m2hf.fuse.config import FusionConfig, LateConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
-from m2hf.fuse.model.calibration import AffineCalibration, fit_calibration
-from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
+from m2hf.fuse.model.calibration import LATE_FUSIONS, fit_calibration
+from m2hf.fuse.scores.late_rules import LATE_RULES, TRAINED, Calibration
 from m2hf.fuse.scores.metrics import text_to_video
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 
@@ -19,8 +21,8 @@ from m2hf.fuse.scores.similarity_file import SimilarityFile
 def made(seed: int, missing: float = 0.3) -> tuple[Any, Any, Calibration]:
     rng = np.random.default_rng(seed)
     scores, valid = rng.normal(size=(3, 4, 6)), rng.random((3, 6)) >= missing
-    centre, bias = rng.normal(size=(2, 3))
-    return scores, valid, Calibration(centre, *rng.uniform(0.5, 2, (2, 3)), bias)
+    centre, bias, offset = rng.normal(size=(3, 3))
+    return scores, valid, Calibration(centre, *rng.uniform(0.5, 2, (2, 3)), bias, offset)
 
 
 def by_definition(rule: str, scores: Any, valid: Any, by: Calibration, q: int, v: int) -> float:
@@ -34,6 +36,10 @@ def by_definition(rule: str, scores: Any, valid: Any, by: Calibration, q: int, v
     }
     values = {
         "affine": sum(by.alpha_L[n] * z[n] + by.bias_L[n] for n in known),
+        "mention": sum(
+            math.log(1 + math.exp(by.alpha_L[n] * z[n] + by.offset_L[n])) + by.bias_L[n]
+            for n in known
+        ),
         "z_sum": sum(z.values()),
         "z_mean": sum(z.values()) / len(known),
         "sum": sum(scores[n, q, v] for n in known),
@@ -66,7 +72,7 @@ def test_definitions_masks_and_order(rule: str, seed: int) -> None:
 def test_a_level_that_is_missing_everywhere_changes_nothing(rule: str) -> None:
     scores, valid, by = made(0, missing=0.0)
     valid[2] = False
-    two = Calibration(by.centre_L[:2], by.deviation_L[:2], by.alpha_L[:2], by.bias_L[:2])
+    two = Calibration(*(getattr(by, field.name)[:2] for field in fields(by)))
     fused = LATE_RULES[rule](scores, valid, by)
     np.testing.assert_allclose(fused, LATE_RULES[rule](scores[:2], valid[:2], two))
     assert np.isfinite(LATE_RULES[rule](scores, np.zeros_like(valid), by)).all()
@@ -81,15 +87,21 @@ def test_statistics_are_of_available_videos_and_a_flat_level_is_harmless() -> No
     assert by.deviation_L[2] == 1.0
 
 
-def test_affine_is_what_the_model_computes() -> None:
+def test_the_trained_rules_are_the_models() -> None:
+    assert tuple(LATE_FUSIONS) == TRAINED
+
+
+@pytest.mark.parametrize("rule", TRAINED)
+def test_a_trained_rule_is_what_the_model_computes(rule: str) -> None:
     scores, valid, _ = made(2)
-    late = AffineCalibration(3)
+    late = LATE_FUSIONS[rule](3)
     levels, known = torch.from_numpy(scores).float(), torch.from_numpy(valid)
     late.standardise(levels, known)
     with torch.no_grad():
-        late.bias_L.copy_(torch.randn(3))
+        for parameter in late.parameters():
+            parameter.copy_(torch.randn(3))
         expected = late(levels, known)
-    fused = LATE_RULES["affine"](scores, valid, late.calibration())
+    fused = LATE_RULES[rule](scores, valid, late.calibration())
     np.testing.assert_allclose(fused, expected, atol=1e-5)
 
 
@@ -100,17 +112,18 @@ def test_unfitted_affine_is_the_sum_of_standard_scores() -> None:
     np.testing.assert_allclose(affine, z_sum)
 
 
-def test_a_level_that_calibration_never_saw_says_nothing() -> None:
+@pytest.mark.parametrize("rule", TRAINED)
+def test_a_level_that_calibration_never_saw_says_nothing(rule: str) -> None:
     rng = np.random.default_rng(0)
     scores = np.stack([np.eye(40) + 0.3 * rng.normal(size=(40, 40)), rng.normal(size=(40, 40))])
     valid = np.array([[True] * 40, [False] * 40])
-    by = fit_calibration(scores, valid, np.arange(40))
-    fused = LATE_RULES["affine"](scores, np.ones_like(valid), by)
+    by = fit_calibration(rule, scores, valid, np.arange(40))
+    fused = LATE_RULES[rule](scores, np.ones_like(valid), by)
     recall = [text_to_video(m, np.arange(40)).recall[1].expected for m in (fused, scores[0])]
     assert recall[0] == recall[1]
 
 
-@pytest.mark.parametrize("rule", ["z_mean", "best_rank"])
+@pytest.mark.parametrize("rule", ["mention", "z_mean", "best_rank"])
 def test_the_rule_may_be_chosen_after_training(corpus: Any, run: Any, rule: str) -> None:
     given = FusionConfig(late=LateConfig.model_validate({"rule": rule}))
     file = SimilarityFile.read(evaluate(corpus.manifest, corpus.store, run.folder, given))

@@ -26,6 +26,7 @@ from m2hf.keys import fingerprint
 from m2hf.layout import StoreLayout
 
 CLOSE = 2e-5  # sums of another shape
+RUNS = ("end_to_end", "wti", "own_captions")
 
 
 def searcher(corpus: Any, run: Path, split: Any = "test", **config: Any) -> Searcher:
@@ -47,12 +48,23 @@ def wti(corpus: Any, short: FusionConfig, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+@pytest.fixture(scope="module")
+def runs(
+    corpus: Any, short: FusionConfig, run: Any, wti: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """The same for one whose levels have their own captions, and both others, by name."""
+    folder = tmp_path_factory.mktemp("own")
+    model = short.model.model_copy(update={"own_captions": True})
+    train(corpus.manifest, corpus.store, folder, short.model_copy(update={"model": model}))
+    return {"end_to_end": run.folder, "wti": wti, "own_captions": folder}
+
+
 @pytest.mark.parametrize("rule", ["affine", "reciprocal_rank"])
-@pytest.mark.parametrize("which", ["end_to_end", "wti"])
+@pytest.mark.parametrize("which", RUNS)
 def test_a_caption_of_the_split_gets_its_scores_and_ranks(
-    which: str, rule: str, corpus: Any, run: Any, wti: Path
+    which: str, rule: str, corpus: Any, runs: dict[str, Path]
 ) -> None:
-    folder = run.folder if which == "end_to_end" else wti
+    folder = runs[which]
     late = FusionConfig(late={"rule": rule})
     file = SimilarityFile.read(evaluate(corpus.manifest, corpus.store, folder, late))
     found = searcher(corpus, folder, late={"rule": rule})
@@ -88,7 +100,7 @@ def test_a_gallery_that_does_not_fit_is_scored_alike(corpus: Any, run: Any) -> N
     assert not whole.index._blocks
 
 
-@pytest.mark.parametrize("which", ["end_to_end", "wti"])
+@pytest.mark.parametrize("which", RUNS)
 def test_moments_are_those_that_a_loop_finds(which: str, corpus: Any, run: Any, wti: Path) -> None:
     found = searcher(corpus, run.folder if which == "end_to_end" else wti)
     index, device = found.index, torch.device("cpu")
@@ -97,16 +109,16 @@ def test_moments_are_those_that_a_loop_finds(which: str, corpus: Any, run: Any, 
         queries, found_videos = index.query(query, device), index.encoded([hit.row.id], device)
         frames = index.store[FRAMES].features(hit.row.id)
         for number, (query_tokens, videos) in enumerate(zip(queries, found_videos, strict=True)):
-            sentence = query_tokens.values[0, 0].detach().numpy()
 
-            def nearest(tokens: Any, sentence: Any = sentence) -> tuple[int, float]:
+            def nearest(tokens: Any, query: Any) -> tuple[int, float]:
+                sentence = query.values[0, 0].detach().numpy()
                 cosines = [
                     float(row @ sentence / np.linalg.norm(row) / np.linalg.norm(sentence))
                     for row in tokens.values[0][tokens.mask[0]].detach().numpy()
                 ]
                 return int(np.argmax(cosines)), max(cosines)
 
-            row, cosine = nearest(videos.frames)
+            row, cosine = nearest(videos.frames, query_tokens.shared)
             if number == 0:  # the visual level is the first
                 assert hit.frame.start_s == frames.start_s[row]
                 assert hit.frame.end_s == frames.end_s[row]
@@ -116,7 +128,7 @@ def test_moments_are_those_that_a_loop_finds(which: str, corpus: Any, run: Any, 
                 assert (match is not None) == bool(level.valid[0])
                 if match is None:
                     continue
-                row, cosine = nearest(level.tokens)
+                row, cosine = nearest(level.tokens, query_tokens.of_level(name))
                 role = "text" if name == "text" else FRAMES
                 stored = index.store[role].features(hit.row.id)
                 place = row % len(stored.start_s)

@@ -9,24 +9,33 @@ import pytest
 import torch
 
 from m2hf.fuse.config import BalanceConfig, FusionConfig
-from m2hf.fuse.model.calibration import AffineCalibration
+from m2hf.fuse.model.calibration import LATE_FUSIONS, AffineFusion
+from m2hf.fuse.model.contrastive import info_nce
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.training.balance import (
     Balance,
     Contributions,
+    PairLosses,
     contribution_loss,
     contributions,
+    mixture_loss,
     scale_gradients,
 )
 from m2hf.fuse.training.run import train
 
-FORMS = ("none", "contribution", "dwa", "uncertainty", "gradient")
+SUMS = ("none", "contribution", "dwa", "uncertainty", "gradient")
+FORMS = (*SUMS, "mixture")
 VALUES = torch.tensor([[3.0, 1.0, 0.5], [1.0, 2.0, 9.0], [-1.0, 0.0, 9.0]])
 KNOWN = torch.tensor([[True, True, True], [True, True, False], [True, False, False]])
 
 
 def softplus(x: float) -> float:
     return math.log1p(math.exp(x))
+
+
+def pairs_of(losses_L: torch.Tensor, seen_L: torch.Tensor) -> PairLosses:
+    """One pair, of which each level has this loss in both directions."""
+    return PairLosses(losses_L.expand(2, -1).unsqueeze(2), seen_L.unsqueeze(1))
 
 
 def test_contribution_by_definition() -> None:
@@ -63,7 +72,7 @@ def test_one_level_alone_gives_zero() -> None:
 
 def test_contributions_are_above_the_mean_candidate_and_leave_slopes_alone() -> None:
     torch.manual_seed(0)
-    late = AffineCalibration(2)
+    late = AffineFusion(2)
     levels = torch.randn(2, 3, 4, requires_grad=True)
     valid = torch.tensor([[True] * 4, [True, False, True, True]])
     positives = torch.eye(3, 4, dtype=torch.bool)
@@ -100,10 +109,11 @@ def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.randn(3, 4, 5, dtype=torch.float64), valid, positives
 
 
+@pytest.mark.parametrize("rule", list(LATE_FUSIONS))
 @pytest.mark.parametrize("seed", range(3))
-def test_contributions_in_loops(seed: int) -> None:
+def test_contributions_in_loops(seed: int, rule: str) -> None:
     scores, valid, positives = drawn(seed)
-    late = AffineCalibration(3).double()
+    late = LATE_FUSIONS[rule](3).double()
     with torch.no_grad():
         late.slope_L.normal_()
     late.deviation_L.uniform_(0.5, 2.0)
@@ -113,10 +123,12 @@ def test_contributions_in_loops(seed: int) -> None:
     for pair, (q, v) in enumerate(pairs):
         raw = []
         for level in range(3):
-            slope = 7 * softplus(float(late.slope_L[level].detach())) / late.deviation_L[level]
-            known = [float(scores[level, q, b]) for b in range(5) if valid[level, b]]
+            alpha = float(late.alpha_L[level].detach() / late.deviation_L[level])
+            odds = [alpha * float(score) for score in scores[level, q]]
+            terms = [softplus(x + 2) if rule == "mention" else x for x in odds]
+            known = [terms[b] for b in range(5) if valid[level, b]]
             mean = sum(known) / max(1, len(known))
-            expected = float(slope) * (float(scores[level, q, v]) - mean)
+            expected = 7 * (terms[v] - mean)
             assert float(given.values[level, pair]) == pytest.approx(expected, abs=1e-9)
             assert bool(given.available[level, pair]) == bool(valid[level, v])
             raw.append(softplus(expected) if valid[level, v] else 0.0)
@@ -133,7 +145,7 @@ def test_contributions_in_loops(seed: int) -> None:
         assert float(scales[level]) == pytest.approx(1 - math.tanh(0.7 * ahead))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", SUMS)
 def test_what_each_form_adds_in_loops_and_its_gradients(form: Any) -> None:
     torch.manual_seed(1)
     balance = Balance(3, BalanceConfig(form=form, gamma=0.7)).double()
@@ -147,7 +159,7 @@ def test_what_each_form_adds_in_loops_and_its_gradients(form: Any) -> None:
 
     def added(x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
         given = {"log_variance_L": s} if form == "uncertainty" else {}
-        inputs = (x, seen, Contributions(values, known), 0.1)
+        inputs = (pairs_of(x, seen), Contributions(values, known), 0.1)
         found: torch.Tensor = torch.func.functional_call(balance, given, inputs)
         return found
 
@@ -166,13 +178,13 @@ def test_what_each_form_adds_in_loops_and_its_gradients(form: Any) -> None:
     assert torch.autograd.gradcheck(added, (losses, spread))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", SUMS)
 def test_gamma_zero_is_no_balance(form: Any) -> None:
     losses, seen = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([True, True, False])
     balance = Balance(3, BalanceConfig(form=form, gamma=0.0))
     balance.end_epoch(torch.tensor([4.0, 2.0, 0.0]))
     balance.end_epoch(torch.tensor([1.0, 1.9, 0.0]))
-    value = balance(losses, seen, Contributions(VALUES, KNOWN), 0.1)
+    value = balance(pairs_of(losses, seen), Contributions(VALUES, KNOWN), 0.1)
     assert float(value.detach()) == pytest.approx(0.3)
     assert balance.gradient_scales(Contributions(VALUES, KNOWN)).tolist() == [1.0] * 3
 
@@ -193,7 +205,7 @@ def test_uncertainty_by_definition() -> None:
     with torch.no_grad():
         balance.log_variance_L.copy_(torch.tensor([0.5, 7.0]))
     losses, seen = torch.tensor([3.0, 5.0]), torch.tensor([True, False])
-    value = balance(losses, seen, Contributions(VALUES[:2], KNOWN[:2]), 1.0)
+    value = balance(pairs_of(losses, seen), Contributions(VALUES[:2], KNOWN[:2]), 1.0)
     assert float(value.detach()) == pytest.approx(3 * math.exp(-0.5) + 0.5)
 
 
@@ -205,14 +217,95 @@ def test_gradient_form_slows_the_level_that_is_ahead() -> None:
     assert scales.tolist() == pytest.approx([1 - math.tanh(ratio - 1), 1.0, 1.0], abs=1e-6)
 
 
+def of_pair(x: Any, known: Any, level: int, q: int, v: int, negatives: Any) -> float:
+    """-log of the probability that a level gives a pair against the negatives that it knows."""
+    others = [float(x[level, i, j]) for i, j in negatives if known[level, j]]
+    return math.log1p(sum(math.exp(other - float(x[level, q, v])) for other in others))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mixture_in_loops_and_its_gradients(seed: int) -> None:
+    logits, valid, positives = drawn(seed)
+    total, count, alone = 0.0, 0, [0.0] * 3
+    for q, v in positives.nonzero().tolist():
+        row = [(q, j) for j in range(5) if not positives[q, j]]
+        column = [(i, v) for i in range(4) if not positives[i, v]]
+        levels = [level for level in range(3) if valid[level, v]]
+        for negatives in (row, column):
+            losses = [of_pair(logits, valid, level, q, v, negatives) for level in levels]
+            if levels:
+                total -= math.log(sum(math.exp(-loss) for loss in losses) / len(losses))
+                count += 1
+            for level, loss in zip(levels, losses, strict=True):
+                alone[level] += loss
+    pairs = PairLosses.of(logits, valid, positives)
+    known = [sum(bool(valid[level, v]) for v in (0, 0, 2, 4)) for level in range(3)]
+    assert pairs.seen_L.tolist() == [n > 0 for n in known]
+    means = [loss / max(1, 2 * n) for loss, n in zip(alone, known, strict=True)]
+    assert pairs.mean_L.tolist() == pytest.approx(means)
+    assert float(mixture_loss(pairs)) == pytest.approx(total / count)
+    added = Balance(3, BalanceConfig(form="mixture"))(pairs, None, 0.3)
+    assert float(added) == pytest.approx(0.3 * sum(n > 0 for n in known) * total / count)
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return mixture_loss(PairLosses.of(x, valid, positives))
+
+    assert torch.autograd.gradcheck(loss, logits.clone().requires_grad_())
+
+
+def test_a_mixture_of_one_level_is_its_contrastive_loss() -> None:
+    logits, _, positives = drawn(0)
+    one, everywhere = logits[:1], torch.ones(1, 5, dtype=torch.bool)
+    value = mixture_loss(PairLosses.of(one, everywhere, positives))
+    torch.testing.assert_close(value, info_nce(one[0], positives))
+    valid = torch.tensor([[True, True, False, True, True]])
+    value = mixture_loss(PairLosses.of(one, valid, positives))
+    torch.testing.assert_close(value, info_nce(one[0][:, valid[0]], positives[:, valid[0]]))
+
+
+def test_a_level_without_samples_changes_no_mixture_whatever_its_scores() -> None:
+    logits, valid, positives = drawn(1)
+    balance = Balance(3, BalanceConfig(form="mixture"))
+    expected = balance(PairLosses.of(logits[:2], valid[:2], positives), None, 0.3)
+    for nonsense in (1e30, -1e30):
+        free = logits.clone().requires_grad_()
+        given = free.masked_fill(~valid.unsqueeze(1), nonsense)
+        value = balance(PairLosses.of(given, valid, positives), None, 0.3)
+        torch.testing.assert_close(value, expected)
+        (gradient,) = torch.autograd.grad(value, free)
+        assert gradient.isfinite().all()
+        assert not gradient[2].any()
+    nobody = torch.zeros_like(valid)
+    free = logits.clone().requires_grad_()
+    value = balance(PairLosses.of(free, nobody, positives), None, 0.3)
+    (gradient,) = torch.autograd.grad(value, free)
+    assert (float(value.detach()), bool(gradient.any())) == (0.0, False)
+
+
+def test_a_mixture_trains_the_level_that_can_answer_and_spares_the_other() -> None:
+    """The sum of the levels' losses pulls most at the level that is furthest from the answer."""
+    logits = torch.zeros(2, 4, 4, dtype=torch.float64)
+    logits[0].fill_diagonal_(4.0)
+    logits[1].fill_diagonal_(-4.0)
+    logits.requires_grad_()
+    pairs = PairLosses.of(logits, torch.ones(2, 4, dtype=torch.bool), torch.eye(4) > 0)
+    (mixed,) = torch.autograd.grad(mixture_loss(pairs), logits, retain_graph=True)
+    (summed,) = torch.autograd.grad(pairs.mean_L.sum(), logits)
+    assert mixed[0].norm() > 5 * mixed[1].norm()
+    assert summed[1].norm() > 10 * summed[0].norm()
+
+
 def test_gradients_of_other_levels_are_left(config: FusionConfig) -> None:
+    own = config.model.model_copy(update={"own_captions": True})
+    config = config.model_copy(update={"model": own})
     widths = {"frames": 16, "captions": 16, "audio": 12, "motion": 10, "text": 16}
     model = M2HF(config, widths)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     scale_gradients(model, config.active_levels, torch.tensor([1.0, 0.5, 1.0, 0.25]))
     for name, parameter in model.named_parameters():
-        half, quarter = name.startswith("levels.early.audio"), name.startswith("adapters.text")
+        half = name.startswith(("levels.early.audio", "levels.captions.audio"))
+        quarter = name.startswith(("adapters.text", "levels.captions.text"))
         assert parameter.grad is not None
         assert float(parameter.grad.mean()) == (0.5 if half else 0.25 if quarter else 1.0), name
 

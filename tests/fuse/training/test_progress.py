@@ -87,14 +87,14 @@ def test_a_level_is_trained_alike_with_any_other_levels(
     assert logs[0] == logs[1]
 
 
-@pytest.mark.parametrize("form", ["none", "dwa", "uncertainty"])
+@pytest.mark.parametrize("form", ["none", "mixture", "dwa", "uncertainty"])
 def test_a_run_that_was_cut_ends_with_the_same_bytes(
     corpus: Any, config: FusionConfig, tmp_path: Path, form: str
 ) -> None:
     config = FusionConfig.model_validate(
         {
             **config.model_dump(),
-            "model": {"width": 32, "heads": 4, "dropout": 0.2},
+            "model": {"width": 32, "heads": 4, "dropout": 0.2, "own_captions": form == "mixture"},
             "train": {**config.train.model_dump(), "epochs": 4},
             "balance": {"form": form},
         }
