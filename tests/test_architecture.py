@@ -103,7 +103,7 @@ def test_flags_are_frozen() -> None:
         "manifest from-captions: --name --out captions",
         "manifest from-folder: --captions --name --out videos",
         "manifest list: --json",
-        "manifest toybox: --clips --out --seed --store",
+        "manifest toybox: --clips --kind --out --seed --store",
         "matrices: --dsl --fuse --group-maximum --json --out --qb --qb-scale --queries --query-ids "
         "--tune-on-test --val-matrix --val-queries --video-ids --weights matrix",
         "plan: --config --json --manifest --media --only --set --store",

@@ -13,9 +13,11 @@ from m2hf.data_manifests.toybox.vocabulary import (
     HEARD,
     MOTIONS,
     PLACES,
+    QUIET,
     READ,
     SHAPES,
     SIZES,
+    SOUNDING,
     SOUNDS,
 )
 
@@ -61,6 +63,23 @@ def sentence(scene: Scene, parts: Iterable[ScenePart], rng: np.random.Generator)
     if len(clauses) < 3:
         return " while ".join(clauses)
     return ", ".join(clauses[:-1]) + " and " + clauses[-1]
+
+
+def timed_sentence(
+    sounding: FigureGroup, quiet: FigureGroup, sound: str, rng: np.random.Generator
+) -> str:
+    """One sentence that mentions both figures and with which of them the sound is heard.
+
+    The order of its clauses is random, and says nothing about which figure comes first.
+    """
+    heard = _pick(SOUNDS[sound], rng)
+    clauses = [_pick(SOUNDING, rng).format(sound=heard, **_subject(sounding, rng))]
+    clauses.append(_pick(QUIET, rng).format(**_subject(quiet, rng)))
+    return ", ".join(clauses[at] for at in rng.permutation(2))
+
+
+def _subject(group: FigureGroup, rng: np.random.Generator) -> dict[str, str]:
+    return {"figure": _noun(group, rng), "is_": "are" if group.count > 1 else "is"}
 
 
 def _visual_clause(scene: Scene, chosen: set[ScenePart], rng: np.random.Generator) -> str:

@@ -7,27 +7,31 @@ OUT/kinds.csv         the kind of each caption, for `m2hf tables --kinds`
 
 import json
 import os
-import subprocess
-import tempfile
-import wave
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
-from m2hf.atomic import atomic_text, atomic_write
+from m2hf.atomic import atomic_text
 from m2hf.data_manifests import cards
-from m2hf.data_manifests.toybox.captions import SEEN, hidden_parts, sentence
+from m2hf.data_manifests.toybox.captions import SEEN, hidden_parts, sentence, timed_sentence
+from m2hf.data_manifests.toybox.clip_file import write_clip_file
 from m2hf.data_manifests.toybox.drawing import frames
 from m2hf.data_manifests.toybox.families import BLOCK, TWINS, caption_kinds, draw_toybox
-from m2hf.data_manifests.toybox.scene import FPS, HEIGHT, SECONDS, WIDTH, Scene
-from m2hf.data_manifests.toybox.sound import RATE, Wave, soundtrack
+from m2hf.data_manifests.toybox.scene import Scene
+from m2hf.data_manifests.toybox.sound import soundtrack
+from m2hf.data_manifests.toybox.timing import (
+    TimedScene,
+    draw_timing,
+    timed_frames,
+    timed_soundtrack,
+)
 from m2hf.data_manifests.toybox.voice import synthesize
-from m2hf.errors import ResourceError, UsageError
-from m2hf.ffmpeg import ffmpeg_exe
+from m2hf.errors import UsageError
 from m2hf.manifest import Manifest, Row, Split, captions_of
 
 MIN_CLIPS, MAX_CLIPS = 3 * BLOCK, 9999  # a block for each split; four digits in an id
@@ -35,10 +39,16 @@ TEST_SHARE, VAL_SHARE = 1 / 8, 1 / 8
 TRAIN_CAPTIONS = 6
 UNSEEN_SHARE = 0.6  # of training captions with two or more hidden parts: no visible part
 
+ToyboxKind = Literal["modalities", "timing"]
+"""modalities: captions that need frames, motion, sound, signs or speech (families.py); timing:
+captions that need frames and sound at their times (timing.py)."""
+DATASETS: dict[ToyboxKind, str] = {"modalities": "toybox", "timing": "toybox-timing"}
+
 
 @dataclass(frozen=True)
 class ToyboxCaption:
-    """A caption; kind: what is needed to find its clip (families.caption_kinds), or "free"."""
+    """A caption; kind: what is needed to find its clip (families.caption_kinds), "timing" or
+    "free"."""
 
     text: str
     kind: str
@@ -48,26 +58,30 @@ class ToyboxCaption:
 class ToyboxClip:
     """The scene of one clip, its split, and its captions."""
 
-    scene: Scene
+    scene: Scene | TimedScene
     split: Split
     captions: tuple[ToyboxCaption, ...]
 
 
 @dataclass(frozen=True)
 class ToyboxCorpus:
-    """All clips by id. The same size and seed give the same corpus."""
+    """All clips by id. The same size, seed and kind give the same corpus."""
 
     seed: int
     clips: dict[str, ToyboxClip]
+    kind: ToyboxKind = "modalities"
 
     @classmethod
-    def draw(cls, clips: int, seed: int = 0) -> Self:
-        """Families are not divided between splits. Raises UsageError for numbers out of range."""
+    def draw(cls, clips: int, seed: int = 0, kind: ToyboxKind = "modalities") -> Self:
+        """Families are not divided between splits; TWINS successive clips are one of kind timing.
+
+        Raises UsageError for numbers out of range.
+        """
         if not MIN_CLIPS <= clips <= MAX_CLIPS:
             raise UsageError(f"toybox: {clips} clips; expected {MIN_CLIPS} to {MAX_CLIPS}")
         if seed < 0:
             raise UsageError(f"toybox: seed {seed}; expected 0 or more")
-        return cls(seed, _clips(clips, seed))
+        return cls(seed, _clips(clips, seed, kind), kind)
 
     def availability(self) -> dict[str, int]:
         """How many clips have sound, a sign, speech."""
@@ -93,8 +107,12 @@ class ToyboxCorpus:
             )
             for name, clip in self.clips.items()
         )
-        found = Manifest(cards.read("toybox"), rows)
-        return Manifest(found.card.model_copy(update={"splits": found.counts()}), rows)
+        card = cards.read("toybox")
+        if self.kind != "modalities":
+            about = {"name": DATASETS[self.kind], "source": f"{card.source} --kind {self.kind}"}
+            card = card.model_copy(update=about)
+        counts = Manifest(card, rows).counts()
+        return Manifest(card.model_copy(update={"splits": counts}), rows)
 
 
 def generate(out: Path, corpus: ToyboxCorpus) -> None:
@@ -124,16 +142,37 @@ def generate(out: Path, corpus: ToyboxCorpus) -> None:
     atomic_text(out / "kinds.csv", "".join(["id,kind\n", *lines]))
 
 
-def _clips(count: int, seed: int) -> dict[str, ToyboxClip]:
+def _clips(count: int, seed: int, kind: ToyboxKind) -> dict[str, ToyboxClip]:
     rng = np.random.default_rng((seed, 1))  # another stream than the one that draws the scenes
     blocks = count // BLOCK
     test = BLOCK * max(1, round(TEST_SHARE * blocks))
     val = test + BLOCK * max(1, round(VAL_SHARE * blocks))
     clips = {}
-    for at, scene in enumerate(draw_toybox(count, seed)):
+    for at, scene in enumerate(_scenes(count, seed, kind)):
         split: Split = "test" if at < test else "val" if at < val else "train"
-        clips[f"toybox{at:04d}"] = ToyboxClip(scene, split, _captions(scene, split, at, rng))
+        if isinstance(scene, TimedScene):
+            captions = _timed_captions(scene, split, rng)
+        else:
+            captions = _captions(scene, split, at, rng)
+        clips[f"{DATASETS[kind]}{at:04d}"] = ToyboxClip(scene, split, captions)
     return clips
+
+
+def _scenes(count: int, seed: int, kind: ToyboxKind) -> Sequence[Scene | TimedScene]:
+    if kind == "timing":
+        return draw_timing(count, seed)
+    return draw_toybox(count, seed)
+
+
+def _timed_captions(
+    scene: TimedScene, split: Split, rng: np.random.Generator
+) -> tuple[ToyboxCaption, ...]:
+    """TRAIN_CAPTIONS for training, else one; each says with which figure the sound is heard."""
+    sounding, quiet = scene.figures[scene.sounding], scene.figures[1 - scene.sounding]
+    found: dict[str, None] = {}
+    while len(found) < (TRAIN_CAPTIONS if split == "train" else 1):
+        found[timed_sentence(sounding, quiet, scene.sound, rng)] = None
+    return tuple(ToyboxCaption(text, "timing") for text in found)
 
 
 def _captions(
@@ -168,45 +207,10 @@ def _prepare_folder(videos: Path, expected: set[str]) -> None:
         )
 
 
-def write_clip(path: Path, scene: Scene) -> None:
+def write_clip(path: Path, scene: Scene | TimedScene) -> None:
     """Write one scene as an mp4 of SECONDS; raises ResourceError as `generate` does."""
-    with tempfile.TemporaryDirectory() as folder, atomic_write(path) as part:
-        sound = None
-        if scene.has_audio:
-            sound = Path(folder) / "sound.wav"
-            _write_wav(
-                sound, soundtrack(scene, None if scene.spoken is None else synthesize(scene.spoken))
-            )
-        done = subprocess.run(
-            _encoder(sound, part),
-            input=b"".join(frame.tobytes() for frame in frames(scene)),
-            capture_output=True,
-        )
-        if done.returncode != 0:
-            # The first line names the cause; the others only follow from it.
-            log = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-            raise ResourceError(f"{path}: ffmpeg can't write it: {log[0]}")
-
-
-def _encoder(sound: Path | None, part: Path) -> list[str]:
-    # One thread and the bit-exact flags: the bytes must not depend on the machine's load or clock.
-    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{WIDTH}x{HEIGHT}"]
-    inputs = [*raw, "-framerate", str(FPS), "-i", "pipe:0"]
-    video = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "22", "-pix_fmt", "yuv420p"]
-    audio = ["-an"]
-    if sound is not None:
-        inputs += ["-i", str(sound)]
-        audio = ["-c:a", "aac", "-b:a", "64k", "-flags:a", "+bitexact"]
-    return [
-        *(ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y", *inputs),
-        *(*video, "-flags:v", "+bitexact", *audio, "-threads", "1", "-t", str(SECONDS)),
-        *("-map_metadata", "-1", "-fflags", "+bitexact", "-f", "mp4", str(part)),
-    ]
-
-
-def _write_wav(path: Path, samples: Wave) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes((samples * 32767).round().astype("<i2").tobytes())
+    if isinstance(scene, TimedScene):
+        write_clip_file(path, timed_frames(scene), timed_soundtrack(scene))
+        return
+    speech = None if scene.spoken is None else synthesize(scene.spoken)
+    write_clip_file(path, frames(scene), soundtrack(scene, speech) if scene.has_audio else None)

@@ -23,7 +23,7 @@ def soundtrack(scene: Scene, speech: Wave | None) -> Wave:
     start = round(SPEECH_START * RATE)
     end = round(SECONDS * RATE) if speech is None else start - RATE // 10
     wave = np.zeros(round(SECONDS * RATE))
-    wave[:end] = LOUD * make_sound(scene.sound, scene.seed)[:end] * _fade(end)
+    wave[:end] = LOUD * make_sound(scene.sound, scene.seed)[:end] * fade(end)
     if speech is not None:
         part = speech[: len(wave) - start]
         wave[start : start + len(part)] += 0.7 * part
@@ -72,7 +72,7 @@ def make_sound(sound: str, seed: int) -> Wave:
     return np.asarray(wave / np.abs(wave).max(), dtype=np.float32)
 
 
-def _fade(samples: int) -> NDArray[np.float64]:
+def fade(samples: int) -> NDArray[np.float64]:
     """A linear fade at both ends, which avoids clicks."""
     at = np.arange(samples) / RATE
     fade: NDArray[np.float64] = np.minimum(1, np.minimum(at, at[::-1]) / 0.02)

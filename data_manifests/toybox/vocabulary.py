@@ -86,6 +86,9 @@ SOUNDS = MappingProxyType(
 )
 READ = ("a sign reads {}", "a sign says {}", "the sign says {}", "{} is written on a sign")
 HEARD = ("a voice says {}", "someone says {}", "the word {} is spoken", "someone mentions {}")
+# Of two figures, the one that is there while a sound is heard, and the other.
+SOUNDING = ("{sound} while {figure} {is_} there", "{figure} {is_} there while {sound}")
+QUIET = ("{figure} {is_} quiet", "{figure} {is_} silent")
 
 SIGNS = (
     *("COFFEE", "MUSEUM", "STATION", "BAKERY", "GARDEN", "HOTEL", "LIBRARY", "MARKET"),

@@ -83,7 +83,7 @@ def generate(out: Path, clips: int, seed: int, workers: int) -> tuple[Path, Path
     )
     size = f"--clips {clips} --seed {seed}"
     _command(f"manifest toybox --out {_quoted(out)} {size} --store {_quoted(shards)}")
-    manifest.toybox(out, clips, seed, shards)
+    manifest.toybox(out, clips, seed, store=shards)
     _command(f"extract {paths} --workers {workers} --config {RECIPE}")
     try:
         extract.extract(

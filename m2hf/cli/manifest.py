@@ -1,7 +1,7 @@
 """`m2hf manifest`: make and check manifests."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -108,6 +108,10 @@ def toybox(
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the random generator: another data set.")
     ] = 0,
+    kind: Annotated[
+        Literal["modalities", "timing"],
+        typer.Option("--kind", help="timing: which figure is there while a sound is heard."),
+    ] = "modalities",
     store: Annotated[
         Path | None,
         typer.Option(
@@ -119,11 +123,12 @@ def toybox(
 
     OUT/scenes.json describes each clip, and which modalities identify it. --store gets precomputed
     OCR and ASR features of the default set, without its test split; `m2hf extract` adds the rest.
+    --kind timing makes another data set, whose captions need frames and sound at their times.
     """
     from m2hf.data_manifests.toybox import precomputed
     from m2hf.data_manifests.toybox.corpus import ToyboxCorpus, generate
 
-    corpus = ToyboxCorpus.draw(clips, seed)
+    corpus = ToyboxCorpus.draw(clips, seed, kind)
     generate(out, corpus)
     made = corpus.manifest()
     made.save(out / "manifest")

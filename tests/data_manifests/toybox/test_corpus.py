@@ -363,14 +363,14 @@ def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
 def test_an_ffmpeg_that_fails_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from m2hf.data_manifests.toybox import corpus as module
+    from m2hf.data_manifests.toybox import clip_file, corpus
 
     def broken(sound: Path | None, part: Path) -> list[str]:
         return [ffmpeg_exe(), "-loglevel", "error", "-f", "nosuch", "-i", "pipe:0", str(part)]
 
-    monkeypatch.setattr(module, "_encoder", broken)
+    monkeypatch.setattr(clip_file, "_encoder", broken)
     with pytest.raises(ResourceError, match=r"clip\.mp4: ffmpeg can't write it: .*nosuch"):
-        module.write_clip(tmp_path / "clip.mp4", PLAIN)
+        corpus.write_clip(tmp_path / "clip.mp4", PLAIN)
     assert not any(tmp_path.iterdir())
 
 
