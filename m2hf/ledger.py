@@ -17,18 +17,16 @@ import json
 import os
 import socket
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from m2hf.atomic import raise_if_unwritable
 from m2hf.errors import ClipError, ResourceError
-from m2hf.ledger_events import last_event, read_events
-from m2hf.locks import is_locked, lock
+from m2hf.ledger_events import last_event
+from m2hf.locks import lock
 from m2hf.printable import printable
 
 DEATHS_TO_QUARANTINE = 2
@@ -167,104 +165,3 @@ class LedgerWriter:
             raise_if_unwritable(self.path, error)
             raise
         self._open = started
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why an item has no features from one extractor."""
-
-    id: str
-    stream: str
-    stage: str
-    error: str
-    message: str
-    attempt: int
-
-
-@dataclass(frozen=True)
-class LedgerView:
-    """The state of every item, from all files of a ledger.
-
-    failures: of items whose last outcome is a failure; remarks: reasons of ok and empty items;
-    suspects: items that were in work when a process ended, perhaps among others; deaths: how often
-    a process died that tried an item alone; quarantined: items with two deaths, and why (these
-    three since the last retry);
-    spent: stream, or "decode" -> (items, time) of all that succeeded.
-    """
-
-    failures: dict[Key, Failure] = field(default_factory=dict)
-    remarks: dict[Key, str] = field(default_factory=dict)
-    suspects: set[Key] = field(default_factory=set)
-    deaths: Counter[Key] = field(default_factory=Counter)
-    quarantined: dict[Key, str] = field(default_factory=dict)
-    spent: dict[str, tuple[int, TimeSpent]] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Merge all files in time order; a partial last line (a kill while writing) is left out.
-
-        Raises SchemaError naming file and line of what isn't an event.
-        """
-        return cls._merged(folder, [b""])
-
-    @classmethod
-    def read_deaths(cls, folder: Path) -> Self:
-        """Only suspects, deaths and quarantine; parses few lines, which is fast."""
-        return cls._merged(folder, [b'"event": "retry"', b'"event": "died"'])
-
-    @classmethod
-    def _merged(cls, folder: Path, marks: Sequence[bytes]) -> Self:
-        """From the last line of each file, and those that contain one of `marks`."""
-        events: list[dict[str, Any]] = []
-        for path in sorted(folder.glob("*.jsonl")):
-            parsed = read_events(path, marks)
-            for before, after in pairwise(reversed(parsed)):  # the clock of an old m2hf went back
-                after["t"] = min(float(after["t"]), float(before["t"]))
-            if parsed and parsed[-1]["event"] == "started" and not is_locked(path):
-                parsed[-1]["event"] = "abandoned"
-            events += parsed
-        events.sort(key=lambda event: float(event["t"]))
-        view = cls()
-        for event in events:
-            at_once = {**event.get("beside", {}), event["id"]: event["streams"]}
-            for item, streams in at_once.items():
-                for stream in streams:
-                    view._apply(event, (item, stream))
-        return view
-
-    def _apply(self, event: dict[str, Any], key: Key) -> None:
-        kind, (_, stream) = event["event"], key
-        if kind in ("ok", "empty", "decoded"):
-            items, spent = self.spent.get(stream, (0, TimeSpent()))
-            self.spent[stream] = (items + 1, spent + time_spent(event))
-        if kind == "abandoned":
-            self.suspects.add(key)
-        elif kind == "died":
-            self.deaths[key] += 1
-            if self.deaths[key] >= DEATHS_TO_QUARANTINE:
-                how = f" ({event['message']})" if event.get("message") else ""
-                self.quarantined[key] = (
-                    f"the process died {self.deaths[key]} times at stage {event['stage']}{how}"
-                )
-        elif kind == "failed":
-            self.failures[key] = Failure(
-                event["id"],
-                stream,
-                event["stage"],
-                event["class"],
-                event["message"],
-                event["attempt"],
-            )
-        elif kind == "retry":
-            self.suspects.discard(key)
-            self.deaths.pop(key, None)
-            self.failures.pop(key, None)
-            self.quarantined.pop(key, None)
-        elif kind in ("ok", "empty"):
-            self.failures.pop(key, None)
-            self.remarks[key] = event.get("message", "")
-
-
-def time_spent(event: Mapping[str, Any]) -> TimeSpent:
-    """The time that an event records for its item."""
-    return TimeSpent(float(event["seconds"]), float(event.get("model_seconds", 0.0)))

@@ -4,12 +4,13 @@
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from m2hf.errors import SchemaError
-from m2hf.plain_data import json_object, read_bytes, shown
+from m2hf.plain_data import json_object, shown
 
 # event -> the fields that it has in addition to id, streams and t
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -24,22 +25,18 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 }
 _OPTIONAL = {"started": ("beside",), "ok": ("model_seconds", "message")}
 _OPTIONAL["empty"] = _OPTIONAL["ok"]
+# A line as a writer writes it whose texts have no escapes: nearly all of a ledger, read ten times
+# as fast as any JSON. What doesn't match is read as JSON.
+_PLAIN = re.compile(
+    (
+        r'\{"event": "(ok|empty|decoded|started)", "id": "([^"\\\x00-\x1f]*)", '
+        r'"streams": \["([^\\\x00-\x1f\[\]]*)"\], '
+        r'(?:"stage": "([^"\\\x00-\x1f]*)"|"seconds": (NUMBER)(?:, "model_seconds": (NUMBER))?), '
+        r'"t": (NUMBER)\}'
+    ).replace("NUMBER", r"(?:0|[1-9]\d{0,9})(?:\.\d{1,9})?")
+)
 _TAIL_BYTES = 1 << 16  # read at the end of a file for its last line
 _MOST_SECONDS = 1e11  # the year 5138: a later time would be the start of all later events
-
-
-def read_events(path: Path, marks: Sequence[bytes] = (b"",)) -> list[dict[str, Any]]:
-    """The events in the lines of a file that contain any of `marks`, and in its last line.
-
-    A last line without a line end, which a kill in the middle of writing leaves, is left out.
-    Raises SchemaError naming the line for one that isn't an event, UsageError for a file without
-    read permission.
-    """
-    data = read_bytes(path, str(path), SchemaError)
-    lines = data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]
-    chosen = [at for at, line in enumerate(lines[:-1]) if any(mark in line for mark in marks)]
-    chosen += [len(lines) - 1] if lines else []
-    return [parse_event(lines[at], f"{path}, line {at + 1}") for at in chosen]
 
 
 def parse_event(line: bytes, where: str) -> dict[str, Any]:
@@ -49,6 +46,8 @@ def parse_event(line: bytes, where: str) -> dict[str, Any]:
         text = line.decode()
     except UnicodeDecodeError as error:
         raise SchemaError(f"{where}: not UTF-8 (byte {error.start})") from error
+    if plain := _plain_event(text):
+        return plain
     event = json_object(text, where, SchemaError)
     kind = event.get("event")
     if not isinstance(kind, str) or kind not in KINDS:
@@ -62,6 +61,23 @@ def parse_event(line: bytes, where: str) -> dict[str, Any]:
             have = shown(event[name]) if name in event else "absent"
             raise SchemaError(f"{where}: {name} of event {kind} is {have}, expected {expected}")
     return event
+
+
+def _plain_event(text: str) -> dict[str, Any] | None:
+    """The event in a line that matches `_PLAIN`; None for any other."""
+    match = _PLAIN.fullmatch(text)
+    if match is None:
+        return None
+    kind, item, listed, stage, seconds, model_seconds, t = match.groups()
+    streams = listed.split('", "')
+    if (kind == "started") != (stage is not None) or any('"' in stream for stream in streams):
+        return None
+    event: dict[str, Any] = {"event": kind, "id": item, "streams": streams, "t": float(t)}
+    if kind == "started":
+        return event | {"stage": stage}
+    if model_seconds is not None:
+        event["model_seconds"] = float(model_seconds)
+    return event | {"seconds": float(seconds)}
 
 
 def last_event(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from m2hf.errors import SchemaError
-from m2hf.ledger_events import parse_event
+from m2hf.ledger_file import LedgerFile
 
 
 class LedgerTail:
@@ -17,22 +17,17 @@ class LedgerTail:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._offsets: dict[Path, int] = {
-            path: path.stat().st_size for path in folder.glob("*.jsonl")
-        }
+        self._files = {path: LedgerFile(path) for path in folder.glob("*.jsonl")}
+        for file in self._files.values():
+            file.to_end()
         self.grown: set[Path] = set()
 
     def new_events(self) -> Iterator[dict[str, Any]]:
         """Events written since the last call, over all files. A damaged line is left out: it is
         `LedgerView.read` that reports it."""
         for path in sorted(self._folder.glob("*.jsonl")):
-            with path.open("rb") as file:
-                file.seek(self._offsets.get(path, 0))
-                chunk = file.read()
-            whole = chunk[: chunk.rfind(b"\n") + 1]
-            self._offsets[path] = self._offsets.get(path, 0) + len(whole)
-            if whole:
+            file = self._files.setdefault(path, LedgerFile(path))
+            for line in file.new_lines():
                 self.grown.add(path)
-            for line in whole.splitlines():
                 with suppress(SchemaError):
-                    yield parse_event(line, str(path))
+                    yield file.event(line)

@@ -37,10 +37,14 @@ def read_text(path: Path, where: str, error: type[M2hfError] = UsageError) -> st
             ) from wrong
 
 
-def read_bytes(path: Path, where: str, error: type[M2hfError] = UsageError) -> bytes:
-    """The content of a file; raises as `read_text`."""
-    with _readable(path, where, error):
-        return path.read_bytes()
+def read_bytes(
+    path: Path, where: str, error: type[M2hfError] = UsageError, start: int = 0, most: int = -1
+) -> bytes:
+    """The content of a file, or at most `most` bytes of it from byte `start`; raises as
+    `read_text`."""
+    with _readable(path, where, error), path.open("rb") as file:
+        file.seek(start)
+        return file.read(most)
 
 
 def toml(text: str, where: str, error: type[M2hfError] = UsageError) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 from m2hf.errors import ResourceError, UpstreamError
 from m2hf.extract.base import CaptionExtractor, DerivedExtractor, Extractor, MediaExtractor
 from m2hf.keys import sha256_hex
-from m2hf.ledger import LedgerView, LedgerWriter
+from m2hf.ledger import LedgerWriter
+from m2hf.ledger_view import Deaths
 from m2hf.manifest import captions_of
 from m2hf.pipelines.clips import ClipRunner, clip_requests
 from m2hf.pipelines.job import Job, JobSpec
@@ -74,6 +75,11 @@ def _process_ledger(folder: Path) -> LedgerWriter:
 
 
 @cache
+def _deaths(folder: Path) -> Deaths:
+    return Deaths(folder)
+
+
+@cache
 def _session(extractor: Extractor, device: str, weights: tuple[tuple[str, str], ...]) -> Any:
     """The extractor's models, opened once per process and set of weights (name, sha256)."""
     assert isinstance(extractor, MediaExtractor | CaptionExtractor | DerivedExtractor)
@@ -104,8 +110,8 @@ class _TaskRunner:
         self._task = task
         self._chosen = chosen
         self._outcomes = Outcomes(job, task.names, _process_ledger(job.layout.ledger))
-        # Read at every start: trials may have put clips in quarantine.
-        self._deaths = LedgerView.read_deaths(job.layout.ledger)
+        # Asked for at every start: trials may have put clips in quarantine.
+        self._deaths = _deaths(job.layout.ledger).view()
         self._rows = job.rows_by_bucket.get(task.bucket, [])
         self._checked: dict[str, StoredItems] = {}
         self._damaged: dict[str, tuple[str, ...]] = {}
@@ -186,7 +192,7 @@ class _TaskRunner:
     def _missing(self, name: str) -> frozenset[str]:
         """Items to extract: also the damaged ones of a bucket from which others are missing."""
         stored = self._stored(name)
-        failed = {key: "" for key in self._task.failed if key[0] not in stored.damaged}
+        failed = {key for key in self._task.failed if key[0] not in stored.damaged}
         quarantined = self._deaths.quarantined
         bucket = self._task.bucket
         states = item_states(

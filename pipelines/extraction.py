@@ -8,7 +8,8 @@ from typing import Any
 from m2hf.damage import record_damage
 from m2hf.errors import ShardError
 from m2hf.layout import StoreLayout
-from m2hf.ledger import DECODE, LedgerView, LedgerWriter, TimeSpent
+from m2hf.ledger import DECODE, LedgerWriter, TimeSpent
+from m2hf.ledger_view import LedgerView
 from m2hf.pipelines.bucket import TaskResult
 from m2hf.pipelines.executors import Executor
 from m2hf.pipelines.job import Job

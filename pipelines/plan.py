@@ -1,6 +1,6 @@
 """Which features exist, which failed and which are missing: a set difference, read from files."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from m2hf.errors import MismatchError, ShardError, UsageError
 from m2hf.extract.base import CaptionExtractor, DerivedExtractor
 from m2hf.features import Status
 from m2hf.keys import canonical_json, sha256_hex
-from m2hf.ledger import Key, LedgerView
+from m2hf.ledger import Key
+from m2hf.ledger_view import LedgerView
 from m2hf.manifest import captions_of
 from m2hf.pipelines.job import Job
 from m2hf.shard import REPAIR, Shard, damage_message
@@ -87,10 +88,11 @@ def read_job_state(job: Job, ledger: LedgerView, retry_damaged: bool = False) ->
                 damaged = tuple(item for item in read_damage(shard.path) if item in wanted)
                 pairs = zip(shard.ids, shard.reasons, strict=True)
                 result.reasons |= {(i, stream): r for i, r in pairs if i not in damaged}
-            failures: dict[Key, object] = {**ledger.failures}
+            keys = ((item, stream) for item in job.items(name, bucket))
+            failures = {key for key in keys if key in ledger.failures}
             if shard is not None and damaged and not retry_damaged:
                 result.damaged_items[shard.path] = damaged
-                failures |= {(item, stream): "damaged" for item in damaged}
+                failures |= {(item, stream) for item in damaged}
             states = item_states(job, name, bucket, shard, damaged, failures, ledger.quarantined)
             for count in ItemStates.COUNTS:
                 result.counts[name][count] += len(getattr(states, count))
@@ -148,8 +150,8 @@ def item_states(
     bucket: int,
     shard: Shard | None,
     damaged: Collection[str],
-    failures: Mapping[Key, object],
-    quarantined: Mapping[Key, object],
+    failures: Container[Key],
+    quarantined: Container[Key],
 ) -> ItemStates:
     """Sort the items of the job by their state in the shard and the ledger.
 

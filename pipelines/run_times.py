@@ -4,8 +4,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2hf.ledger import DECODE, TimeSpent, time_spent
+from m2hf.ledger import DECODE, TimeSpent
 from m2hf.ledger_tail import LedgerTail
+from m2hf.ledger_view import time_spent
 
 _END_EVENTS = {"ok", "empty", "decoded"}
 

@@ -160,12 +160,8 @@ def v2t_ranks(scores_QV: ScoreMatrix, video_of_query: IntArray) -> Ranks:
     """
     check_answers(scores_QV.shape, video_of_query)
     videos, group_Q = np.unique(video_of_query, return_inverse=True)
-    chunks = row_chunks(scores_QV)
-    own_Q = np.concatenate(
-        [np.empty(0), *(_own(rows_QV, video_of_query[part]) for part, rows_QV in chunks)]
-    )
-    best_N = np.full(len(videos), -np.inf)
-    np.maximum.at(best_N, group_Q, own_Q)
+    own_Q = _own_scores(scores_QV, video_of_query)
+    best_N = _best_own(own_Q, group_Q, len(videos))
     own = np.bincount(group_Q[own_Q == best_N[group_Q]], minlength=len(videos))
     better, level = np.zeros((2, len(videos)), dtype=np.int64)
     everyone = len(videos) == scores_QV.shape[1]
@@ -181,17 +177,20 @@ def v2t_group_ranks(scores_QV: ScoreMatrix, video_of_query: IntArray) -> Ranks:
     """The other rule for several captions: a video ranks the videos by their best caption, as
     CLIP4Clip's code does for MSVD, so that a candidate is a group of captions and not one.
 
-    With one caption a video it is `v2t_ranks`. Raises as `v2t_ranks`.
+    With one caption a video it is `v2t_ranks`. Raises as `v2t_ranks`. Groups are read one after
+    the other, so that no more than a group's rows are in memory.
     """
     check_answers(scores_QV.shape, video_of_query)
     videos, group_Q = np.unique(video_of_query, return_inverse=True)
-    groups_NV = np.full((len(videos), scores_QV.shape[1]), -np.inf)
-    for part, rows_QV in row_chunks(scores_QV):
-        order = np.argsort(group_Q[part], kind="stable")
-        groups, starts = np.unique(group_Q[part][order], return_index=True)
-        highest = np.maximum.reduceat(rows_QV[order], starts, axis=0)
-        groups_NV[groups] = np.maximum(groups_NV[groups], highest)
-    return v2t_ranks(groups_NV, videos)
+    best_N = _best_own(_own_scores(scores_QV, video_of_query), group_Q, len(videos))
+    order = np.argsort(group_Q, kind="stable")
+    better, level = np.zeros((2, len(videos)), dtype=np.int64)
+    for rows in np.split(order, np.cumsum(np.bincount(group_Q))[:-1]) if len(order) else ():
+        highest_N = _highest(scores_QV, rows)[videos]
+        best = best_N.astype(highest_N.dtype)
+        better += highest_N > best
+        level += highest_N == best
+    return Ranks(better, level - 1, np.ones_like(better), videos)
 
 
 def text_to_video(scores_QV: ScoreMatrix, video_of_query: IntArray) -> RetrievalMetrics:
@@ -230,6 +229,27 @@ def check_answers(shape: tuple[int, ...], video_of_query: IntArray) -> None:
 def _own(rows_QV: FloatArray, video_of_query: IntArray) -> FloatArray:
     own: FloatArray = rows_QV[np.arange(len(rows_QV)), video_of_query]
     return own
+
+
+def _own_scores(scores_QV: ScoreMatrix, video_of_query: IntArray) -> FloatArray:
+    """(Q,) the score of each query's own video; raises ValueError for NaN anywhere."""
+    own = [_own(rows_QV, video_of_query[part]) for part, rows_QV in row_chunks(scores_QV)]
+    return np.concatenate([np.empty(0), *own])
+
+
+def _best_own(own_Q: FloatArray, group_Q: IntArray, groups: int) -> FloatArray:
+    """(N,) the highest own score of each group of captions."""
+    best_N = np.full(groups, -np.inf)
+    np.maximum.at(best_N, group_Q, own_Q)
+    return best_N
+
+
+def _highest(scores_QV: ScoreMatrix, rows: IntArray) -> FloatArray:
+    """(V,) the highest score of `rows` in each column; rows are read by runs of neighbours."""
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+    highest = [scores_QV[run[0] : run[-1] + 1].max(axis=0) for run in runs]
+    whole: FloatArray = np.max(highest, axis=0)
+    return whole
 
 
 def _count(flags: BoolArray, axis: int) -> IntArray:

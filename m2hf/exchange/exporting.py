@@ -17,7 +17,7 @@ from m2hf.exchange.item import ExportedItem, ValueType
 from m2hf.features import Status
 from m2hf.keys import canonical_json, group_by_bucket, sha256_hex
 from m2hf.layout import StoreLayout
-from m2hf.ledger import LedgerView
+from m2hf.ledger_view import LedgerView
 from m2hf.manifest import Manifest, Row
 from m2hf.shard import Shard
 from m2hf.shard_header import ShardHeader

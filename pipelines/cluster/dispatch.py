@@ -13,7 +13,7 @@ from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 
 from m2hf.errors import MismatchError, ResourceError
-from m2hf.ledger import LedgerView
+from m2hf.ledger_view import Deaths
 from m2hf.pipelines.bucket import TaskResult, run_task
 from m2hf.pipelines.cluster.workers import WorkerResources, WorkerWaiter, required_resource
 from m2hf.pipelines.job import Job, JobSpec
@@ -113,7 +113,7 @@ class TaskDispatcher:
         return outcome
 
     def _quarantined(self) -> int:
-        return len(LedgerView.read_deaths(self._job.layout.ledger).quarantined)
+        return len(Deaths(self._job.layout.ledger).view().quarantined)
 
 
 def _on_worker(spec: JobSpec, task: BucketTask) -> TaskResult | WorkerError:

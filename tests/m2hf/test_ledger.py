@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2hf.errors import MediaError, ResourceError
-from m2hf.ledger import LedgerView, LedgerWriter, TimeSpent
+from m2hf.ledger import LedgerWriter, TimeSpent
+from m2hf.ledger_view import Deaths, LedgerView
 
 STREAM = "clip@12345678"
 
@@ -32,7 +33,7 @@ def die_at(folder: Path, item: str, orderly: bool = False) -> None:
     subprocess.run([sys.executable, "-c", code, str(folder), item], check=False)
 
 
-def test_outcomes_and_remarks(tmp_path: Path) -> None:
+def test_outcomes(tmp_path: Path) -> None:
     writer = LedgerWriter(tmp_path)
     for item, event, why in (("a", "ok", ""), ("b", "empty", "no audio stream")):
         writer.started(item, [STREAM], "extract")
@@ -41,7 +42,6 @@ def test_outcomes_and_remarks(tmp_path: Path) -> None:
     writer.failed("c", [STREAM, "asr@1"], "decode", MediaError("the file is empty"), 0.1, 1)
     writer.close()
     view = LedgerView.read(tmp_path)
-    assert view.remarks[("b", STREAM)] == "no audio stream"
     assert set(view.failures) == {("c", STREAM), ("c", "asr@1")}
     failure = view.failures[("c", STREAM)]
     assert (failure.stage, failure.error, failure.message) == (
@@ -74,7 +74,7 @@ def died_alone(folder: Path, item: str) -> None:
 def test_any_number_of_ends_make_a_suspect_and_no_quarantine(tmp_path: Path) -> None:
     for _ in range(5):
         die_at(tmp_path, "long")
-    for view in (LedgerView.read(tmp_path), LedgerView.read_deaths(tmp_path)):
+    for view in (LedgerView.read(tmp_path), Deaths(tmp_path).view()):
         assert view.suspects == {("long", STREAM)}
         assert not view.deaths
         assert not view.quarantined
@@ -82,18 +82,18 @@ def test_any_number_of_ends_make_a_suspect_and_no_quarantine(tmp_path: Path) -> 
 
 def test_two_deaths_alone_are_quarantine_and_retry_lifts_it(tmp_path: Path) -> None:
     died_alone(tmp_path, "poison")
-    assert not LedgerView.read_deaths(tmp_path).quarantined
+    assert not Deaths(tmp_path).view().quarantined
     died_alone(tmp_path, "other")
     died_alone(tmp_path, "poison")
-    assert list(LedgerView.read_deaths(tmp_path).quarantined) == [("poison", STREAM)]
+    assert list(Deaths(tmp_path).view().quarantined) == [("poison", STREAM)]
     assert LedgerView.read(tmp_path).quarantined == {
         ("poison", STREAM): "the process died 2 times at stage extract (SIGSEGV)"
     }
     retry(tmp_path, "poison")
-    assert LedgerView.read_deaths(tmp_path).suspects == {("other", STREAM)}
-    assert not LedgerView.read_deaths(tmp_path).quarantined
+    assert Deaths(tmp_path).view().suspects == {("other", STREAM)}
+    assert not Deaths(tmp_path).view().quarantined
     died_alone(tmp_path, "poison")  # deaths before the retry don't count
-    assert not LedgerView.read_deaths(tmp_path).quarantined
+    assert not Deaths(tmp_path).view().quarantined
 
 
 def test_an_orderly_end_and_a_running_process_are_no_deaths(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_all_items_in_work_are_suspects(tmp_path: Path) -> None:
         "os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
-    found = LedgerView.read_deaths(tmp_path).suspects
+    found = Deaths(tmp_path).view().suspects
     assert found == {("a", STREAM), ("b", STREAM), ("b", "asr@1")}
 
 
@@ -210,7 +210,7 @@ def test_quarantine_is_two_deaths_since_the_last_retry_whatever_the_clock_says(
         for happen, item, clock in steps:
             set_clock(patch, float(clock))
             happen(Path(name), item)
-        views = LedgerView.read(Path(name)), LedgerView.read_deaths(Path(name))
+        views = LedgerView.read(Path(name)), Deaths(Path(name)).view()
     for item in "ab":
         happened = [happen for happen, at, _ in steps if at == item]
         while retry in happened:

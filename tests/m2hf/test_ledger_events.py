@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import mutated_json, refused_in_one_line
 
+from m2hf import ledger_events
 from m2hf.errors import MediaError, SchemaError
-from m2hf.ledger import LedgerView, LedgerWriter, TimeSpent
-from m2hf.ledger_events import KINDS, parse_event, read_events
+from m2hf.ledger import LedgerWriter, TimeSpent
+from m2hf.ledger_events import KINDS, parse_event
+from m2hf.ledger_file import LedgerFile
 from m2hf.ledger_tail import LedgerTail
+from m2hf.ledger_view import Deaths, LedgerView
 
 OK = {"event": "ok", "id": "a", "streams": ["clip@1"], "seconds": 0.5, "t": 1.5}
 STARTED = {
@@ -64,6 +67,54 @@ def test_a_field_that_is_gone_is_named(name: str) -> None:
         parse_event(line, "here")
 
 
+LINES = st.sampled_from([OK, STARTED, FAILED, {**OK, "event": "empty"}, {**OK, "seconds": 3}])
+
+
+@given(
+    st.one_of(
+        LINES.flatmap(mutated_json),
+        st.builds(
+            lambda event, change: json.dumps(event | change, ensure_ascii=False).encode(),
+            LINES,
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "id": st.text(max_size=5),
+                    "streams": st.lists(st.text(max_size=3), max_size=3),
+                    "seconds": st.floats(0, 1e12) | st.integers(0, 10**12),
+                    "model_seconds": st.floats(0, 1e3),
+                    "stage": st.text(max_size=3),
+                    "t": st.floats(0, 1e12),
+                },
+            ),
+        ),
+    )
+)
+@settings(max_examples=400)
+def test_a_plain_line_is_read_as_its_json(line: bytes) -> None:
+    def outcome() -> Any:
+        try:
+            return parse_event(line, "here")
+        except SchemaError as error:
+            return str(error)
+
+    fast = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_events, "_plain_event", lambda text: None)
+        assert fast == outcome()
+
+
+def test_most_lines_of_a_writer_are_plain(tmp_path: Path) -> None:
+    writer = LedgerWriter(tmp_path)
+    writer.started("ein Vidéo", ["clip@1", "asr@2"], "decode")
+    writer.decoded("ein Vidéo", 0.25)
+    writer.done("ein Vidéo", "clip@1", "ok", TimeSpent(0.5, 0.25))
+    writer.close()
+    (path,) = tmp_path.glob("*.jsonl")
+    for line in path.read_text().splitlines():
+        assert ledger_events._plain_event(line) == json.loads(line)
+
+
 def test_a_file_that_is_none_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(SchemaError, match=r"folder\.jsonl: Is a directory"):
@@ -79,8 +130,8 @@ def test_any_damage_is_one_line_or_events(data: bytes, last: bool) -> None:
     after = [] if last else [json.dumps(OK).encode()]
     with tempfile.TemporaryDirectory() as name, refused_in_one_line(SchemaError, "a.jsonl, line "):
         written(Path(name), json.dumps(FAILED).encode(), data, *after)
-        for path in (LedgerView.read, LedgerView.read_deaths):
-            path(Path(name))
+        for read in (LedgerView.read, lambda folder: Deaths(folder).view()):
+            read(Path(name))
 
 
 @given(mutated_json(OK))
@@ -108,5 +159,7 @@ def test_every_kind_that_is_written_is_read(tmp_path: Path) -> None:
     writer.started("d", ["clip@1"], "extract")
     writer.close()
     (path,) = tmp_path.glob("*.jsonl")
-    assert {event["event"] for event in read_events(path)} == set(KINDS)
-    assert LedgerView.read(tmp_path).remarks["a", "clip@1"] == r"odd \x00 \ud800 \n text"
+    file = LedgerFile(path)
+    events = [file.event(line) for line in file.new_lines()]
+    assert {event["event"] for event in events} == set(KINDS)
+    assert events[1]["message"] == r"odd \x00 \ud800 \n text"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from m2hf.errors import ResourceError
-from m2hf.ledger import LedgerView, LedgerWriter
+from m2hf.ledger import LedgerWriter
+from m2hf.ledger_view import LedgerView
 from m2hf.locks import is_locked, lock
 
 

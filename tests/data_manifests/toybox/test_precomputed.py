@@ -14,7 +14,7 @@ from m2hf.data_manifests import cards
 from m2hf.data_manifests.toybox import precomputed
 from m2hf.data_manifests.toybox.corpus import ToyboxCorpus, write_clip
 from m2hf.layout import StoreLayout
-from m2hf.ledger import LedgerView
+from m2hf.ledger_view import LedgerView
 from m2hf.manifest import Manifest
 from m2hf.pipelines.job import Job
 from m2hf.pipelines.plan import read_job_state
