@@ -133,11 +133,11 @@ class TrainConfig(Section):
     captions are of one CLIP model, are not projected, and are scored by `mean`."""
     batch_size: int = Field(default=256, ge=2, le=100_000)
     """Captions in a batch, over all processes."""
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0, le=1e6)
     """Peak learning rate of adapters and heads."""
-    scalar_lr_factor: float = Field(default=1.0, gt=0)
+    scalar_lr_factor: float = Field(default=1.0, gt=0, le=1e6)
     """Learning rate of late-fusion scalars and temperature, as a multiple of `lr`."""
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, le=1e6)
     """AdamW's weight decay of matrices; vectors and scalars have none."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of all steps in which the learning rate rises linearly."""

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import mutated_json
 
+from m2hf.config import parse
 from m2hf.errors import MismatchError, UsageError
 from m2hf.fuse.config import FusionConfig, LateConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
@@ -160,8 +161,8 @@ def test_an_interrupted_run_with_another_config_is_not_resumed(
 def test_a_learning_rate_that_diverges_names_step_and_level_and_keeps_the_best(
     corpus: Any, short: FusionConfig, tmp_path: Path
 ) -> None:
-    wild = short.train.model_copy(update={"lr": 1e30, "warmup": 0.0})
-    config = short.model_copy(update={"train": wild})
+    largest = {"lr": 1e6, "scalar_lr_factor": 1e6, "weight_decay": 1e6, "warmup": 0.0}
+    config = parse(FusionConfig, short.model_dump() | {"train": largest})
     with pytest.raises(Diverged, match=r"at step \d+, level \w+: .*kept epoch 0 in"):
         train(corpus.manifest, corpus.store, tmp_path, config)
     file = SimilarityFile.read(evaluate(corpus.manifest, corpus.store, tmp_path))

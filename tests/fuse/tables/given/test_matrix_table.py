@@ -9,7 +9,7 @@ import pytest
 
 from m2hf.cli.matrices import matrices
 from m2hf.errors import UsageError
-from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
+from m2hf.fuse.scores.late_rules import LATE_RULES, TRAINED, Calibration
 from m2hf.fuse.scores.metrics import t2v_ranks, text_to_video
 from m2hf.fuse.tables.given.blend import Blend, Term
 from m2hf.fuse.tables.given.ground_truth import GroundTruthFiles
@@ -221,7 +221,7 @@ def test_the_verbs_take_one_kind_of_input_each(m2hf: Any) -> None:
 def test_every_rule_is_that_of_late_fusion(run: Any, rule: str) -> None:
     rows = run(fuse=[rule], val_matrix=["a=val_a.npy", "b=val_b.npy"])
     (row,) = [r for r in rows if r["name"].startswith(rule) and r["direction"] == "t2v"]
-    if rule in ("affine", "sum"):
+    if rule in ("sum", *TRAINED):
         assert row["flags"] == ["weights tuned on validation"]
         assert row["R@1"] >= max(recall(rows, "a"), recall(rows, "b"))
         return
