@@ -1,4 +1,4 @@
-"""The levels of M2HF, built from the config: each gives tokens that queries are scored against.
+"""The trained levels, built from the config: each gives tokens that queries are scored against.
 
 B videos, Q queries, N tokens, D joint width, L levels.
 """
@@ -33,12 +33,12 @@ class LevelTokens:
 
 
 class Levels(nn.Module):
-    """All enabled levels, with the early fusion and completion of those that fuse."""
+    """All trained levels, with the early fusion and completion of those that fuse."""
 
     def __init__(self, config: FusionConfig, widths: Mapping[str, int]) -> None:
         """widths: by role, D of adapted roles in the joint space, M of the others."""
         super().__init__()
-        self.table = config.active_levels
+        self.table = config.trained_levels
         self.early, self.completion = nn.ModuleDict(), nn.ModuleDict()
         complete = COMPLETIONS[config.completion.mode]
         for name, level in self.table.items():

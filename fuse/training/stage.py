@@ -79,7 +79,7 @@ class Stage:
         to end. Seeds torch's RNG, so that a level is trained alike with or without others."""
         torch.manual_seed(config.train.seed)
         self.level = level
-        self.config = config.only(level) if level else config
+        self.config = config.only(*([level] if level else config.trained_levels))
         self.model = M2HF(self.config, widths).to(device)
         self.balance = Balance(len(self.model.level_names), config.balance).to(device)
         self.optimiser = adamw(self.model, config.train, self.balance.parameters())

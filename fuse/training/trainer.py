@@ -121,7 +121,7 @@ class Trainer:
                 for level_QB, valid_B in zip(scores.levels, scores.valid, strict=True)
             ]
         )
-        fused = contrast(scores.fused, positives_QB, available_B)
+        fused = contrast(scored.fused, positives_QB, available_B)
         parts = contributions(scores.levels, scores.valid, positives_QB, model.late, contrast.scale)
         seen_L = parts.available.any(dim=1)
         losses = torch.cat([losses_L, fused[None]]).detach()
