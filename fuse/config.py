@@ -21,16 +21,17 @@ _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
 class Level(Section):
-    """One level of M2HF: the tokens of a video that the caption query is compared with."""
+    """One level of M2HF: what of a video the caption query is compared with."""
 
     stream: str
     """Role of the stream that the level reads: a key of `fuse.streams`."""
-    fusion: Literal["none", "aligned", "append", "add", "concat"] = "none"
+    fusion: Literal["none", "aligned", "append", "add", "concat", "words"] = "none"
     """Early fusion of the frames with the stream. none: the stream alone, which must lie in the
     captions' space or be listed in `fuse.project`; add: each frame plus what it finds in the
     stream by cross-attention; aligned: as add, plus the pooled stream and a network over each frame
     and the stream at its time; append: what the frames find, as further tokens; concat: baseline,
-    each frame joined with the pooled stream and projected. Our reading."""
+    each frame joined with the pooled stream and projected. words: no vectors and nothing trained,
+    BM25 of the caption's words and the stream's strings. Our reading."""
     enabled: bool = True
     """Whether the level is part of the model."""
 
@@ -48,6 +49,7 @@ DEFAULT_LEVELS = {
     "motion_visual": Level(stream="motion", fusion="add"),
     "text": Level(stream="text"),
 }
+OPTIONAL_LEVELS = {"words": Level(stream="text", fusion="words", enabled=False)}
 
 
 class ModelConfig(Section):
@@ -173,7 +175,7 @@ class FusionConfig(Section):
     streams: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_STREAMS))
     """Stream of the store that each role reads: the name of an extractor or of an import, such as
     "clip", or "clip@1234abcd" where the store has several of that name."""
-    levels: dict[str, Level] = Field(default_factory=lambda: dict(DEFAULT_LEVELS))
+    levels: dict[str, Level] = Field(default_factory=lambda: DEFAULT_LEVELS | OPTIONAL_LEVELS)
     """The levels by name; a new section adds one, `enabled = false` removes one."""
     project: tuple[str, ...] = ()
     """Roles whose features lie in a space of their own and are projected into the joint space by
@@ -214,7 +216,8 @@ class FusionConfig(Section):
     def _over_default_levels(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        merged: dict[str, Any] = {name: _merge(d, given.get(name)) for name, d in _defaults()}
+        known = {n: v.model_dump() for n, v in (DEFAULT_LEVELS | OPTIONAL_LEVELS).items()}
+        merged: dict[str, Any] = {name: _merge(d, given.get(name)) for name, d in known.items()}
         # Sorted: the order of levels doesn't depend on the order in the TOML file.
         merged.update((name, given[name]) for name in sorted(set(given) - set(merged)))
         return merged
@@ -230,8 +233,9 @@ class FusionConfig(Section):
     def _sound(self) -> Self:
         for name, level in self.levels.items():
             _check_level(name, level, self.streams)
-        if not self.active_levels:
-            raise ValueError("every level is disabled; enable at least one")
+        if not self.trained_levels:
+            which = "every level but those of words" if self.word_levels else "every level"
+            raise ValueError(f"{which} is disabled; enable at least one")
         if self.model.joint and self.shared_roles:
             raise ValueError(
                 f"model.joint = {self.model.joint}, but {', '.join(self.shared_roles)} give the "
@@ -241,8 +245,18 @@ class FusionConfig(Section):
 
     @property
     def active_levels(self) -> dict[str, Level]:
-        """The enabled levels, in the order of every array of levels."""
-        return {name: level for name, level in self.levels.items() if level.enabled}
+        """The enabled levels, in the order of every array of levels: trained ones, then words."""
+        return {**self.trained_levels, **self.word_levels}
+
+    @property
+    def trained_levels(self) -> dict[str, Level]:
+        """The enabled levels that compare vectors, by networks."""
+        return {n: v for n, v in self.levels.items() if v.enabled and v.fusion != "words"}
+
+    @property
+    def word_levels(self) -> dict[str, Level]:
+        """The enabled levels that compare words, in closed form."""
+        return {n: v for n, v in self.levels.items() if v.enabled and v.fusion == "words"}
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -260,14 +274,10 @@ class FusionConfig(Section):
         """Joint roles that are not projected: their features already lie in the joint space."""
         return tuple(role for role in self.joint_roles if role not in self.project)
 
-    def only(self, name: str) -> Self:
-        """A copy in which `name` is the only enabled level."""
-        levels = {n: v.model_copy(update={"enabled": n == name}) for n, v in self.levels.items()}
+    def only(self, *names: str) -> Self:
+        """A copy for one network, in which no other levels than `names` are enabled."""
+        levels = {n: v.model_copy(update={"enabled": n in names}) for n, v in self.levels.items()}
         return self.model_copy(update={"levels": levels, "strategy": "end_to_end"})
-
-
-def _defaults() -> list[tuple[str, dict[str, Any]]]:
-    return [(name, level.model_dump()) for name, level in DEFAULT_LEVELS.items()]
 
 
 def _merge(default: dict[str, Any], given: Any) -> Any:
@@ -302,4 +312,4 @@ def _check_level(name: str, level: Level, streams: Mapping[str, str]) -> None:
     if level.stream == CAPTIONS:
         raise ValueError(f"level {name!r} reads the captions, which are the queries")
     if level.stream == FRAMES and level.fusion != "none":
-        raise ValueError(f'level {name!r} fuses frames with themselves; set fusion = "none"')
+        raise ValueError(f'level {name!r}: frames with themselves; set fusion = "none", or stream')

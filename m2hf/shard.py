@@ -206,17 +206,31 @@ class Shard:
         if damaged := self.damaged():
             raise ShardError(f"{damage_message(self.path, damaged)}; {REPAIR}")
 
+    def strings(self, i: int) -> tuple[str, ...]:
+        """The strings of item `i`, without a check of its digest; none where the shard has none.
+
+        Raises ShardError for bytes that are not UTF-8.
+        """
+        try:
+            return self._strings(i) or ()
+        except UnicodeDecodeError as error:
+            raise ShardError(
+                f"{self.path}: item {self.ids[i]!r} holds a string that is not UTF-8; {REPAIR}"
+            ) from error
+
+    def _strings(self, i: int) -> tuple[str, ...] | None:
+        if self.text is None or self.text_offset is None:
+            return None
+        ends = self.text_offset[int(self.offset[i]) : int(self.offset[i + 1]) + 1]
+        return tuple(self.text[a:b].tobytes().decode() for a, b in pairwise(ends))
+
     def _stored_item(self, i: int) -> ShardItem:
         rows = slice(int(self.offset[i]), int(self.offset[i + 1]))
-        texts = None
-        if self.text is not None and self.text_offset is not None:
-            ends = self.text_offset[rows.start : rows.stop + 1]
-            texts = tuple(self.text[a:b].tobytes().decode() for a, b in pairwise(ends))
         features = Features(
             values=self.values[rows],
             start_s=self.start_s[rows],
             end_s=self.end_s[rows],
-            texts=texts,
+            texts=self._strings(i),
             confidence=None if self.confidence is None else self.confidence[rows],
             reason=self.reasons[i],
         )

@@ -62,6 +62,7 @@ LIBRARIES: dict[str, str] = {
     "m2hf.fuse.training m2hf.fuse.search",
     "torchvision": "m2hf.extract.networks",
     "safetensors": "m2hf.extract.networks m2hf.fuse.model m2hf.fuse.training",
+    "bm25s": "m2hf.fuse.model",
     "open_clip": "m2hf.extract.networks",
     "transformers": "m2hf.extract.networks",
     "easyocr": "m2hf.extract",

@@ -115,7 +115,7 @@ class _Sizes:
     @property
     def members(self) -> int:
         """Networks, each with its own copy of encoded frames."""
-        return len(self.config.active_levels) if self.config.strategy == "ensemble" else 1
+        return len(self.config.trained_levels) if self.config.strategy == "ensemble" else 1
 
     @property
     def query_copies(self) -> int:
@@ -142,7 +142,7 @@ class _Sizes:
         """Of scoring the largest block of videos with a block of `queries` bytes of queries."""
         rows = dict(zip(self.store.video_roles, videos.rows_RP, strict=True))
         width = {role: self.store.info[role].width for role in rows}
-        frames, levels = rows[FRAMES], self.config.active_levels.values()
+        frames, levels = rows[FRAMES], self.config.trained_levels.values()
         fused = [rows[level.stream] for level in levels if level.fusion != "none"]
         tokens = sum(n * (width[role] + self.joint) for role, n in rows.items())
         tokens += (self.members + 2 * len(fused)) * frames * self.joint

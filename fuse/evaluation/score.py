@@ -21,6 +21,7 @@ from m2hf.fuse.features.gallery import Gallery
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model.retriever import Retriever
 from m2hf.fuse.model.tokens import caption_tokens, video_tokens
+from m2hf.fuse.model.word_index import WordBlock, texts_of
 from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
 from m2hf.fuse.scores.similarity_file import MISSING_SCORE
 
@@ -101,13 +102,15 @@ def score_levels(
     ]
     for videos in space.videos.parts:
         encoded = model.encode_videos(video_tokens(store, video_ids[videos], device))
+        words = WordBlock.of(model.words, model.config, store, video_ids[videos])
         for number, (target, part) in enumerate(todo):
             ids = target.query_ids[part]
             scores = model.score(queries.encoded(number, ids), encoded)
-            valid_LV[:, videos] = scores.valid.cpu().numpy()
+            valid_LV[:, videos] = np.concatenate([scores.valid.cpu().numpy(), words.valid_LV])
             available_Lqv = valid_LV[:, None, videos] & store[CAPTIONS].present(ids)[:, None]
+            found_Lqv = [scores.levels.cpu().numpy(), words.scores(texts_of(store, ids))]
             scores_Lqv = np.where(
-                available_Lqv, scores.levels.cpu().numpy(), np.float32(MISSING_SCORE)
+                available_Lqv, np.concatenate(found_Lqv), np.float32(MISSING_SCORE)
             )
             for matrix, scores_qv in zip(target.levels, scores_Lqv, strict=True):
                 matrix[part, videos] = scores_qv

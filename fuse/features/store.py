@@ -163,6 +163,19 @@ class Stream:
         number, item = self._where.get(item_id, (-1, -1))
         return None if item < 0 else self._shards[number].item(item)
 
+    @property
+    def has_strings(self) -> bool:
+        """Whether its rows have strings; True for a stream without rows."""
+        return all(s.text is not None or not len(s.values) for s in self._shards)
+
+    def strings(self, item_id: str) -> tuple[str, ...]:
+        """The strings of an item's rows; none where it has no rows, or no entry.
+
+        Raises ShardError for bytes that aren't UTF-8; the digest is not checked, as in `gather`.
+        """
+        number, item = self._where.get(item_id, (-1, -1))
+        return () if item < 0 else self._shards[number].strings(item)
+
     def features(self, item_id: str) -> Features:
         """Features of an item that `holds` knows, with its strings and times; raises as `item`."""
         stored = self.item(item_id)
@@ -235,6 +248,15 @@ class FeatureStore:
                     "be in one space; extract both with the same CLIP model, or learn a "
                     f"projection: --set 'fuse.project={projected}'"
                 )
+        for name, level in config.word_levels.items():
+            for role in (level.stream, CAPTIONS):
+                if not streams[role].has_strings:
+                    advice = "import them with texts" if role == CAPTIONS else "read another stream"
+                    raise UsageError(
+                        f"{layout.folder}: level {name} compares words, and {role}, which are "
+                        f"{streams[role].info}, have no strings; {advice}, or disable this level: "
+                        f"--set fuse.levels.{name}.enabled=false"
+                    )
         return cls(streams)
 
     def __getitem__(self, role: str) -> Stream:

@@ -9,7 +9,7 @@ rule. No pickle, no clock, no path.
 import hashlib
 import mmap
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +25,7 @@ from m2hf.errors import MismatchError, UsageError, first_line
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.store import FeatureStore, StreamInfo
 from m2hf.fuse.model.retriever import Retriever, build_model
+from m2hf.fuse.model.words import WordStatistics
 from m2hf.fuse.scores.late_rules import TRAINED
 from m2hf.keys import canonical_json
 from m2hf.plain_data import json_object, shown
@@ -65,12 +66,14 @@ class _Record(Section):
     dataset: str = Field(min_length=1)
     manifest: str = Field(min_length=1)
     epoch: int = Field(ge=0, strict=True)
+    words: dict[str, WordStatistics] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class CheckpointHeader:
     """The metadata of a checkpoint; `manifest` is the digest of the training manifest; fitted: the
-    trained late rules that it has parameters of."""
+    trained late rules that it has parameters of; words: statistics of the levels of words, by
+    name."""
 
     config: FusionConfig
     streams: dict[str, StreamInfo]
@@ -78,6 +81,7 @@ class CheckpointHeader:
     manifest: str
     epoch: int
     fitted: tuple[str, ...] = TRAINED
+    words: Mapping[str, WordStatistics] = field(default_factory=dict)
 
     def check(self, path: Path, store: FeatureStore) -> None:
         """Raises MismatchError naming the first stream that differs from the one trained on."""
@@ -100,6 +104,7 @@ def save(path: Path, model: Retriever, header: CheckpointHeader) -> None:
         "dataset": header.dataset,
         "manifest": header.manifest,
         "epoch": header.epoch,
+        "words": {name: known.model_dump() for name, known in header.words.items()},
         "libraries": {name: version(name) for name in ("m2hf", "numpy", "safetensors", "torch")},
         _DIGEST: _ZEROS,
     }
@@ -162,6 +167,11 @@ def read_header(path: Path) -> CheckpointHeader:
             f"{path}: streams of {', '.join(sorted(record.streams)) or 'no role'}, expected those "
             f"that its config reads: {', '.join(sorted(config.roles))}; train again"
         )
+    if record.words.keys() != config.word_levels.keys():
+        raise UsageError(
+            f"{path}: statistics of words for {', '.join(record.words) or 'no level'}, expected "
+            f"those of {', '.join(config.word_levels) or 'no level'}; train again"
+        )
     return CheckpointHeader(
         config=config,
         streams={role: StreamInfo(**dict(info)) for role, info in record.streams.items()},
@@ -169,6 +179,7 @@ def read_header(path: Path) -> CheckpointHeader:
         manifest=record.manifest,
         epoch=record.epoch,
         fitted=TRAINED if found > _ONE_LATE_RULE else ("affine",),
+        words={name: record.words[name] for name in config.word_levels},
     )
 
 
@@ -198,6 +209,7 @@ def load(path: Path, store: FeatureStore) -> tuple[Retriever, CheckpointHeader]:
         weights = safetensors.torch.load_file(path)
         if header.fitted != TRAINED:
             weights = _with_every_late_rule(weights, model)
+        model.words = header.words
         model.load_state_dict(weights)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UsageError(

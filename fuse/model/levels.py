@@ -1,4 +1,4 @@
-"""The levels of M2HF, built from the config: each gives tokens that queries are scored against.
+"""The trained levels, built from the config: each gives tokens that queries are scored against.
 
 B videos, Q queries, N tokens, D joint width, L levels.
 """
@@ -47,13 +47,13 @@ class EncodedQueries:
 
 
 class Levels(nn.Module):
-    """All enabled levels, with the early fusion and completion of those that fuse, and the caption
+    """All trained levels, with the early fusion and completion of those that fuse, and the caption
     adapters of those that have their own."""
 
     def __init__(self, config: FusionConfig, widths: Mapping[str, int]) -> None:
         """widths: by role, D of adapted roles in the joint space, M of the others."""
         super().__init__()
-        self.table = config.active_levels
+        self.table = config.trained_levels
         self.early, self.completion = nn.ModuleDict(), nn.ModuleDict()
         complete = COMPLETIONS[config.completion.mode]
         for name, level in self.table.items():
@@ -95,7 +95,7 @@ class Levels(nn.Module):
 def own_captions(config: FusionConfig) -> tuple[str, ...]:
     """The levels that adapt captions on their own: all but that of the frames, which has the
     shared ones; none where a network has a single level."""
-    levels = config.active_levels
+    levels = config.trained_levels
     if not config.model.own_captions or config.strategy == "ensemble" or len(levels) < 2:
         return ()
     return tuple(name for name, level in levels.items() if level.stream != FRAMES)

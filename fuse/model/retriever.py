@@ -21,6 +21,7 @@ from m2hf.fuse.model.levels import EncodedQueries, Levels, LevelTokens, level_sc
 from m2hf.fuse.model.scorers import SCORERS
 from m2hf.fuse.model.standardise import Standardise, standardisers
 from m2hf.fuse.model.tokens import Tokens
+from m2hf.fuse.model.words import WordStatistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,22 +34,23 @@ class EncodedVideos:
 
 @dataclass(frozen=True, eq=False)
 class LevelScores:
-    """levels (L, Q, B), in [-1, 1]; valid (L, B) bool; fused (Q, B), undefined for a video that
-    is valid in no level."""
+    """Of the trained levels: levels (L, Q, B), in [-1, 1]; valid (L, B) bool."""
 
     levels: Tensor
     valid: Tensor
-    fused: Tensor
 
 
 class Retriever(nn.Module):
-    """Queries and videos in, scores of every level and their late fusion out.
+    """Queries and videos in, scores of every trained level out; and what fuses all levels.
 
     A retriever consists of networks that each hold some of the levels: `M2HF` is one network with
     all levels, `Ensemble` has one a level. What is encoded is a list with an entry a network.
+    words: statistics of each level of words, by name (`word_index.fitted`), which are no weights;
+    their scores follow those of the networks (`WordBlock`).
     """
 
     contrast: ContrastiveLoss
+    words: Mapping[str, WordStatistics]
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
@@ -57,6 +59,7 @@ class Retriever(nn.Module):
         self.query_rows = SCORERS[config.scoring].query_rows
         levels = len(self.level_names)
         self.late_fusions = nn.ModuleDict({n: made(levels) for n, made in LATE_FUSIONS.items()})
+        self.words = {}
 
     @property
     def late_rule(self) -> str:
@@ -96,8 +99,7 @@ class Retriever(nn.Module):
             )
         ]
         levels_LQB = torch.cat([scores for scores, _ in parts])
-        valid_LB = torch.cat([valid for _, valid in parts])
-        return LevelScores(levels_LQB, valid_LB, self.late(levels_LQB, valid_LB))
+        return LevelScores(levels_LQB, torch.cat([valid for _, valid in parts]))
 
     def condensed(self, videos: Sequence[EncodedVideos]) -> list[EncodedVideos]:
         """The same videos in as few rows as give bit-identical scores."""
@@ -188,7 +190,7 @@ class Ensemble(Retriever):
     def __init__(self, config: FusionConfig, widths: Mapping[str, int]) -> None:
         """widths: as of M2HF."""
         super().__init__(config)
-        alone = {name: config.only(name) for name in self.level_names}
+        alone = {name: config.only(name) for name in config.trained_levels}
         self.contrast = ContrastiveLoss()  # for calibration, at the members' mean temperature
         self.members = nn.ModuleDict({name: M2HF(c, widths) for name, c in alone.items()})
 
@@ -199,7 +201,7 @@ class Ensemble(Retriever):
     @torch.no_grad()
     def mean_temperature(self, available_L: Tensor) -> None:
         """Set the temperature of calibration to the mean of the members whose level has a video
-        (available_L): the others were not trained."""
+        (available_L, of the trained levels): the others were not trained."""
         scales_L = torch.stack([network.contrast.log_scale for network in self.networks()])
         if available_L.any():
             self.contrast.log_scale.copy_(scales_L[available_L.to(scales_L.device)].mean())

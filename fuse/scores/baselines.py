@@ -104,10 +104,10 @@ class Ridge:
 
 
 def baseline_names(config: FusionConfig) -> list[str]:
-    """`zero_shot`, `ridge_<level>` for each level and `ridge_concatenated`; no `zero_shot` where
-    frames or captions are projected: without training nothing compares them."""
+    """`zero_shot`, `ridge_<level>` for each trained level and `ridge_concatenated`; no `zero_shot`
+    where frames or captions are projected: without training nothing compares them."""
     comparable = not {FRAMES, CAPTIONS} & set(config.project)
-    ridges = [f"{RIDGE}{name}" for name in config.active_levels]
+    ridges = [f"{RIDGE}{name}" for name in config.trained_levels]
     return [*([ZERO_SHOT] if comparable else []), *ridges, CONCATENATED]
 
 
@@ -155,7 +155,7 @@ def _streams(config: FusionConfig, store: FeatureStore, name: str) -> tuple[Sequ
     """The roles that a ridge baseline reads, and the one that a video must have for a score."""
     if name == CONCATENATED:
         return store.video_roles, FRAMES
-    level = config.active_levels[name.removeprefix(RIDGE)]
+    level = config.trained_levels[name.removeprefix(RIDGE)]
     if level.fusion == "none":
         return (level.stream,), level.stream
     return (FRAMES, level.stream), FRAMES

@@ -2,7 +2,8 @@
 
 The paper doesn't define this. The score of a level combines all its rows; with either scorer, the
 row with the highest cosine to the adapted sentence contributes most. Rows of an early fusion are
-frames that attended to another modality, so their times are the frames'.
+frames that attended to another modality, so their times are the frames'. Of a level of words it is
+the string with the highest BM25, if one has a word of the query.
 
 V videos, F frames, N rows of a level, D joint width.
 """
@@ -21,7 +22,9 @@ from m2hf.fuse.model.levels import EncodedQueries, LevelTokens
 from m2hf.fuse.model.retriever import EncodedVideos
 from m2hf.fuse.model.scorers import unit
 from m2hf.fuse.model.tokens import Tokens
-from m2hf.fuse.search.index import SearchIndex
+from m2hf.fuse.model.word_index import WordIndex
+from m2hf.fuse.model.words import words_of
+from m2hf.fuse.search.index import SearchIndex, sentence_of
 from m2hf.fuse.search.results import Moment
 
 
@@ -47,14 +50,14 @@ class MatchedRow:
     text: str = ""
 
     @classmethod
-    def of(cls, stored: Features, row: int, cosine: float) -> Self:
+    def of(cls, stored: Features, row: int, cosine: float | None) -> Self:
         moment = Moment(float(stored.start_s[row]), float(stored.end_s[row]), cosine)
         return cls(moment, stored.texts[row] if stored.texts else "")
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The best frame of one video, and the best row of each level that covers it."""
+    """The best frame of one video, and the best row of each level that has one."""
 
     frame: Moment
     levels: Mapping[str, MatchedRow]
@@ -69,6 +72,7 @@ class Evidence:
         stored = [index.store[FRAMES].features(video) for video in ids]
         best = _best_frames(parts, index)
         levels = [_matched_rows(index, ids, stored, *part) for part in parts]
+        levels.append([_matched_strings(index, video, query) for video in ids])
         return [
             cls(
                 MatchedRow.of(stored[v], int(best.row_V[v]), float(best.cosine_V[v])).moment,
@@ -112,6 +116,21 @@ def _matched_rows(
 def _sentence(query: Tokens) -> Tensor:
     """(D,) of a single query."""
     return query.values[0, 0]
+
+
+def _matched_strings(index: SearchIndex, video: str, query: Features) -> dict[str, MatchedRow]:
+    """The best string of each level of words in which one has a word of the query."""
+    found: dict[str, MatchedRow] = {}
+    for name, statistics in index.model.words.items():
+        role = index.config.word_levels[name].stream
+        if not index.store[role].holds([video])[0]:
+            continue
+        stored = index.store[role].features(video)
+        lines = [words_of(text) for text in stored.texts or ()]
+        scores = WordIndex(statistics, lines).scores_of(words_of(sentence_of(query)))
+        if scores.any():
+            found[name] = MatchedRow.of(stored, int(scores.argmax()), cosine=None)
+    return found
 
 
 def _of_level(

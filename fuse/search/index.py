@@ -31,6 +31,7 @@ from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.levels import EncodedQueries, LevelTokens
 from m2hf.fuse.model.retriever import EncodedVideos, Retriever
 from m2hf.fuse.model.tokens import Tokens, video_tokens
+from m2hf.fuse.model.word_index import WordBlock
 from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.late_rules import LATE_RULES
 from m2hf.fuse.scores.similarity_file import MISSING_SCORE
@@ -60,7 +61,7 @@ class SearchIndex:
     layout: StoreLayout
     rows: tuple[Row, ...]
     flags: Mapping[str, Sequence[str]]
-    _blocks: dict[int, list[EncodedVideos]] = field(default_factory=dict)
+    _blocks: dict[int, "_Block"] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -111,7 +112,7 @@ class SearchIndex:
         """Which videos each level covers."""
         with repeatable(self.config) as device:
             self.model.to(device)
-            return np.concatenate([_valid(block) for block in self._encoded(device)], axis=1)
+            return np.concatenate([block.valid_Lv for block in self._encoded(device)], axis=1)
 
     @property
     def covered_V(self) -> BoolArray:
@@ -138,10 +139,12 @@ class SearchIndex:
     def scores(self, features: Features) -> QueryScores:
         """Scores of every level and of their fusion, for one query."""
         valid_LV, parts = self.valid_LV, []
+        text = sentence_of(features) if self.model.words else ""
         with repeatable(self.config) as device:
             query = self.query(features, device)
             for block in self._encoded(device):
-                parts.append(self.model.score(query, block).levels.cpu().numpy())
+                levels_Lqv = self.model.score(query, block.videos).levels.cpu().numpy()
+                parts.append(np.concatenate([levels_Lqv, block.words.scores([text])]))
         levels_LQV = np.where(
             valid_LV[:, None], np.concatenate(parts, axis=2), np.float32(MISSING_SCORE)
         )
@@ -159,31 +162,48 @@ class SearchIndex:
         return Workspace.of(self.config, self.store, [()], self.ids)
 
     @torch.no_grad()
-    def _encoded(self, device: torch.device) -> Iterator[list[EncodedVideos]]:
+    def _encoded(self, device: torch.device) -> Iterator["_Block"]:
         """Blocks of the gallery, condensed. Those that fit in `fuse.eval.memory_mb` are kept; the
         others are encoded again for each query."""
-        held = sum(_bytes(block) for block in self._blocks.values())
+        held = sum(block.nbytes for block in self._blocks.values())
         for number, part in enumerate(self._space.videos.parts):
             if number in self._blocks:
                 yield self._blocks[number]
                 continue
-            block = self.model.condensed(self.encoded(self.ids[part], device))
-            if held + _bytes(block) <= self._space.free_bytes:
+            ids = self.ids[part]
+            words = WordBlock.of(self.model.words, self.config, self.store, ids)
+            block = _Block(self.model.condensed(self.encoded(ids, device)), words)
+            if held + block.nbytes <= self._space.free_bytes:
                 self._blocks[number] = block
-                held += _bytes(block)
+                held += block.nbytes
             yield block
 
 
-def _levels(block: Sequence[EncodedVideos]) -> list[LevelTokens]:
-    return [level for videos in block for level in videos.levels.values()]
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Some videos of the gallery, as the networks and the levels of words need them."""
+
+    videos: list[EncodedVideos]
+    words: WordBlock
+
+    @property
+    def valid_Lv(self) -> BoolArray:
+        valid = [level.valid for level in self._levels]
+        return np.concatenate([torch.stack(valid).cpu().numpy(), self.words.valid_LV])
+
+    @property
+    def nbytes(self) -> int:
+        tokens = [*(v.frames for v in self.videos), *(level.tokens for level in self._levels)]
+        tensors: dict[int, Tensor] = {id(t.values): t.values for t in tokens}
+        return sum(tensor.nbytes for tensor in tensors.values()) + self.words.nbytes
+
+    @property
+    def _levels(self) -> list[LevelTokens]:
+        return [level for videos in self.videos for level in videos.levels.values()]
 
 
-def _valid(block: Sequence[EncodedVideos]) -> BoolArray:
-    valid_Lv: BoolArray = torch.stack([v.valid for v in _levels(block)]).cpu().numpy()
-    return valid_Lv
-
-
-def _bytes(block: Sequence[EncodedVideos]) -> int:
-    tokens = [*(videos.frames for videos in block), *(v.tokens for v in _levels(block))]
-    tensors: dict[int, Tensor] = {id(t.values): t.values for t in tokens}
-    return sum(tensor.nbytes for tensor in tensors.values())
+def sentence_of(query: Features) -> str:
+    """The text of a query, which its first row has."""
+    if not query.texts:
+        raise ValueError("expected the features of a query with its text")
+    return query.texts[0]

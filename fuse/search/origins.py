@@ -14,14 +14,14 @@ Origin = Literal["read", "heard", "text"]
 
 @dataclass(frozen=True, eq=False)
 class Origins:
-    """The streams that a text stream was derived from; None where the store lacks one."""
+    """The streams that a stream of strings was derived from, or is; None where there is none."""
 
     read: Stream | None
     heard: Stream | None
 
     @classmethod
     def of(cls, layout: StoreLayout, derived: ShardHeader) -> Self:
-        """derived: header of the text stream, whose declared config names its inputs."""
+        """derived: header of the stream, whose declared config names its inputs."""
         return cls(_source(layout, derived, OCR), _source(layout, derived, ASR))
 
     def of_line(self, video: str, text: str, start_s: float, end_s: float) -> Origin:
@@ -39,7 +39,7 @@ class Origins:
 
 
 def _source(layout: StoreLayout, derived: ShardHeader, extractor: str) -> Stream | None:
-    reads = derived.config.get("reads", {})
+    reads = {derived.extractor: derived.fingerprint, **derived.config.get("reads", {})}
     if extractor not in reads:
         return None
     name = StreamName.of(extractor, reads[extractor])

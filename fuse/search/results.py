@@ -10,37 +10,46 @@ from m2hf.manifest import Row
 @dataclass(frozen=True)
 class Moment:
     """A row of a stream: its time in seconds from the start of the clip, as in shards; cosine:
-    similarity of the row and the adapted query."""
+    similarity of the row and the adapted query, None where words were compared."""
 
     start_s: float
     end_s: float
-    cosine: float
+    cosine: float | None
 
     def as_json(self) -> dict[str, float]:
-        return {
-            "start_s": round(self.start_s, 4),
-            "end_s": round(self.end_s, 4),
-            "cosine": round(self.cosine, 6),
-        }
+        cosine = {} if self.cosine is None else {"cosine": round(self.cosine, 6)}
+        return {"start_s": round(self.start_s, 4), "end_s": round(self.end_s, 4), **cosine}
+
+
+@dataclass(frozen=True)
+class MatchedLine:
+    """A string that matched: origin as of `LevelMatch`, its time, and its text."""
+
+    origin: str
+    start_s: float
+    end_s: float
+    text: str
 
 
 @dataclass(frozen=True)
 class LevelMatch:
     """One level of one video: its score; `relative`, 0 for the lowest score of the gallery for
-    this query and 1 for the highest; and the best moment. text: the string of that moment's row;
-    origin: "read" or "heard", or "text" where its source stream is unknown."""
+    this query and 1 for the highest; and the best moment, None for a level of words where no string
+    has a word of the query. text: the string of that moment's row; origin: "read" or "heard", or
+    "text" where its source stream is unknown."""
 
     name: str
     score: float
     relative: float
-    moment: Moment
+    moment: Moment | None
     text: str = ""
     origin: str = ""
 
     def as_json(self) -> dict[str, Any]:
         matched = {"text": self.text, "origin": self.origin} if self.text else {}
         scores = {"score": round(self.score, 6), "relative": round(self.relative, 6)}
-        return {**scores, **self.moment.as_json(), **matched}
+        moment = {} if self.moment is None else self.moment.as_json()
+        return {**scores, **moment, **matched}
 
 
 @dataclass(frozen=True)
@@ -55,9 +64,14 @@ class Hit:
     levels: Mapping[str, LevelMatch | None]
 
     @property
-    def strings(self) -> list[LevelMatch]:
-        """Levels whose best moment has a string."""
-        return [level for level in self.levels.values() if level is not None and level.text]
+    def lines(self) -> list[MatchedLine]:
+        """The strings of the levels' best moments; one that several levels found is there once."""
+        found = {
+            MatchedLine(level.origin, level.moment.start_s, level.moment.end_s, level.text): None
+            for level in self.levels.values()
+            if level is not None and level.moment is not None and level.text
+        }
+        return list(found)
 
     @property
     def file_start_s(self) -> float:

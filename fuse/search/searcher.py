@@ -68,8 +68,14 @@ class Searcher:
         relative_L = _relative(scores.levels_LV, self.index.valid_LV, video)
         levels = {
             name: self._level(name, video, float(score), float(relative), found.levels.get(name))
-            for name, score, relative in zip(
-                self.index.model.level_names, scores.levels_LV[:, video], relative_L, strict=True
+            if covered
+            else None
+            for name, score, relative, covered in zip(
+                self.index.model.level_names,
+                scores.levels_LV[:, video],
+                relative_L,
+                self.index.valid_LV[:, video],
+                strict=True,
             )
         }
         score = float(scores.fused_V[video])
@@ -77,12 +83,9 @@ class Searcher:
 
     def _level(
         self, name: str, video: int, score: float, relative: float, row: MatchedRow | None
-    ) -> LevelMatch | None:
-        if row is None:
-            return None
-        match = LevelMatch(name, score, relative, row.moment)
-        if not row.text:
-            return match
+    ) -> LevelMatch:
+        if row is None or not row.text:
+            return LevelMatch(name, score, relative, None if row is None else row.moment)
         moment = row.moment
         origin = self._origins[name].of_line(
             self.index.ids[video], row.text, moment.start_s, moment.end_s
@@ -97,7 +100,7 @@ class Searcher:
     def _origins(self) -> dict[str, Origins]:
         index = self.index
         levels = index.config.active_levels.items()
-        alone = {name: level.stream for name, level in levels if level.fusion == "none"}
+        alone = {name: level.stream for name, level in levels if level.fusion in ("none", "words")}
         return {n: Origins.of(index.layout, index.store[role].header) for n, role in alone.items()}
 
 

@@ -41,7 +41,7 @@ def streams_read(config: Mapping[str, Any], scoring: str) -> set[str] | None:
     level = levels.get(scoring) or levels.get(scoring.removeprefix(RIDGE))
     if level is None:
         return None
-    return {CAPTIONS, level["stream"], *([] if level["fusion"] == "none" else [FRAMES])}
+    return {CAPTIONS, level["stream"], *([] if level["fusion"] in ("none", "words") else [FRAMES])}
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,12 @@ _PER_VIDEO = ("valid", "fused", "completion_loss", "has_target")  # of LevelToke
 
 @dataclass(frozen=True, eq=False)
 class ScoredBatch:
-    """scores of every caption against every video; positives (Q, B) bool; completion_loss: None
-    where no modality is predicted. Equal in every process of the group."""
+    """scores of every caption against every video; fused (Q, B), undefined for a video that is
+    valid in no level; positives (Q, B) bool; completion_loss: None where no modality is predicted.
+    Equal in every process of the group."""
 
     scores: LevelScores
+    fused: Tensor
     positives: Tensor
     completion_loss: Tensor | None
 
@@ -52,8 +54,9 @@ class ScoredBatch:
         if group.size > 1:
             (levels_QLB,) = group.gather(len(captions), scores.levels.transpose(0, 1))
             levels_LQB = levels_QLB.transpose(0, 1)
-            scores = LevelScores(levels_LQB, scores.valid, model.late(levels_LQB, scores.valid))
-        return cls(scores, positives_QB.to(group.device), completion_loss(videos.levels))
+            scores = LevelScores(levels_LQB, scores.valid)
+        fused_QB = model.late(scores.levels, scores.valid)
+        return cls(scores, fused_QB, positives_QB.to(group.device), completion_loss(videos.levels))
 
 
 def _streams(store: FeatureStore, ids: Sequence[str], group: ProcessGroup) -> Mapping[str, Tokens]:

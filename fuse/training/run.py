@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from m2hf.atomic import atomic_text
 from m2hf.errors import UsageError
@@ -22,10 +23,11 @@ from m2hf.fuse.features.splits import TrainingSet, absent_videos, train_and_val
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.retriever import Ensemble, Retriever, build_model
+from m2hf.fuse.model.word_index import fitted
 from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.training.epoch import EpochReport, OnEpoch
 from m2hf.fuse.training.progress import Progress
-from m2hf.fuse.training.stage import Stage, StageEpochs, StageResult
+from m2hf.fuse.training.stage import Stage, StageEpochs, StageResult, Tensors
 from m2hf.fuse.training.trainer import Diverged, Trainer, TrainingData, recall_by_level
 from m2hf.keys import canonical_json, sha256_hex
 from m2hf.manifest import Manifest
@@ -140,7 +142,7 @@ class _Run:
     @property
     def levels(self) -> list[str]:
         """The level of each stage; "" end to end."""
-        return list(self.config.active_levels) if self.config.strategy == "ensemble" else [""]
+        return list(self.config.trained_levels) if self.config.strategy == "ensemble" else [""]
 
     def fit(self, on_epoch: OnEpoch | None) -> None:
         """Train each stage that is not finished."""
@@ -163,7 +165,9 @@ class _Run:
         model = build_model(self.config, self.data.widths).to(self.group.device)
         for level, network in zip(self.levels, model.networks(), strict=True):
             if level in self.results:
-                network.load_state_dict(dict(self.results[level].weights), strict=False)
+                network.load_state_dict(_without_late(self.results[level].weights), strict=False)
+        videos = list(dict.fromkeys(caption.video for caption in self.data.captions))
+        model.words = fitted(self.config, self.data.store, videos)
         self._calibrate(model)
         scores = score_gallery(model, self.data.store, self.data.val, self.group.device)
         if self.group.is_main:
@@ -189,6 +193,7 @@ class _Run:
             self.manifest.card.name,
             self.manifest.digest,
             self.best_epoch,
+            words=model.words,
         )
         checkpoint.save(self.folder.checkpoint, model, header)
         curves.draw(self.log, self.folder.curves)
@@ -200,7 +205,8 @@ class _Run:
         val, device = self.data.val, self.group.device
         scores = score_gallery(model, self.data.store, val, device)
         if isinstance(model, Ensemble):
-            model.mean_temperature(torch.from_numpy(scores.valid_LV.any(axis=1)))
+            trained_LV = scores.valid_LV[: len(self.levels)]
+            model.mean_temperature(torch.from_numpy(trained_LV.any(axis=1)))
         queries, videos = val.sample(scores.present_Q, *_CALIBRATION)
         levels = torch.from_numpy(scores.levels_LQV[:, queries][:, :, videos]).to(device)
         valid = torch.from_numpy(scores.valid_LV[:, videos]).to(device)
@@ -208,6 +214,12 @@ class _Run:
         positives = torch.from_numpy(truth[:, None] == videos).to(device)
         for late in model.trained_rules:
             late.calibrate(levels, valid, positives, model.contrast)
+
+
+def _without_late(weights: Tensors) -> dict[str, Tensor]:
+    """The weights of a stage without its late fusion, which is of the trained levels alone; that
+    of all levels is fitted at the end."""
+    return {name: x for name, x in weights.items() if not name.startswith("late.")}
 
 
 def _key(manifest: Manifest, store: FeatureStore, config: FusionConfig) -> str:

@@ -85,7 +85,7 @@ class Stage:
         others."""
         torch.manual_seed(config.train.seed)
         self.level = level
-        self.config = config.only(level) if level else config
+        self.config = config.only(*([level] if level else config.trained_levels))
         widths = {role: len(columns.mean_D) for role, columns in statistics.items()}
         self.model = M2HF(self.config, widths).to(device)
         self.model.standardise(statistics)

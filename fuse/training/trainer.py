@@ -128,7 +128,7 @@ class Trainer:
         logits_LQB = model.scale_L[:, None, None] * scores.levels
         pairs = PairLosses.of(logits_LQB, scores.valid, positives_QB)
         losses_L = pairs.mean_L
-        fused = late.loss(scores.fused, positives_QB, available_B, contrast)
+        fused = late.loss(scored.fused, positives_QB, available_B, contrast)
         scale = late.scale(contrast)
         parts = contributions(scores.levels, scores.valid, positives_QB, late, scale)
         losses = torch.cat([losses_L, fused[None]]).detach()

@@ -27,7 +27,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "transformers",
         "whisper",
     ),
-    "fuse": ("matplotlib", "safetensors", "torch"),
+    "fuse": ("bm25s", "matplotlib", "safetensors", "torch"),
     "cluster": ("dask", "distributed"),
     "app": ("starlette", "uvicorn"),
     "demo": ("PIL", "espeakng_loader", "imageio_ffmpeg"),

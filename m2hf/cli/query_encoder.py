@@ -14,7 +14,7 @@ _FILE = "file"  # `pretrained` of a declared config where the weights are a chec
 
 
 def query_encoder(
-    captions: ShardHeader, section: Mapping[str, Any], device: str
+    captions: ShardHeader, section: Mapping[str, Any], device: str, refuse_unknown: bool = True
 ) -> Callable[[str], Features]:
     """A function that gives a query the features that it would have as a caption.
 
@@ -22,7 +22,8 @@ def query_encoder(
     encoder; section: [extract] of the recipe, for what that config leaves out, such as the path of
     a checkpoint file. Raises MismatchError where the encoder would give other features than the
     stored ones, UsageError for imported captions, ResourceError for missing weights. The function
-    raises UsageError for a query with only untrained words.
+    raises UsageError for a query with only untrained words, unless `refuse_unknown` is False, since
+    something else reads the query, too.
     """
     from m2hf.extract.caption import CaptionEncoder
 
@@ -55,7 +56,7 @@ def query_encoder(
 
     def encode(query: str) -> Features:
         known, unknown = session.known_words(query)
-        if unknown and not known:
+        if refuse_unknown and unknown and not known:
             raise UsageError(
                 f"the encoder was trained on none of the words {_listed(unknown)}; "
                 "use words of the training captions"

@@ -11,7 +11,7 @@ from m2hf.cli import options
 from m2hf.manifest import Split
 
 if TYPE_CHECKING:
-    from m2hf.fuse.search.results import Hit, Moment, SearchResults
+    from m2hf.fuse.search.results import Hit, MatchedLine, Moment, SearchResults
     from m2hf.fuse.search.searcher import Searcher
 
 SearchedSplit = Annotated[
@@ -113,7 +113,8 @@ def _searcher(
     loaded = Manifest.load(manifest)
     index = SearchIndex.open(loaded, store, run, given, split)
     device = choose_device(index.config.device)
-    encode = query_encoder(index.store[CAPTIONS].header, section, str(device))
+    header, words = index.store[CAPTIONS].header, bool(index.config.word_levels)
+    encode = query_encoder(header, section, str(device), refuse_unknown=not words)
     return Searcher(index, encode, tuple(c.text for c in captions_of(loaded.rows)))
 
 
@@ -135,9 +136,9 @@ def _of_hit(hit: "Hit") -> Iterator[str]:
         for name, level in hit.levels.items()
     )
     yield f"     {'  '.join(scores)}"
-    for level in hit.strings:
-        yield f"     {level.origin} at {_span(level.moment)}: {level.text}"
+    for line in hit.lines:
+        yield f"     {line.origin} at {_span(line)}: {line.text}"
 
 
-def _span(moment: "Moment") -> str:
+def _span(moment: "Moment | MatchedLine") -> str:
     return f"{moment.start_s:.1f} to {moment.end_s:.1f} s"

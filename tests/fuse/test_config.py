@@ -24,6 +24,17 @@ def test_default_has_the_four_levels_of_the_paper() -> None:
     assert config().joint_roles == ("frames", "captions", "text")
 
 
+def test_words_are_off_by_default_and_last() -> None:
+    assert config().word_levels == {}
+    told = config(levels={"words": {"enabled": True}, "depth": {"stream": "audio"}})
+    assert list(told.active_levels) == [*DEFAULT_LEVELS, "depth", "words"]
+    assert list(told.word_levels) == ["words"]
+    assert told.joint_roles == ("frames", "captions", "text", "audio")
+    assert (
+        config(levels={"text": {"enabled": False}, "words": {"enabled": True}}).roles[-1] == "text"
+    )
+
+
 def test_one_stream_is_renamed_without_naming_the_others() -> None:
     streams = config(streams={"frames": "clip@1234abcd"}).streams
     assert streams["frames"] == "clip@1234abcd"
@@ -64,6 +75,7 @@ def test_the_resolved_config_reads_back_as_itself() -> None:
         ({"levels": {"a/b": {"stream": "text"}}}, "lower-case letters"),
         ({"levels": {"own": {"stream": "captions"}}}, "which are the queries"),
         ({"levels": {"v": {"stream": "frames", "fusion": "append"}}}, "with themselves"),
+        ({"levels": {"v": {"stream": "frames", "fusion": "words"}}}, "with themselves"),
         ({"levels": {n: {"enabled": False} for n in DEFAULT_LEVELS}}, "every level is disabled"),
         ({"levels": {"visual": {"fuson": "none"}}}, "did you mean 'fusion'"),
         ({"model": {"width": 100, "heads": 8}}, "multiple of 2 x heads = 16"),

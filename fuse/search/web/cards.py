@@ -71,11 +71,11 @@ class HitCards:
                 bars=[LevelBar.of(name, level) for name, level in hit.levels.items()],
                 lines=[
                     MatchedString(
-                        level.origin.capitalize(),
-                        _span(begins + level.moment.start_s, begins + level.moment.end_s),
-                        level.text,
+                        line.origin.capitalize(),
+                        _span(begins + line.start_s, begins + line.end_s),
+                        line.text,
                     )
-                    for level in hit.strings
+                    for line in hit.lines
                 ],
             )
 

@@ -153,6 +153,10 @@ def test_captions_of_no_encoder_here(corpus: Searchable, tmp_path: Path) -> None
     )
     with pytest.raises(M2hfError, match="trained on none of the words 'zebra'"):
         encode("zebra, zebra")
+    accepted = query_encoder(unlearned, given, "cpu", refuse_unknown=False)("zebra, zebra")
+    assert accepted.reason == "the encoder was never trained on 'zebra'"
+    assert accepted.texts is not None
+    assert accepted.texts[0] == "zebra, zebra"
 
 
 # The page.
