@@ -124,7 +124,7 @@ class M2HF(Retriever):
         self.bf16 = config.precision == "bf16"
         self.contrast = ContrastiveLoss()
         own = bool(self.levels.captions)
-        self.own_temperature = Temperature(len(self.level_names)) if own else None
+        self.own_temperature = Temperature(len(config.trained_levels)) if own else None
 
     def networks(self) -> list["M2HF"]:
         """Itself."""
@@ -136,7 +136,7 @@ class M2HF(Retriever):
         shared."""
         if self.own_temperature is not None:
             return self.own_temperature.scale
-        return self.contrast.scale.expand(len(self.level_names))
+        return self.contrast.scale.expand(len(self.config.trained_levels))
 
     def standardise(self, statistics: Mapping[str, ColumnStatistics]) -> None:
         """Standardise streams by the statistics of the training part, by role; before training."""

@@ -219,7 +219,7 @@ class _Run:
 def _without_late(weights: Tensors) -> dict[str, Tensor]:
     """The weights of a stage without its late fusion, which is of the trained levels alone; that
     of all levels is fitted at the end."""
-    return {name: x for name, x in weights.items() if not name.startswith("late.")}
+    return {name: x for name, x in weights.items() if not name.startswith("late_fusions.")}
 
 
 def _key(manifest: Manifest, store: FeatureStore, config: FusionConfig) -> str:
