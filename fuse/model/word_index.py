@@ -3,6 +3,7 @@
 L levels, Q queries, V videos.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -15,6 +16,8 @@ from m2hf.array_types import BoolArray
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model.words import WordStatistics, words_of
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it asks for a line for each index
 
 
 class WordIndex(bm25s.BM25):  # type: ignore[misc]

@@ -71,7 +71,9 @@ def test_a_name_is_found_by_its_word_alone(corpus: Searchable, query: str) -> No
     assert found["v00"] == {"score": 0, "relative": 0}
 
 
-def test_a_string_is_shown_once_with_its_seconds(corpus: Searchable) -> None:
+def test_a_string_is_shown_once_with_its_seconds(
+    corpus: Searchable, caplog: pytest.LogCaptureFixture
+) -> None:
     done = invoke("search", "zanzibar", *corpus.paths, "--top", "99")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
@@ -79,6 +81,7 @@ def test_a_string_is_shown_once_with_its_seconds(corpus: Searchable) -> None:
     assert "  words " in lines[place + 1]
     card = [line for line in lines[place + 2 : place + 4] if "zanzibar" in line.lower()]
     assert card == [f"     read at 1.0 to 2.0 s: {NAME}"]
+    assert not [record for record in caplog.records if record.name == "bm25s"]
 
 
 @pytest.mark.parametrize(
