@@ -25,10 +25,11 @@ class Level(Section):
 
     stream: str
     """Role of the stream that the level reads: a key of `fuse.streams`."""
-    fusion: Literal["none", "append", "add", "concat"] = "none"
+    fusion: Literal["none", "aligned", "append", "add", "concat"] = "none"
     """Early fusion of the frames with the stream. none: the stream alone, which must lie in the
     captions' space or be listed in `fuse.project`; add: each frame plus what it finds in the
-    stream by cross-attention; append: what the frames find, as further tokens; concat: baseline,
+    stream by cross-attention; aligned: as add, plus the pooled stream and a network over each frame
+    and the stream at its time; append: what the frames find, as further tokens; concat: baseline,
     each frame joined with the pooled stream and projected. Our reading."""
     enabled: bool = True
     """Whether the level is part of the model."""
@@ -61,6 +62,9 @@ class ModelConfig(Section):
     """Attention heads of early fusion."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Dropout probability in adapters and early fusion."""
+    standardise: bool = True
+    """Whether streams outside the joint space are standardised by column, with mean and deviation
+    of the training part: those of levels with early fusion, and those in `fuse.project`."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import chromium
+import hypothesis
 import media
 import pytest
 from checkout import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+# An example may take as long as it needs: machines are shared, and a slow one is no failure.
+hypothesis.settings.register_profile("m2hf", deadline=None)
+hypothesis.settings.load_profile("m2hf")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
-"""Early fusion: frames attend to another modality by cross-attention over time in seconds.
+"""Early fusion: frames meet another modality, pooled, by attention, and at their time in seconds.
 
 B videos, F frames, K windows of the modality, D joint width, M width of the modality,
-E attention width, H heads.
+E hidden width, H heads.
 """
 
 import math
@@ -15,6 +15,7 @@ from m2hf.fuse.model.tokens import Tokens, masked_mean
 
 _PERIODS_S = (1.0, 1024.0)  # shortest and longest period of the time embedding
 _DECAY_PER_S = (0.02, 1.0)  # slowest and fastest head at the start: time constants of 50 s and 1 s
+_NEAR_PER_S = 2.0  # decay of what counts as the time of a frame, at the start: 0.5 s
 
 
 class CrossAttention(nn.Module):
@@ -46,10 +47,8 @@ class CrossAttention(nn.Module):
         q_BFE = self.query(frames.values) + time_embedding(frames.time_s, width)
         q_BHFd, k_BHKd, v_BHKd = map(self._split, (q_BFE, self.key(m_BKE), self.value(m_BKE)))
         logits_BHFK = q_BHFd @ k_BHKd.transpose(-1, -2) / math.sqrt(q_BHFd.shape[-1])
-        logits_BHFK = logits_BHFK + self._bias(frames.time_s, other.time_s)
-        # Softmax over an all-masked row is NaN, so an item without rows attends to its padding.
-        open_BK = other.mask | ~other.present.unsqueeze(1)
-        logits_BHFK = logits_BHFK.masked_fill(~open_BK[:, None, None, :], -math.inf)
+        logits_BHFK = logits_BHFK + self._bias(frames, other)
+        logits_BHFK = logits_BHFK.masked_fill(~_open(other)[:, None, None, :], -math.inf)
         found_BHFd = self.dropout(logits_BHFK.softmax(dim=-1)) @ v_BHKd
         found_BFD: Tensor = self.out(found_BHFd.transpose(1, 2).flatten(2))
         return found_BFD
@@ -57,10 +56,26 @@ class CrossAttention(nn.Module):
     def _split(self, x_BNE: Tensor) -> Tensor:
         return x_BNE.view(*x_BNE.shape[:2], self.heads, -1).transpose(1, 2)
 
-    def _bias(self, frames_s_BF: Tensor, other_s_BK: Tensor) -> Tensor:
-        distance_BFK = (frames_s_BF.unsqueeze(2) - other_s_BK.unsqueeze(1)).abs()
+    def _bias(self, frames: Tokens, other: Tokens) -> Tensor:
         rate_H = nn.functional.softplus(self.decay_H)
-        return -rate_H[:, None, None] * distance_BFK.unsqueeze(1)
+        return -rate_H[:, None, None] * _distance_s(frames, other).unsqueeze(1)
+
+
+class Nearby(nn.Module):
+    """a_i = sum_k softmax_k(-rate |t_i - t_k|) LN(W m_k + b): the modality at a frame's time."""
+
+    def __init__(self, other: int, width: int) -> None:
+        """other: M of the modality; width: E of what is given."""
+        super().__init__()
+        self.project = nn.Sequential(nn.Linear(other, width), nn.LayerNorm(width))
+        self.decay = nn.Parameter(torch.tensor(math.log(math.expm1(_NEAR_PER_S))))
+
+    def forward(self, frames: Tokens, other: Tokens) -> Tensor:
+        """(B, F, E); finite, but meaningless for a video that has no rows in `other`."""
+        logits_BFK = -nn.functional.softplus(self.decay) * _distance_s(frames, other)
+        logits_BFK = logits_BFK.masked_fill(~_open(other).unsqueeze(1), -math.inf)
+        near_BFE: Tensor = logits_BFK.softmax(dim=-1) @ self.project(other.values)
+        return near_BFE
 
 
 class AppendFusion(nn.Module):
@@ -90,13 +105,40 @@ class AddFusion(nn.Module):
 
     def __init__(self, joint: int, other: int, config: ModelConfig) -> None:
         super().__init__()
-        self.attention = CrossAttention(joint, other, config)
-        nn.init.zeros_(self.attention.out.weight)
-        nn.init.zeros_(self.attention.out.bias)
+        self.attention = _closed_attention(joint, other, config)
 
     def forward(self, frames: Tokens, other: Tokens) -> Tokens:
         """(B, F, D) tokens; for a video without `other` they are V."""
         return _where_present(frames, other, frames.values + self.attention(frames, other))
+
+
+class AlignedFusion(nn.Module):
+    """The level's tokens are V_i + C_i + W_d LN(mean_k m_k) + W_2 gelu(W_1 [LN(V_i); a_i] + b_1),
+    with a_i of `Nearby`; C, W_d and W_2 are zero at the start. Our reading.
+
+    Attention alone starves what is one fact about the whole video, which W_d learns at once. And
+    since the score is of the mean over frames, no sum of terms that are linear in a frame or in its
+    sound can tell which of them came together in time; the last term is not linear in the two.
+    """
+
+    def __init__(self, joint: int, other: int, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.attention = _closed_attention(joint, other, config)
+        self.pooled = nn.Sequential(nn.LayerNorm(other), _zero(other, joint))
+        self.nearby = Nearby(other, width)
+        self.norm = nn.LayerNorm(joint)
+        self.together = nn.Sequential(
+            nn.Linear(joint + width, width), nn.GELU(), nn.Dropout(config.dropout),
+            _zero(width, joint),
+        )  # fmt: skip
+
+    def forward(self, frames: Tokens, other: Tokens) -> Tokens:
+        """(B, F, D) tokens; for a video without `other` they are V."""
+        pooled_B1D = self.pooled(masked_mean(other)).unsqueeze(1)
+        pair_BFX = torch.cat([self.norm(frames.values), self.nearby(frames, other)], dim=-1)
+        found_BFD = self.attention(frames, other) + pooled_B1D + self.together(pair_BFX)
+        return _where_present(frames, other, frames.values + found_BFD)
 
 
 class ConcatFusion(nn.Module):
@@ -117,10 +159,37 @@ class ConcatFusion(nn.Module):
 
 
 EARLY_FORMS: dict[str, Callable[[int, int, ModelConfig], nn.Module]] = {
+    "aligned": AlignedFusion,
     "append": AppendFusion,
     "add": AddFusion,
     "concat": ConcatFusion,
 }
+
+
+def _closed_attention(joint: int, other: int, config: ModelConfig) -> CrossAttention:
+    """Attention whose frames find nothing, exactly, at the start of training."""
+    attention = CrossAttention(joint, other, config)
+    nn.init.zeros_(attention.out.weight)
+    nn.init.zeros_(attention.out.bias)
+    return attention
+
+
+def _zero(width: int, joint: int) -> nn.Linear:
+    """A linear map to nothing, at the start."""
+    linear = nn.Linear(width, joint, bias=False)
+    nn.init.zeros_(linear.weight)
+    return linear
+
+
+def _distance_s(frames: Tokens, other: Tokens) -> Tensor:
+    """(B, F, K) seconds between frames and windows."""
+    return (frames.time_s.unsqueeze(2) - other.time_s.unsqueeze(1)).abs()
+
+
+def _open(other: Tokens) -> Tensor:
+    """(B, K) what may be attended to: real rows, and all padding of a video that has none, since a
+    softmax over an all-masked row is NaN."""
+    return other.mask | ~other.present.unsqueeze(1)
 
 
 def _where_present(frames: Tokens, other: Tokens, fused_BFD: Tensor) -> Tokens:

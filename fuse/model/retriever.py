@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.features.statistics import ColumnStatistics
 from m2hf.fuse.model.adapters import adapters, joint_width
 from m2hf.fuse.model.calibration import AffineCalibration
 from m2hf.fuse.model.contrastive import ContrastiveLoss
 from m2hf.fuse.model.levels import Levels, LevelTokens, level_scores
 from m2hf.fuse.model.scorers import SCORERS
+from m2hf.fuse.model.standardise import Standardise, standardisers
 from m2hf.fuse.model.tokens import Tokens
 
 
@@ -99,6 +101,7 @@ class M2HF(Retriever):
         """widths: columns of each role's stream in the store."""
         super().__init__(config)
         joint = joint_width(config, widths)
+        self.standardisers = standardisers(config, widths)
         self.adapters = adapters(config, widths)
         self.levels = Levels(config, {**widths, **dict.fromkeys(config.joint_roles, joint)})
         self.scorer = SCORERS[config.scoring](joint, config.model)
@@ -108,6 +111,12 @@ class M2HF(Retriever):
     def networks(self) -> list["M2HF"]:
         """Itself."""
         return [self]
+
+    def standardise(self, statistics: Mapping[str, ColumnStatistics]) -> None:
+        """Standardise streams by the statistics of the training part, by role; before training."""
+        for role, module in self.standardisers.items():
+            assert isinstance(module, Standardise)
+            module.fit(statistics[role])
 
     def adapt_captions(self, captions: Tokens) -> Tokens:
         """Captions (Q, W, M) -> (Q, W, D) in joint space, fp32."""
@@ -140,6 +149,8 @@ class M2HF(Retriever):
         return torch.autocast(tokens.values.device.type, torch.bfloat16, enabled=self.bf16)
 
     def _adapt(self, role: str, tokens: Tokens) -> Tokens:
+        if role in self.standardisers:
+            tokens = self.standardisers[role](tokens)
         if role not in self.adapters:
             return tokens
         return Tokens(self.adapters[role](tokens.values), tokens.mask, tokens.time_s)

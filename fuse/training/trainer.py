@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2hf.errors import M2hfError
-from m2hf.fuse.config import LATE_FUSION
+from m2hf.fuse.config import CAPTIONS, LATE_FUSION
 from m2hf.fuse.distributed import ProcessGroup
 from m2hf.fuse.evaluation.score import GalleryScores, score_gallery
 from m2hf.fuse.features.gallery import Gallery
+from m2hf.fuse.features.statistics import ColumnStatistics, column_statistics
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model.retriever import M2HF, Retriever
 from m2hf.fuse.scores.late_rules import Calibration
@@ -50,6 +52,14 @@ class TrainingData:
     def widths(self) -> dict[str, int]:
         """Columns of each role's stream."""
         return {role: info.width for role, info in self.store.info.items()}
+
+    @cached_property
+    def statistics(self) -> dict[str, ColumnStatistics]:
+        """Of each role's stream over the training captions and their videos."""
+        captions = [caption.id for caption in self.captions]
+        videos = list(dict.fromkeys(caption.video for caption in self.captions))
+        found = {r: column_statistics(self.store[r], videos) for r in self.store.video_roles}
+        return {**found, CAPTIONS: column_statistics(self.store[CAPTIONS], captions, first=1)}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 
 from m2hf.fuse.config import CompletionConfig, FusionConfig, ModelConfig
 from m2hf.fuse.model.completion import COMPLETIONS, Completed
-from m2hf.fuse.model.early import EARLY_FORMS, AddFusion, ConcatFusion
+from m2hf.fuse.model.early import EARLY_FORMS, ConcatFusion
 from m2hf.fuse.model.levels import LevelTokens, completion_loss
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.model.tokens import Tokens
@@ -40,10 +40,11 @@ def test_without_the_modality_it_is_v_exactly(form: str) -> None:
     assert fused.values.isfinite().all()
 
 
+@pytest.mark.parametrize("form", ["add", "aligned"])
 @torch.no_grad()
-def test_add_starts_at_v() -> None:
+def test_it_starts_at_v(form: str) -> None:
     frames, other = tokens([3, 2], 8), tokens([1, 4], 6)
-    assert torch.equal(AddFusion(8, 6, MODEL)(frames, other).values, frames.values)
+    assert torch.equal(EARLY_FORMS[form](8, 6, MODEL)(frames, other).values, frames.values)
 
 
 @torch.no_grad()

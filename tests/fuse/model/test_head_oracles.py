@@ -15,7 +15,15 @@ from m2hf.fuse.config import CompletionConfig, ModelConfig
 from m2hf.fuse.model.adapters import Projection, ResidualAdapter
 from m2hf.fuse.model.calibration import AffineCalibration
 from m2hf.fuse.model.completion import COMPLETIONS, Completed
-from m2hf.fuse.model.early import EARLY_FORMS, AddFusion, AppendFusion, ConcatFusion, CrossAttention
+from m2hf.fuse.model.early import (
+    EARLY_FORMS,
+    AddFusion,
+    AlignedFusion,
+    AppendFusion,
+    ConcatFusion,
+    CrossAttention,
+    Nearby,
+)
 from m2hf.fuse.model.scorers import mean_score
 from m2hf.fuse.model.tokens import Tokens, masked_mean
 
@@ -49,7 +57,8 @@ def random(module: Any) -> Any:
 
 
 def linear(layer: Any, x: Row) -> Row:
-    weight, bias = layer.weight.tolist(), layer.bias.tolist()
+    weight = layer.weight.tolist()
+    bias = [0.0] * len(weight) if layer.bias is None else layer.bias.tolist()
     return [
         sum(w * v for w, v in zip(row, x, strict=True)) + b
         for row, b in zip(weight, bias, strict=True)
@@ -155,6 +164,14 @@ def attended(attention: CrossAttention, v: tuple[Row, float], other: list[Any]) 
     return linear(attention.out, found)
 
 
+def near(nearby: Nearby, time_s: float, other: list[Any]) -> Row:
+    """What the modality is at the time of one frame."""
+    rate = math.log1p(math.exp(float(nearby.decay.detach())))
+    weights = [math.exp(-rate * abs(time_s - at)) for _, at in other]
+    rows = [norm(nearby.project[1], linear(nearby.project[0], row)) for row, _ in other]
+    return add(*([w / sum(weights) * v for v in row] for w, row in zip(weights, rows, strict=True)))
+
+
 def by_definition(fusion: Any, frames: Tokens, other: Tokens, video: int) -> list[Row]:
     """Real tokens of one video's level."""
     v, m = real(frames, video), real(other, video)
@@ -167,6 +184,14 @@ def by_definition(fusion: Any, frames: Tokens, other: Tokens, video: int) -> lis
     found = [attended(fusion.attention, frame, m) for frame in v]
     if isinstance(fusion, AddFusion):
         return [add(row, c) for row, c in zip(rows, found, strict=True)]
+    if isinstance(fusion, AlignedFusion):
+        before, direct = fusion.pooled
+        pooled = linear(direct, norm(before, mean([row for row, _ in m], M)))
+        first, _, _, last = fusion.together
+        pairs = [[*norm(fusion.norm, row), *near(fusion.nearby, at, m)] for row, at in v]
+        together = [linear(last, gelu(linear(first, pair))) for pair in pairs]
+        parts = zip(rows, found, together, strict=True)
+        return [add(row, c, pooled, both) for row, c, both in parts]
     assert isinstance(fusion, AppendFusion)
     return [*rows, *(norm(fusion.norm, c) for c in found)]
 
