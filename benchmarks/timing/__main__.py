@@ -31,6 +31,7 @@ from m2hf.manifest import Manifest
 VISUAL, AUDIO_VISUAL = "visual", "audio_visual"
 HEADS = [form for form in get_args(Level.model_fields["fusion"].annotation) if form != "none"]
 CLIPS = 1280
+WINDOW = "extract.logmel.window_s=0.5"  # none is in both halves of a clip
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,8 @@ def measure(
 def _make(out: Path, clips: int, workers: int) -> Path:
     """The timing set with the features that are needed."""
     manifest.toybox(out, clips, kind="timing")
-    job = options.JobOptions(
-        out / "manifest", out / "videos", out / "store", RECIPE, only="clip,caption,logmel"
-    )
+    where = (out / "manifest", out / "videos", out / "store")
+    job = options.JobOptions(*where, RECIPE, [WINDOW], only="clip,caption,logmel")
     extract.extract(job, options.ExecutorOptions(workers=workers))
     return out
 

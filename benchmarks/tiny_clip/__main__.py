@@ -1,8 +1,9 @@
 """`python -m benchmarks.tiny_clip --out FILE`: train the tiny CLIP that ships with m2hf.
 
 Prints the training loss, then zero-shot T2V R@1 in galleries of 100 held-out stills, and the
-accuracy of a linear probe for what no frame shows on sentence vectors, both with the file that was
-written. Without --out it evaluates --weights, by default those of the package.
+accuracy of a linear probe for what no frame shows on sentence vectors and of the nearest sentence
+among twins, all with the file that was written. Without --out it evaluates --weights, by default
+those of the package.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from benchmarks.tiny_clip.measure import probe, zero_shot
+from benchmarks.tiny_clip.measure import probe, who_sounds, zero_shot
 from benchmarks.tiny_clip.stills import Stills
 from benchmarks.tiny_clip.train import TinyClipRecipe, Training
 from m2hf.atomic import atomic_write
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "accuracy of a linear probe of sentences: "
         + ", ".join(f"{k} {v:.1f} %" for k, v in accuracy.items())
     )
+    found_twins = who_sounds(opened.model, opened.tokenizer)
+    print(f"nearest sentence among twins, by which figure sounds: {found_twins:.1f} %")
     return 0
 
 

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.tiny_clip.sentences import timed_pairs
 from benchmarks.tiny_clip.stills import Stills
 from m2hf.data_manifests.toybox.captions import SEEN, sentence
+from m2hf.data_manifests.toybox.families import TWINS
 from m2hf.data_manifests.toybox.scene import Scene
 from m2hf.data_manifests.toybox.tiny_clip_scenes import draw_tiny_clip_scenes
 
@@ -69,6 +71,28 @@ def probe(model: Any, tokenizer: Any, part: Literal["motion", "sound"]) -> float
     map_DC = np.linalg.solve(ridge_DD, centred_ND[fit].T @ np.eye(len(names))[name_N[fit]])
     found_N = (centred_ND[test] @ map_DC).argmax(axis=1)
     return float(100 * (found_N == name_N[test]).mean())
+
+
+def who_sounds(model: Any, tokenizer: Any) -> float:
+    """Share in percent of sentences whose nearest one among twins is about the same scene.
+
+    By cosine, without a probe: the twins have the same figures and sounds, and differ in which
+    figure is there while which sound is heard. Of held-out figures; chance is 100 / TWINS.
+    """
+    rng = np.random.default_rng(0)
+    drawn = draw_tiny_clip_scenes(PROBE_SEED, held_out=True)
+    scenes = islice((scene for scene in drawn if len(scene.groups) == 2), PROBED // TWINS)
+    pairs = [both for scene in scenes for both in timed_pairs(scene, rng)]
+    with torch.inference_mode():
+        first_ND, second_ND = (
+            _unit(model.encode_text(tokenizer(list(texts)))) for texts in zip(*pairs, strict=True)
+        )
+    right = [
+        (first_ND[at : at + TWINS] @ second_ND[at : at + TWINS].T).argmax(axis=1)
+        == np.arange(TWINS)
+        for at in range(0, len(pairs), TWINS)
+    ]
+    return float(100 * np.mean(right))
 
 
 def _unit(rows: torch.Tensor) -> NDArray[np.float32]:

@@ -3,7 +3,8 @@
 Images alone would train the text tower to ignore everything that is not visible, and captions that
 differ in a sound only would get equal vectors. So two sentences about one scene are a positive
 pair, too, and the negatives are scenes that look the same: only what is not visible separates
-them. Some partners are strings as OCR and speech recognition give them.
+them. Some partners are strings as OCR and speech recognition give them. In other families two
+figures and two sounds are the same, and only who goes with which sound separates the sentences.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from m2hf.data_manifests.toybox.captions import SEEN, ScenePart, hidden_parts, sentence
+from m2hf.data_manifests.toybox.captions import (
+    SEEN,
+    ScenePart,
+    hidden_parts,
+    sentence,
+    timed_sentence,
+)
 from m2hf.data_manifests.toybox.families import TWINS
 from m2hf.data_manifests.toybox.scene import Scene
 from m2hf.data_manifests.toybox.tiny_clip_scenes import WORDS
@@ -19,6 +26,7 @@ from m2hf.data_manifests.toybox.vocabulary import MOTIONS, SOUNDS
 from m2hf.data_manifests.toybox.voice import SENTENCE
 
 EXTRA_SHARE = 0.25  # of image sentences that also mention something not visible
+TIMED_SHARE = 0.25  # of image sentences about two groups of figures: one of them has the sound
 MORE_SHARE = 0.3  # of families whose sentences mention two parts that are not visible, not one
 SEEN_SHARE = 0.7  # of families whose sentences mention the figures; the same for the ground
 STRING_SHARE = 0.5  # of families with sign or speech whose partners are the bare string
@@ -26,6 +34,8 @@ STRING_SHARE = 0.5  # of families with sign or speech whose partners are the bar
 
 def visual_sentence(scene: Scene, rng: np.random.Generator) -> str:
     """A sentence about the visible parts; a share of them adds one that is not visible."""
+    if len(scene.groups) == 2 and rng.random() < TIMED_SHARE:
+        return next(timed_pairs(scene, rng))[0]
     parts: list[ScenePart] = list(SEEN)
     if rng.random() < 0.15:
         parts.remove("figures" if rng.random() < 0.3 else "ground")
@@ -50,6 +60,18 @@ def pairs(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
     for twin in twins:
         first = sentence(twin, parts, rng)
         yield first, _string(twin, read, rng) if read else sentence(twin, parts, rng)
+
+
+def timed_pairs(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
+    """For each of TWINS scenes with the two groups of figures of this one, two sentences about it.
+
+    One of two sounds is heard while one of the groups is there.
+    """
+    groups = [scene.groups[at] for at in rng.permutation(2)]
+    for sound in rng.permutation(list(SOUNDS))[:2]:
+        for sounding, quiet in (groups, groups[::-1]):
+            first, second = (timed_sentence(sounding, quiet, str(sound), rng) for _ in range(2))
+            yield first, second
 
 
 def _twins(scene: Scene, rng: np.random.Generator) -> list[Scene]:

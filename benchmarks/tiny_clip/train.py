@@ -1,8 +1,9 @@
 """Both towers of the tiny CLIP, trained on stills and sentences of the world.
 
 The loss is symmetric InfoNCE of images and sentences, plus half of that between two sentences about
-one scene, half as many and in families that look the same (see `sentences`). AdamW, warm-up and
-cosine. N items of a batch, S the network's side, W tokens, D joint width.
+one scene, three quarters as many and in families of the same look, or of the same figures and
+sounds (see `sentences`). AdamW, warm-up and cosine. N items of a batch, S the network's side,
+W tokens, D joint width.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from benchmarks.tiny_clip.sentences import pairs, visual_sentence
+from benchmarks.tiny_clip.sentences import pairs, timed_pairs, visual_sentence
 from benchmarks.tiny_clip.stills import Stills
 from m2hf.array_types import IntArray
 from m2hf.data_manifests.toybox.families import TWINS
@@ -79,9 +80,13 @@ class Training:
 
     def _losses(self, chosen: IntArray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         scenes = [self._stills.scenes[at] for at in chosen]
-        # Half as many pairs of sentences: a sentence costs as much as an image.
+        # Half as many pairs of sentences: a sentence costs as much as an image. And a quarter as
+        # many, at most, that differ in who goes with a sound.
         heads = scenes[: len(scenes) // (2 * TWINS)]
-        first, second = zip(*(both for scene in heads for both in pairs(scene, rng)), strict=True)
+        timed = [scene for scene in scenes if len(scene.groups) == 2][: len(heads) // 2]
+        twins = [both for scene in heads for both in pairs(scene, rng)]
+        twins += [both for scene in timed for both in timed_pairs(scene, rng)]
+        first, second = zip(*twins, strict=True)
         texts_ND = self._sentences(
             [*(visual_sentence(scene, rng) for scene in scenes), *first, *second]
         )

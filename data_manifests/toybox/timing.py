@@ -24,6 +24,10 @@ from m2hf.data_manifests.toybox.vocabulary import (
     TOYBOX_SHAPES,
 )
 
+# Silence around the sound: a window that ends with a half has nothing of the other half, which
+# would tell in which half the sound is, even where the times of the windows are unknown.
+MARGIN_S = 0.15
+
 
 @dataclass(frozen=True)
 class TimedScene:
@@ -91,10 +95,11 @@ def timed_frames(scene: TimedScene) -> Iterator[RgbArray]:
 
 def timed_soundtrack(scene: TimedScene) -> Wave:
     """The scene's waveform: (SECONDS * RATE,) float32 mono within -1..1, one half silent."""
-    half = round(SECONDS * RATE) // 2
     wave = np.zeros(round(SECONDS * RATE), dtype=np.float32)
-    sound = LOUD * make_sound(scene.sound, scene.seed)[:half] * fade(half)
-    wave[half * scene.sounding : half * (scene.sounding + 1)] = sound
+    samples = round((SECONDS / 2 - 2 * MARGIN_S) * RATE)
+    start = round((SECONDS / 2 * scene.sounding + MARGIN_S) * RATE)
+    sound = make_sound(scene.sound, scene.seed)[:samples]
+    wave[start : start + samples] = LOUD * sound * fade(samples)
     return wave
 
 

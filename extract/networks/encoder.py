@@ -29,7 +29,7 @@ from m2hf.features import unit_rows
 TINY = "m2hf-tiny"  # a model config that ships with m2hf, small enough for demo and tests
 TOYBOX = "toybox"  # the tag of its weights, which ship with m2hf (docs/m2hf-tiny.md)
 _TOYBOX_FILE = Path(__file__).with_name("m2hf-tiny.safetensors")
-_TOYBOX_SHA256 = "cfb39770a3cbec3f1ad530be86261e8e3c8e362c74806ae5b7862340556bd6ef"
+_TOYBOX_SHA256 = "1b685b22a9cfccbab35028abbce805f7477b428e7469a5b8f29b3b10da006ca2"
 _TINY_PREPROCESSING = {"image_resize_mode": "squash"}  # no crop
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from benchmarks.tiny_clip import __main__ as trainer
-from benchmarks.tiny_clip.measure import zero_shot
+from benchmarks.tiny_clip.measure import who_sounds, zero_shot
 from benchmarks.tiny_clip.stills import Stills
 
 from m2hf.errors import ResourceError
@@ -63,6 +63,13 @@ def test_sentences_that_differ_in_motion_are_separated() -> None:
         ]
     )
     assert right @ also_right > right @ left + 0.1
+
+
+def test_sentences_that_differ_in_who_sounds_are_separated() -> None:
+    opened = SHIPPED.open("cpu")
+    assert who_sounds(opened.model, opened.tokenizer) > 95
+    untrained = Encoder(model=TINY, pretrained="").open("cpu")
+    assert who_sounds(untrained.model, untrained.tokenizer) < 60
 
 
 def test_another_file_in_its_place_is_refused(

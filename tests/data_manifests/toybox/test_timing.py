@@ -19,6 +19,7 @@ from m2hf.data_manifests.toybox.timing import (
     timed_soundtrack,
 )
 from m2hf.data_manifests.toybox.vocabulary import COLOURS, SHAPES, SIZES, SOUNDS
+from m2hf.extract.logmel import LogMel
 from m2hf.extract.media.decode import decode
 from m2hf.extract.media.views import FrameView
 
@@ -87,6 +88,23 @@ def test_the_sound_is_heard_in_its_half(sound: str, sounding: int) -> None:
     levels = half_levels(wave)
     assert levels[1 - sounding] == 0
     assert levels[sounding] > LOUD / 2
+
+
+@pytest.mark.parametrize("sound", ["low", "noise", "drum"])
+def test_the_windows_of_a_half_do_not_tell_which_half_it_is(sound: str, tmp_path: Path) -> None:
+    """So that a fusion that ignores times can't learn the order from what a window holds."""
+    session = LogMel(window_s=0.5).open("cpu")
+    rows = []
+    for sounding in (0, 1):
+        path = tmp_path / f"{sounding}.mp4"
+        write_clip(path, TimedScene((RED, BLUE), sounding, "plain", sound, seed=4))
+        rows.append(session.extract(decode(path, rates=[16000])).values)
+    assert rows[0].shape[0] == rows[1].shape[0] == 8
+    heard, silent = rows[0][:4], rows[0][4:]
+    assert np.ptp(silent, axis=0).max() < 0.02
+    np.testing.assert_allclose(rows[1][:4], silent, atol=0.02)
+    assert np.abs(heard - silent).max() > 0.5
+    assert np.abs(rows[1][4:] - heard).mean() < 0.03
 
 
 def test_a_caption_says_who_sounds_and_its_order_says_nothing() -> None:
