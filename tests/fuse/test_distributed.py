@@ -29,12 +29,12 @@ PATIENCE_S = 300  # of a test, until it says that a process hangs
 
 # A softmax cancels what is added to all that it weighs (keys, rows, words), and a ranking what is
 # added to all videos: there the gradient is rounding, which Adam scales up.
-WITHOUT_GRADIENT = ("attention.key.bias", "_weight.2.bias", "late.bias_L")
+WITHOUT_GRADIENT = ("attention.key.bias", "_weight.2.bias", "bias_L")
 
 OWN = {"width": 32, "heads": 4, "dropout": 0.0, "own_captions": True}
 VARIANTS: dict[str, dict[str, Any]] = {
     "mean": {"balance": {"form": "gradient"}},
-    "mixture": {"balance": {"form": "mixture"}, "model": OWN},
+    "mixture": {"balance": {"form": "mixture"}, "model": OWN, "late": {"rule": "mention"}},
     # 120 captions: the last batch is one caption, so that the second process has no share.
     "wti": {"scoring": "wti", "batch_size": 17, "completion": {"mode": "predict", "dropout": 0.0}},
     "ensemble": {
