@@ -121,7 +121,8 @@ class BalanceConfig(Section):
     their own losses, so that a level need answer only what it can; contribution: KL divergence of
     each level's share in the positive's score from uniform; dwa: dynamic weight average (Liu et
     al., 2019); uncertainty: learned log-variance of each level (Kendall et al., 2018); gradient:
-    smaller gradient for levels that are ahead (OGM-GE, Peng et al., 2022)."""
+    smaller gradient for levels that are ahead (OGM-GE, Peng et al., 2022). The last four had no
+    measurable gain on any set (docs/m2hf.md)."""
     gamma: float = Field(default=1.0, ge=0)
     """Strength of the forms but `mixture`, whose strength is that of the levels' own losses; 0
     switches them off."""

@@ -89,6 +89,8 @@ HYBRID = "late_fusion"  # the default recipe, end to end
 ENSEMBLE = ("fuse.strategy=ensemble",)
 TWO = ("visual", "motion_visual")
 FUSED_ALONE = "fuse.train.level_loss=0"
+OWN_CAPTIONS = ("fuse.model.own_captions=true",)
+FORMS = ("mixture", "contribution", "dwa", "uncertainty", "gradient")
 CLOSED = ("zero_shot", "ridge_visual", "ridge_motion_visual", "ridge_concatenated")
 PAIR = alone("visual", "audio_visual")
 APART = (*PAIR, "fuse.levels.audio_visual.fusion=none")
@@ -104,7 +106,12 @@ ROWS: tuple[Ablation, ...] = (
     Ablation(HYBRID, "end to end"),
     Ablation("ensemble", "end to end", ENSEMBLE, against=HYBRID),
     *(Ablation(f"balance {name}", "balance loss", (f"fuse.balance.form={name}",), against=HYBRID)
-      for name in ("contribution", "dwa", "uncertainty", "gradient")),
+      for name in FORMS),
+    Ablation("own captions", "own captions", OWN_CAPTIONS, against=HYBRID),
+    *(Ablation(f"own captions, {name}", "own captions", (*OWN_CAPTIONS, how),
+          against="own captions")
+      for name, how in (("balance mixture", "fuse.balance.form=mixture"),
+                        ("lambda 0.1", "fuse.train.level_loss=0.1"), ("lambda 0", FUSED_ALONE))),
     *(Ablation(f"lambda {weight}", "level loss", (f"fuse.train.level_loss={weight}",),
           against=HYBRID)
       for weight in ("1", "0.1", "0")),

@@ -66,13 +66,12 @@ class Levels(nn.Module):
             {n: ResidualAdapter(joint, model.width, model.dropout) for n in own_captions(config)}
         )
 
-    def queries(self, captions: Tokens) -> EncodedQueries:
-        """The queries of each level from adapted captions (Q, W, D)."""
-        own = {
+    def captions_of(self, captions: Tokens) -> dict[str, Tokens]:
+        """Captions in the joint space (Q, W, D), adapted by each level that does it on its own."""
+        return {
             name: Tokens(adapter(captions.values), captions.mask, captions.time_s)
             for name, adapter in self.captions.items()
         }
-        return EncodedQueries(captions, own)
 
     def forward(self, streams: Mapping[str, Tokens]) -> dict[str, LevelTokens]:
         """Tokens of each level, by name. A video without frames is invalid in every level: its
@@ -93,8 +92,8 @@ class Levels(nn.Module):
 
 
 def own_captions(config: FusionConfig) -> tuple[str, ...]:
-    """The levels that adapt captions on their own: all but that of the frames, which has the
-    shared ones; none where a network has a single level."""
+    """The levels that adapt captions on their own: all but that of the frames, whose captions are
+    those that frames are scored against; none where a network has a single level."""
     levels = config.trained_levels
     if not config.model.own_captions or config.strategy == "ensemble" or len(levels) < 2:
         return ()

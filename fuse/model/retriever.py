@@ -147,9 +147,9 @@ class M2HF(Retriever):
     def adapt_captions(self, captions: Tokens) -> EncodedQueries:
         """Captions (Q, W, M) -> (Q, W, D) in joint space, fp32, for each level."""
         with self._autocast(captions):
-            queries = self.levels.queries(_to_fp32(self._adapt(CAPTIONS, captions)))
-        own = {name: _to_fp32(tokens) for name, tokens in queries.own.items()}
-        return EncodedQueries(queries.shared, own)
+            shared = self._adapt(CAPTIONS, captions)
+            own = self.levels.captions_of(shared if CAPTIONS in self.config.project else captions)
+        return EncodedQueries(_to_fp32(shared), {name: _to_fp32(t) for name, t in own.items()})
 
     def fuse_streams(self, streams: Mapping[str, Tokens]) -> EncodedVideos:
         """Adapt the streams of B videos, given by role, and apply early fusion."""

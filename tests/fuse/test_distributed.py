@@ -28,13 +28,14 @@ M2HF = Path(sys.executable).with_name("m2hf")
 PATIENCE_S = 300  # of a test, until it says that a process hangs
 
 # A softmax cancels what is added to all that it weighs (keys, rows, words), and a ranking what is
-# added to all videos: there the gradient is rounding, which Adam scales up.
-WITHOUT_GRADIENT = ("attention.key.bias", "_weight.2.bias", "late.bias_L")
+# added to all videos (a bias, or the offset of a level far above its floor): there the gradient is
+# rounding, which Adam scales up.
+WITHOUT_GRADIENT = ("attention.key.bias", "_weight.2.bias", "bias_L", "offset_L")
 
 OWN = {"width": 32, "heads": 4, "dropout": 0.0, "own_captions": True}
 VARIANTS: dict[str, dict[str, Any]] = {
     "mean": {"balance": {"form": "gradient"}},
-    "mixture": {"balance": {"form": "mixture"}, "model": OWN},
+    "mixture": {"balance": {"form": "mixture"}, "model": OWN, "late": {"rule": "mention"}},
     # 120 captions: the last batch is one caption, so that the second process has no share.
     "wti": {"scoring": "wti", "batch_size": 17, "completion": {"mode": "predict", "dropout": 0.0}},
     "ensemble": {
@@ -143,7 +144,9 @@ def test_two_processes_train_what_one_trains(
     assert set(one) == set(two)
     for key in one:
         if not key.endswith(WITHOUT_GRADIENT):
-            torch.testing.assert_close(two[key], one[key], rtol=1e-5, atol=1e-5, msg=key)
+            # 200 steps of Adam fit late fusion at the end, from scores that differ by rounding.
+            close = 1e-4 if "late_fusions." in key else 1e-5
+            torch.testing.assert_close(two[key], one[key], rtol=close, atol=close, msg=key)
     logs = [(f / "metrics.jsonl").read_text() for f in (tmp_path, done / "first" / name)]
     for line, other in zip(*(map(json.loads, log.splitlines()) for log in logs), strict=True):
         assert (other.pop("stage"), set(other)) == (line.pop("stage"), set(line))
