@@ -1,7 +1,6 @@
 """The [fuse] section of a recipe: streams, levels, model, training, evaluation.
 
-Reading a config needs no torch. Streams and levels are tables with defaults: a recipe names
-only what it changes.
+Reading one needs no torch. Streams and levels are tables with defaults.
 """
 
 import difflib
@@ -64,6 +63,12 @@ class ModelConfig(Section):
     standardise: bool = True
     """Whether streams outside the joint space are standardised by column, with mean and deviation
     of the training part: those of levels with early fusion, and those in `fuse.project`."""
+    projection: Literal["ridge", "linear", "adapted"] = "ridge"
+    """Of roles in `fuse.project`. ridge: a linear map that starts at the ridge solution; linear: at
+    random; both also centre and map captions where frames are projected; adapted: LayerNorm, a
+    linear map and a residual adapter, at random. Our reading."""
+    input_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Dropout probability of the columns of a projected video stream, unless `adapted`."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -115,8 +120,8 @@ class TrainConfig(Section):
     """Training: AdamW, linear warm-up, cosine decay, early stopping on validation."""
 
     epochs: int = Field(default=20, ge=0, le=100_000)
-    """Most epochs. 0 keeps the initial model, whose visual level is zero-shot CLIP where frames and
-    captions are of one CLIP model, are not projected, and are scored by `mean`."""
+    """Most epochs. 0 keeps the initial model, scored by `mean`: zero-shot where frames and captions
+    share a space, else ridge regression."""
     batch_size: int = Field(default=256, ge=2, le=100_000)
     """Captions in a batch, over all processes."""
     lr: float = Field(default=1e-3, gt=0)
@@ -163,8 +168,8 @@ class FusionConfig(Section):
     """The levels by name; a new section adds one, `enabled = false` removes one."""
     project: tuple[str, ...] = ()
     """Roles whose features lie in a space of their own and are projected into the joint space by
-    weights learned from scratch: of frames, captions and the streams of levels with fusion "none".
-    Never guessed, since equal width does not mean one space."""
+    learned weights: of frames, captions and the streams of levels with fusion "none". Never
+    guessed, since equal width does not mean one space."""
     model: ModelConfig = ModelConfig()
     """Sizes of the trained parts."""
     scoring: Literal["mean", "wti"] = "mean"
@@ -246,6 +251,11 @@ class FusionConfig(Section):
         """Joint roles that are not projected: their features already lie in the joint space."""
         return tuple(role for role in self.joint_roles if role not in self.project)
 
+    @property
+    def comparable(self) -> bool:
+        """Whether frames and captions share a space."""
+        return not {FRAMES, CAPTIONS} & set(self.project)
+
     def only(self, name: str) -> Self:
         """A copy in which `name` is the only enabled level."""
         levels = {n: v.model_copy(update={"enabled": n == name}) for n, v in self.levels.items()}
@@ -257,8 +267,7 @@ def _defaults() -> list[tuple[str, dict[str, Any]]]:
 
 
 def _merge(default: dict[str, Any], given: Any) -> Any:
-    if given is None:
-        return default
+    given = {} if given is None else given
     return {**default, **given} if isinstance(given, Mapping) else given
 
 

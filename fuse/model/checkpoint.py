@@ -2,7 +2,8 @@
 
 The metadata holds one JSON text: the resolved config, each stream's fingerprint, width and flags,
 the manifest's digest, library versions, the epoch, and the sha256 of the whole file, computed with
-zeros in its own place (version 1 has none). No pickle, no clock, no path.
+zeros in its own place (version 1 has none). Settings that are newer than a file keep the meaning
+that they had for it. No pickle, no clock, no path.
 """
 
 import hashlib
@@ -27,7 +28,10 @@ from m2hf.plain_data import json_object, shown
 from m2hf.streams import StreamName, extractor_of
 
 SCHEMA = "m2hf.checkpoint"
-VERSION = 2
+VERSION = 3
+
+# Settings that older versions lack, by path in the config: what they meant without them.
+_BEFORE: dict[str, Any] = {"model.standardise": False, "model.projection": "adapted"}
 
 # One key: safetensors writes several in no fixed order, and equal runs must give equal bytes.
 _KEY = SCHEMA
@@ -141,14 +145,16 @@ def read_header(path: Path) -> CheckpointHeader:
         raise UsageError(f"{path}: a safetensors file, but not a checkpoint of m2hf")
     about = json_object(metadata[_KEY], str(path))
     found = about.get("version")
-    if type(found) is not int or found not in (1, VERSION):
+    if type(found) is not int or not 1 <= found <= VERSION:
         raise UsageError(
-            f"{path}: checkpoint schema version {shown(found)}, this m2hf reads 1 and {VERSION}; "
+            f"{path}: checkpoint schema version {shown(found)}, this m2hf reads 1 to {VERSION}; "
             "install the m2hf that wrote it, or train again"
         )
-    if found == VERSION or _DIGEST in about:
+    if found > 1 or _DIGEST in about:
         _check_digest(path, about.get(_DIGEST))
     record = parse(_Record, about, str(path), UsageError)
+    if found < VERSION:
+        _complete(record.config)
     config = parse(FusionConfig, record.config, str(path), UsageError)
     if record.streams.keys() != set(config.roles):
         raise UsageError(
@@ -162,6 +168,15 @@ def read_header(path: Path) -> CheckpointHeader:
         manifest=record.manifest,
         epoch=record.epoch,
     )
+
+
+def _complete(config: dict[str, Any]) -> None:
+    """Add the settings of `_BEFORE` that the config of an older version lacks."""
+    for setting, value in _BEFORE.items():
+        section, _, name = setting.rpartition(".")
+        within = config.setdefault(section, {}) if section else config
+        if isinstance(within, dict):  # else parsing names the fault
+            within.setdefault(name, value)
 
 
 def _check_digest(path: Path, stored: object) -> None:
