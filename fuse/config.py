@@ -1,7 +1,6 @@
 """The [fuse] section of a recipe: streams, levels, model, training, evaluation.
 
-Reading a config needs no torch. Streams and levels are tables with defaults: a recipe names
-only what it changes.
+Reading one needs no torch. Streams and levels are tables with defaults.
 """
 
 import difflib
@@ -71,6 +70,12 @@ class ModelConfig(Section):
     """Whether each level but that of the frames has a caption adapter and a temperature of its
     own, in a network with several levels. A video without the modality keeps the score of its
     frames. Our reading."""
+    projection: Literal["ridge", "linear", "adapted"] = "ridge"
+    """Of roles in `fuse.project`. ridge: a linear map that starts at the ridge solution; linear: at
+    random; both also centre and map captions where frames are projected; adapted: LayerNorm, a
+    linear map and a residual adapter, at random. Our reading."""
+    input_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Dropout probability of the columns of a projected video stream, unless `adapted`."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -132,8 +137,8 @@ class TrainConfig(Section):
     """Training: AdamW, linear warm-up, cosine decay, early stopping on validation."""
 
     epochs: int = Field(default=20, ge=0, le=100_000)
-    """Most epochs. 0 keeps the initial model, whose visual level is zero-shot CLIP where frames and
-    captions are of one CLIP model, are not projected, and are scored by `mean`."""
+    """Most epochs. 0 keeps the initial model, scored by `mean`: zero-shot where frames and captions
+    share a space, else ridge regression."""
     batch_size: int = Field(default=256, ge=2, le=100_000)
     """Captions in a batch, over all processes."""
     lr: float = Field(default=1e-3, gt=0, le=1e6)
@@ -180,8 +185,8 @@ class FusionConfig(Section):
     """The levels by name; a new section adds one, `enabled = false` removes one."""
     project: tuple[str, ...] = ()
     """Roles whose features lie in a space of their own and are projected into the joint space by
-    weights learned from scratch: of frames, captions and the streams of levels with fusion "none".
-    Never guessed, since equal width does not mean one space."""
+    learned weights: of frames, captions and the streams of levels with fusion "none". Never
+    guessed, since equal width does not mean one space."""
     model: ModelConfig = ModelConfig()
     """Sizes of the trained parts."""
     scoring: Literal["mean", "wti"] = "mean"
@@ -275,6 +280,11 @@ class FusionConfig(Section):
         """Joint roles that are not projected: their features already lie in the joint space."""
         return tuple(role for role in self.joint_roles if role not in self.project)
 
+    @property
+    def comparable(self) -> bool:
+        """Whether frames and captions share a space."""
+        return not {FRAMES, CAPTIONS} & set(self.project)
+
     def only(self, *names: str) -> Self:
         """A copy for one network, in which no other levels than `names` are enabled."""
         levels = {n: v.model_copy(update={"enabled": n in names}) for n, v in self.levels.items()}
@@ -282,8 +292,7 @@ class FusionConfig(Section):
 
 
 def _merge(default: dict[str, Any], given: Any) -> Any:
-    if given is None:
-        return default
+    given = {} if given is None else given
     return {**default, **given} if isinstance(given, Mapping) else given
 
 

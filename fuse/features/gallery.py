@@ -17,7 +17,7 @@ from m2hf.errors import UsageError
 from m2hf.fuse.config import CAPTIONS
 from m2hf.fuse.features.splits import hash_key
 from m2hf.fuse.features.store import FeatureStore
-from m2hf.manifest import Row, captions_of
+from m2hf.manifest import Caption, Row, captions_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,13 @@ class Gallery:
             )
         truth = np.array([place[caption.video] for caption in captions], dtype=np.int64)
         return cls(ids, tuple(place), truth)
+
+    @classmethod
+    def of_captions(cls, captions: Sequence[Caption]) -> Self:
+        """`captions` against the videos that they describe, in the order in which they occur."""
+        place = {video: i for i, video in enumerate(dict.fromkeys(c.video for c in captions))}
+        truth = np.array([place[caption.video] for caption in captions], dtype=np.int64)
+        return cls(tuple(caption.id for caption in captions), tuple(place), truth)
 
     @property
     def positives_QV(self) -> BoolArray:

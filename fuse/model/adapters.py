@@ -1,9 +1,9 @@
 """Adapters and projections: stored features to the joint space in which captions and videos meet.
 
 A role whose features are in the joint space passes a residual adapter, which is the identity at
-the start. A role with features of another space (`fuse.project`) is projected first, by weights
-learned from scratch; if that is frames or captions, there is no zero-shot start. Our reading: the
-source has features of one CLIP model only.
+the start. A role with features of another space (`fuse.project`) is projected; if that is frames
+or captions, there is no zero-shot start, and captions in the joint space pass a linear map that
+starts as the identity. Our reading: the source has features of one CLIP model only.
 
 B items, N rows, M width of a stream, D joint width.
 """
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from m2hf.fuse.config import CAPTIONS, FusionConfig
+from m2hf.fuse.model.standardise import is_centred
 
 
 def joint_width(config: FusionConfig, widths: Mapping[str, int]) -> int:
@@ -24,14 +25,21 @@ def joint_width(config: FusionConfig, widths: Mapping[str, int]) -> int:
 
 
 def adapters(config: FusionConfig, widths: Mapping[str, int]) -> nn.ModuleDict:
-    """The adapter, with a projection where configured, of every joint role, by role."""
+    """The adapter or projection of every joint role, by role."""
     joint, model = joint_width(config, widths), config.model
+    linear = model.projection != "adapted"
     made: dict[str, nn.Module] = {}
     for role in config.joint_roles:
-        adapter: nn.Module = ResidualAdapter(joint, model.width, model.dropout)
-        if role in config.project:
-            adapter = nn.Sequential(Projection(widths[role], joint), adapter)
-        made[role] = adapter
+        if role in config.project and linear:
+            dropout = 0.0 if role == CAPTIONS else model.input_dropout
+            made[role] = Projection(widths[role], joint, dropout)
+        elif role == CAPTIONS and is_centred(config):
+            made[role] = _identity(joint)
+        else:
+            adapter: nn.Module = ResidualAdapter(joint, model.width, model.dropout)
+            if role in config.project:
+                adapter = nn.Sequential(NormedProjection(widths[role], joint), adapter)
+            made[role] = adapter
     return nn.ModuleDict(made)
 
 
@@ -55,6 +63,31 @@ class ResidualAdapter(nn.Module):
 
 
 class Projection(nn.Module):
+    """W x + b, with dropout of the columns of x: linear, so that the mean row of a video is
+    projected to the mean of its projected rows."""
+
+    def __init__(self, width: int, joint: int, dropout: float) -> None:
+        """width: M of the features, which are standardised; joint: D. At the start rows have
+        norm about 1, which is the scale that early fusion expects of frames."""
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(width, joint)
+        nn.init.normal_(self.linear.weight, std=(width * joint) ** -0.5)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x_BNM: Tensor) -> Tensor:
+        """(B, N, M) -> (B, N, D)."""
+        projected: Tensor = self.linear(self.dropout(x_BNM))
+        return projected
+
+
+def _identity(width: int) -> Projection:
+    made = Projection(width, width, 0.0)
+    nn.init.eye_(made.linear.weight)
+    return made
+
+
+class NormedProjection(nn.Module):
     """W LN(x) + b: features of any width and scale to rows of norm about 1 at the start, as
     CLIP's are, which is the scale that early fusion expects of frames."""
 

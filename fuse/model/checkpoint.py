@@ -3,7 +3,8 @@
 The metadata holds one JSON text: the resolved config, each stream's fingerprint, width and flags,
 the manifest's digest, library versions, the epoch, and the sha256 of the whole file, computed with
 zeros in its own place (version 1 has none). Before version 3, affine was the one trained late
-rule. No pickle, no clock, no path.
+rule. Settings that are newer than a file keep the meaning that they had for it. No pickle, no
+clock, no path.
 """
 
 import hashlib
@@ -34,6 +35,13 @@ from m2hf.streams import StreamName, extractor_of
 SCHEMA = "m2hf.checkpoint"
 VERSION = 3
 _ONE_LATE_RULE = 2  # last version whose files hold one trained late rule
+
+# Settings that older versions lack, by path in the config: what they meant without them.
+_BEFORE: dict[str, Any] = {
+    "model.standardise": False,
+    "model.projection": "adapted",
+    "model.own_captions": False,
+}
 
 # One key: safetensors writes several in no fixed order, and equal runs must give equal bytes.
 _KEY = SCHEMA
@@ -161,6 +169,8 @@ def read_header(path: Path) -> CheckpointHeader:
     if found > 1 or _DIGEST in about:
         _check_digest(path, about.get(_DIGEST))
     record = parse(_Record, about, str(path), UsageError)
+    if found < VERSION:
+        _complete(record.config)
     config = parse(FusionConfig, record.config, str(path), UsageError)
     if record.streams.keys() != set(config.roles):
         raise UsageError(
@@ -181,6 +191,15 @@ def read_header(path: Path) -> CheckpointHeader:
         fitted=TRAINED if found > _ONE_LATE_RULE else ("affine",),
         words={name: record.words[name] for name in config.word_levels},
     )
+
+
+def _complete(config: dict[str, Any]) -> None:
+    """Add the settings of `_BEFORE` that the config of an older version lacks."""
+    for setting, value in _BEFORE.items():
+        section, _, name = setting.rpartition(".")
+        within = config.setdefault(section, {}) if section else config
+        if isinstance(within, dict):  # else parsing names the fault
+            within.setdefault(name, value)
 
 
 def _check_digest(path: Path, stored: object) -> None:

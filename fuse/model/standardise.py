@@ -2,7 +2,8 @@
 
 Both are of the training part and in the checkpoint. Streams whose columns differ in scale, such as
 spectrograms and histograms, are otherwise read by their largest columns alone. A stream in the
-joint space is not standardised, since that would move it out of that space. Our reading.
+joint space is not standardised, since that would move it out of that space; where frames and
+captions don't share it, so that there is no zero-shot start to keep, it is centred. Our reading.
 
 B items, N rows, D width.
 """
@@ -12,8 +13,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from m2hf.fuse.config import FusionConfig
+from m2hf.fuse.config import CAPTIONS, FusionConfig
 from m2hf.fuse.features.statistics import ColumnStatistics
+from m2hf.fuse.model.scorers import unit
 from m2hf.fuse.model.tokens import Tokens
 
 
@@ -23,8 +25,11 @@ class Standardise(nn.Module):
     mean_D: Tensor
     deviation_D: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, scaled: bool = True, of_unit_rows: bool = False) -> None:
+        """scaled: divide by the deviation, too; of_unit_rows: x are rows scaled to norm 1, which
+        is how captions are compared, and so what their statistics are of."""
         super().__init__()
+        self.scaled, self.of_unit_rows = scaled, of_unit_rows
         self.register_buffer("mean_D", torch.zeros(width))
         self.register_buffer("deviation_D", torch.ones(width))
 
@@ -32,18 +37,26 @@ class Standardise(nn.Module):
     def fit(self, statistics: ColumnStatistics) -> None:
         """Take over the statistics of a stream."""
         self.mean_D.copy_(torch.from_numpy(statistics.mean_D))
-        self.deviation_D.copy_(torch.from_numpy(statistics.deviation_D))
+        if self.scaled:
+            self.deviation_D.copy_(torch.from_numpy(statistics.deviation_D))
 
     def forward(self, tokens: Tokens) -> Tokens:
         """The same rows, standardised; padding stays finite."""
-        values_BND = (tokens.values - self.mean_D) / self.deviation_D
-        return Tokens(values_BND, tokens.mask, tokens.time_s)
+        x_BND = unit(tokens.values) if self.of_unit_rows else tokens.values
+        return Tokens((x_BND - self.mean_D) / self.deviation_D, tokens.mask, tokens.time_s)
+
+
+def is_centred(config: FusionConfig) -> bool:
+    """Whether roles that share the joint space are centred: there is no zero-shot start."""
+    return config.model.projection != "adapted" and not config.comparable
 
 
 def standardisers(config: FusionConfig, widths: Mapping[str, int]) -> nn.ModuleDict:
     """One for each role that is not in the joint space as it is; widths: by role, of the streams
     in the store."""
-    if not config.model.standardise:
-        return nn.ModuleDict()
-    apart = [role for role in config.roles if role not in config.shared_roles]
-    return nn.ModuleDict({role: Standardise(widths[role]) for role in apart})
+    made = {}
+    for role in config.roles:
+        shared = role in config.shared_roles
+        if is_centred(config) if shared else config.model.standardise:
+            made[role] = Standardise(widths[role], not shared, role == CAPTIONS)
+    return nn.ModuleDict(made)

@@ -19,11 +19,12 @@ from m2hf.array_types import BoolArray, IntArray
 from m2hf.errors import UsageError
 from m2hf.features import unit_rows
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.features.gallery import Gallery
 from m2hf.fuse.features.splits import TrainingSet, train_and_val
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.scores.metrics import text_to_video
 from m2hf.fuse.scores.similarity_file import MISSING_SCORE, Baseline
-from m2hf.manifest import Caption, Manifest, Row, Split, captions_of
+from m2hf.manifest import Manifest, Split
 
 Array = NDArray[np.float64]
 
@@ -47,16 +48,14 @@ class PooledSplit:
     present: dict[str, BoolArray]
 
     @classmethod
-    def of(cls, rows: Sequence[Row], captions: Sequence[Caption], store: FeatureStore) -> Self:
-        videos = [row.id for row in rows]
-        place = {video: index for index, video in enumerate(videos)}
-        ids = [caption.id for caption in captions]
+    def of(cls, gallery: Gallery, store: FeatureStore) -> Self:
+        """The queries and videos of `gallery`, pooled."""
         return cls(
-            queries_QD=unit_rows(_pooled(store, CAPTIONS, ids, first=1)),
-            present_Q=store[CAPTIONS].present(ids),
-            video_of_query=np.array([place[c.video] for c in captions], dtype=np.int64),
-            pooled={role: _pooled(store, role, videos) for role in store.video_roles},
-            present={role: store[role].present(videos) for role in store.video_roles},
+            queries_QD=unit_rows(_pooled(store, CAPTIONS, gallery.query_ids, first=1)),
+            present_Q=store[CAPTIONS].present(gallery.query_ids),
+            video_of_query=gallery.video_of_query,
+            pooled={role: _pooled(store, role, gallery.video_ids) for role in store.video_roles},
+            present={role: store[role].present(gallery.video_ids) for role in store.video_roles},
         )
 
 
@@ -106,9 +105,8 @@ class Ridge:
 def baseline_names(config: FusionConfig) -> list[str]:
     """`zero_shot`, `ridge_<level>` for each trained level and `ridge_concatenated`; no `zero_shot`
     where frames or captions are projected: without training nothing compares them."""
-    comparable = not {FRAMES, CAPTIONS} & set(config.project)
     ridges = [f"{RIDGE}{name}" for name in config.trained_levels]
-    return [*([ZERO_SHOT] if comparable else []), *ridges, CONCATENATED]
+    return [*([ZERO_SHOT] if config.comparable else []), *ridges, CONCATENATED]
 
 
 def pooled_splits(
@@ -124,13 +122,12 @@ def pooled_splits(
     captions = TrainingSet.of(train_rows, store, config).captions
     if not captions:
         raise UsageError("split train: no video has frames and a caption in the store")
-    scored = {}
-    for name, rows in (("val", val_rows), (split, manifest.split(split))):
-        queries = list(captions_of(rows))
-        if not queries:
-            raise UsageError(f"split {name}: none of its {len(rows)} videos has a caption to score")
-        scored[name] = PooledSplit.of(rows, queries, store)
-    return PooledSplit.of(train_rows, captions, store), scored["val"], scored[split]
+    val = Gallery.of(val_rows, store, "val")
+    scored = Gallery.of(manifest.split(split), store, split)
+    train, val_part, scored_part = (
+        PooledSplit.of(gallery, store) for gallery in (Gallery.of_captions(captions), val, scored)
+    )
+    return train, val_part, scored_part
 
 
 def baselines(
@@ -167,10 +164,17 @@ def _zero_shot(part: PooledSplit) -> tuple[Array, Array]:
 
 
 def _ridge(ridge: Ridge, val: PooledSplit, test: PooledSplit, needed: str) -> Baseline:
-    """With the strength of best R@1, then best mean rank, on validation."""
+    """With the best strength on validation."""
+    strength, recall = best_strength(ridge, val, needed)
+    return _baseline(ridge.embed(test, strength), test, needed, strength, recall)
+
+
+def best_strength(ridge: Ridge, val: PooledSplit, needed: str) -> tuple[float, float]:
+    """The strength of `STRENGTHS` with the best T2V R@1, then the best mean rank, on `val`, and
+    that R@1 in percent. needed: the role that a video must have for a score."""
     results = {s: _result(_scores(*ridge.embed(val, s)), val, needed) for s in STRENGTHS}
     strength = max(STRENGTHS, key=lambda s: results[s])
-    return _baseline(ridge.embed(test, strength), test, needed, strength, results[strength][0])
+    return strength, results[strength][0]
 
 
 def _scores(queries_QD: Array, videos_VD: Array) -> Array:

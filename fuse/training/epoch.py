@@ -17,8 +17,8 @@ from m2hf.fuse.config import LATE_FUSION
 class EpochReport:
     """One epoch of one stage.
 
-    Epoch 0 is the model before any step: its visual level is zero-shot (or chance, where frames
-    or captions are projected), and it has no training losses.
+    Epoch 0 is the model before any step: its visual level is zero-shot (or ridge, where frames
+    are projected), and it has no training losses.
     """
 
     epoch: int

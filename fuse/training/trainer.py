@@ -23,9 +23,14 @@ from m2hf.fuse.config import CAPTIONS, LATE_FUSION
 from m2hf.fuse.distributed import ProcessGroup
 from m2hf.fuse.evaluation.score import GalleryScores, score_gallery
 from m2hf.fuse.features.gallery import Gallery
-from m2hf.fuse.features.statistics import ColumnStatistics, column_statistics
+from m2hf.fuse.features.statistics import (
+    ColumnStatistics,
+    column_statistics,
+    sentence_statistics,
+)
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model.retriever import M2HF, Retriever
+from m2hf.fuse.scores.baselines import PooledSplit
 from m2hf.fuse.scores.late_rules import TRAINED, Calibration
 from m2hf.fuse.scores.metrics import t2v_ranks
 from m2hf.fuse.training.balance import PairLosses, contributions, scale_gradients
@@ -33,6 +38,7 @@ from m2hf.fuse.training.batch import ScoredBatch
 from m2hf.fuse.training.epoch import EpochMeans, EpochReport, StepStatistics, mean_losses
 from m2hf.fuse.training.optimiser import warm_cosine
 from m2hf.fuse.training.stage import Stage
+from m2hf.fuse.training.start import start_at_ridge, starts_at_ridge
 from m2hf.manifest import Caption
 
 
@@ -54,12 +60,21 @@ class TrainingData:
         return {role: info.width for role, info in self.store.info.items()}
 
     @cached_property
+    def train(self) -> Gallery:
+        """The captions that are trained on, and their videos."""
+        return Gallery.of_captions(self.captions)
+
+    @cached_property
     def statistics(self) -> dict[str, ColumnStatistics]:
         """Of each role's stream over the training captions and their videos."""
-        captions = [caption.id for caption in self.captions]
-        videos = list(dict.fromkeys(caption.video for caption in self.captions))
+        videos, captions = self.train.video_ids, self.train.query_ids
         found = {r: column_statistics(self.store[r], videos) for r in self.store.video_roles}
-        return {**found, CAPTIONS: column_statistics(self.store[CAPTIONS], captions, first=1)}
+        return {**found, CAPTIONS: sentence_statistics(self.store[CAPTIONS], captions)}
+
+    @cached_property
+    def pooled(self) -> tuple[PooledSplit, PooledSplit]:
+        """The training and the validation part, a mean row an item."""
+        return PooledSplit.of(self.train, self.store), PooledSplit.of(self.val, self.store)
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,8 @@ class Trainer:
         Raises Diverged where a loss is not finite; `stage` keeps its best weights.
         """
         if stage.epoch < 0:
+            if starts_at_ridge(stage.config):
+                start_at_ridge(stage.model, *self.data.pooled)
             start = self.validate(stage.model)
             stage.model.late.standardise(*self._tensors(start.levels_LQV, start.valid_LV))
         self.group.broadcast(stage.model.state_dict().values())

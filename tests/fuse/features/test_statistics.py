@@ -8,7 +8,11 @@ import torch
 
 from m2hf.fuse.config import CAPTIONS, FusionConfig
 from m2hf.fuse.features import statistics
-from m2hf.fuse.features.statistics import ColumnStatistics, column_statistics
+from m2hf.fuse.features.statistics import (
+    ColumnStatistics,
+    column_statistics,
+    sentence_statistics,
+)
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.model.tokens import Tokens, video_tokens
@@ -27,10 +31,13 @@ def test_are_those_of_all_rows(
     monkeypatch.setattr(statistics, "_CHUNK", 7)
     rows = corpus.manifest.split("train")
     ids = [c.id for c in captions_of(rows)] if role == CAPTIONS else [row.id for row in rows]
-    first = 1 if role == CAPTIONS else None
-    found = column_statistics(store[role], ids, first)
-    padded = store[role].gather(ids, first)
+    padded = store[role].gather(ids, first=1 if role == CAPTIONS else None)
     rows_ND = padded.values_BND[padded.mask_BN].astype(np.float64)
+    if role == CAPTIONS:
+        found = sentence_statistics(store[role], ids)
+        rows_ND /= np.linalg.norm(rows_ND, axis=1, keepdims=True)
+    else:
+        found = column_statistics(store[role], ids)
     np.testing.assert_allclose(found.mean_D, rows_ND.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(found.deviation_D, rows_ND.std(axis=0), rtol=1e-5)
 
@@ -63,7 +70,7 @@ def test_a_network_reads_columns_of_any_scale_alike(
 ) -> None:
     rows = [row.id for row in corpus.manifest.split("train")]
     found = {role: column_statistics(store[role], rows) for role in store.video_roles}
-    found[CAPTIONS] = column_statistics(store[CAPTIONS], ["none"])
+    found[CAPTIONS] = sentence_statistics(store[CAPTIONS], ["none"])
     widths = {role: info.width for role, info in store.info.items()}
     model = M2HF(config, widths).eval()
     model.standardise(found)

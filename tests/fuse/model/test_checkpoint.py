@@ -23,6 +23,7 @@ from m2hf.fuse.config import FusionConfig, Level, ModelConfig
 from m2hf.fuse.evaluation.evaluate import evaluate, resolve
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model import checkpoint
+from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.layout import StoreLayout
@@ -141,6 +142,40 @@ def test_version_1_is_readable_for_ever(
     safetensors.torch.save_file(tensors, tmp_path / "bare", metadata=metadata)
     with pytest.raises(UsageError, match="damaged checkpoint"):
         checkpoint.read_header(tmp_path / "bare")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_setting_that_a_file_is_older_than_keeps_its_old_meaning(
+    corpus: Any, config: FusionConfig, tmp_path: Path, version: int
+) -> None:
+    sizes = config.model.model_copy(update={"standardise": False, "projection": "adapted"})
+    old = config.model_copy(update={"model": sizes, "project": ("frames",)})
+    store = FeatureStore.open(corpus.store, "synthetic", old)
+    model = M2HF(old, {role: info.width for role, info in store.info.items()})
+    header = checkpoint.CheckpointHeader(old, store.info, "synthetic", "0" * 64, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "VERSION", version)
+        dump = FusionConfig.model_dump
+        unknown = {"model": {"standardise", "projection", "input_dropout"}}
+        patch.setattr(FusionConfig, "model_dump", lambda c, **_: dump(c, exclude=unknown))
+        checkpoint.save(tmp_path / "old", model, header)
+    found, read = checkpoint.load(tmp_path / "old", store)
+    assert read.config.model == old.model
+    assert set(found.state_dict()) == set(model.state_dict())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "_BEFORE", {})
+        with pytest.raises(UsageError, match="its weights don't match its config"):
+            checkpoint.load(tmp_path / "old", store)
+
+
+def test_old_meanings_are_values_of_settings() -> None:
+    config: dict[str, Any] = {}
+    checkpoint._complete(config)
+    FusionConfig.model_validate(config)
+    for setting in checkpoint._BEFORE:
+        section, name = setting.split(".")
+        assert config[section][name] == checkpoint._BEFORE[setting]
+    assert config != FusionConfig().model_dump(include={"model": set(config["model"])})
 
 
 HEADER = {

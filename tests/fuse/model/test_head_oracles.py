@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from m2hf.fuse.config import CompletionConfig, ModelConfig
-from m2hf.fuse.model.adapters import Projection, ResidualAdapter
+from m2hf.fuse.model.adapters import NormedProjection, Projection, ResidualAdapter
 from m2hf.fuse.model.calibration import LATE_FUSIONS, MentionFusion
 from m2hf.fuse.model.completion import COMPLETIONS, Completed
 from m2hf.fuse.model.early import (
@@ -125,7 +125,17 @@ def test_residual_adapter() -> None:
 
 
 def test_projection() -> None:
-    projection, x = random(Projection(5, D)), tokens([2], 5).values
+    projection, x = random(Projection(5, D, 0.5)).eval(), tokens([2], 5).values
+    expected = [linear(projection.linear, r) for r in x[0].tolist()]
+    close(projection(x)[0], expected)
+    sound_gradients(projection, lambda module, v: module(v), [x])
+    dropped = projection.train()(torch.zeros(1, 9, 5).double())
+    torch.testing.assert_close(dropped, projection.linear.bias.expand(1, 9, D))
+    assert not torch.equal(projection(x), projection(x))
+
+
+def test_normed_projection() -> None:
+    projection, x = random(NormedProjection(5, D)), tokens([2], 5).values
     expected = [linear(projection.linear, norm(projection.norm, r)) for r in x[0].tolist()]
     close(projection(x)[0], expected)
     sound_gradients(projection, lambda module, v: module(v), [x])

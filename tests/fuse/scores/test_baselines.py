@@ -8,6 +8,7 @@ import pytest
 
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
+from m2hf.fuse.features.gallery import Gallery
 from m2hf.fuse.features.splits import usable_captions
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.scores.baselines import STRENGTHS, PooledSplit, Ridge, baselines
@@ -48,7 +49,7 @@ def test_ridge_learns_what_zero_shot_lacks(corpus: Any, found: Any) -> None:
 def test_weights_solve_the_normal_equations(corpus: Any, config: FusionConfig) -> None:
     store = FeatureStore.open(corpus.store, "synthetic", config)
     rows = corpus.manifest.split("train")
-    part = PooledSplit.of(rows, usable_captions(rows, store), store)
+    part = PooledSplit.of(Gallery.of_captions(usable_captions(rows, store)), store)
     ridge = Ridge(part, ("frames", "audio"))
     x = ridge._features(part)[part.video_of_query]  # a row a caption
     targets = part.queries_QD - part.queries_QD.mean(axis=0)
