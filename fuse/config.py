@@ -26,11 +26,11 @@ class Level(Section):
     """Role of the stream that the level reads: a key of `fuse.streams`."""
     fusion: Literal["none", "aligned", "append", "add", "concat", "words"] = "none"
     """Early fusion of the frames with the stream. none: the stream alone, which must lie in the
-    captions' space or be listed in `fuse.project`; add: each frame plus what it finds in the
-    stream by cross-attention; aligned: as add, plus the pooled stream and a network over each frame
-    and the stream at its time; append: what the frames find, as further tokens; concat: baseline,
-    each frame joined with the pooled stream and projected. words: no vectors and nothing trained,
-    BM25 of the caption's words and the stream's strings. Our reading."""
+    captions' space or be listed in `fuse.project`; aligned: each frame plus what it finds in the
+    stream by cross-attention, plus the pooled stream and a network over the frame and the stream at
+    its time; add: cross-attention alone; append: what the frames find, as further tokens; concat:
+    baseline, each frame joined with the pooled stream and projected. words: no vectors and nothing
+    trained, BM25 of the caption's words and the stream's strings. Our reading."""
     enabled: bool = True
     """Whether the level is part of the model."""
 
@@ -44,8 +44,8 @@ DEFAULT_STREAMS = {
 }
 DEFAULT_LEVELS = {
     "visual": Level(stream=FRAMES),
-    "audio_visual": Level(stream="audio", fusion="add"),
-    "motion_visual": Level(stream="motion", fusion="add"),
+    "audio_visual": Level(stream="audio", fusion="aligned"),
+    "motion_visual": Level(stream="motion", fusion="aligned"),
     "text": Level(stream="text"),
 }
 OPTIONAL_LEVELS = {"words": Level(stream="text", fusion="words", enabled=False)}

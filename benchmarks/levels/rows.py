@@ -85,6 +85,7 @@ def form(name: str) -> tuple[str, ...]:
     return tuple(f"fuse.levels.{level}.fusion={name}" for level in levels)
 
 
+FORMS = ("aligned", "add", "append", "concat")
 HYBRID = "late_fusion"  # the default recipe, end to end
 ENSEMBLE = ("fuse.strategy=ensemble",)
 TWO = ("visual", "motion_visual")
@@ -123,18 +124,19 @@ ROWS: tuple[Ablation, ...] = (
     *(Ablation(f"{name}, {rule}", "late fusion", how, (f"fuse.late.rule={rule}",), against=name)
       for name, how in ((HYBRID, ()), ("ensemble", ENSEMBLE))
       for rule in LATE_RULES if rule != LateConfig().rule),
-    # Frames and sound: early fusion against simpler combinations.
+    # Frames and one stream: early fusion against simpler combinations.
     *(
-        Ablation(f"frames and sound, {name}", "early fusion", (*alone("audio_visual"), *form(name)),
-            against="frames and sound, concat")
-        for name in ("add", "append", "concat")
+        Ablation(f"frames and {factor}, {name}", "early fusion", (*alone(level), *form(name)),
+            against=f"frames and {factor}, concat")
+        for factor, level in (("sound", "audio_visual"), ("movement", "motion_visual"))
+        for name in FORMS
     ),
     Ablation("frames and sound, scores averaged", "early fusion", APART,
         read=("visual", "audio_visual"), against="frames and sound, concat"),
     Ablation("frames and sound, scores calibrated", "early fusion", APART,
         against="frames and sound, concat"),
     *(Ablation(f"hybrid, {name}", "early fusion", form(name), against=HYBRID)
-      for name in ("append", "concat")),
+      for name in FORMS if form(name)),
     Ablation("completion fallback", "completion", against=HYBRID),
     *(Ablation(f"completion {mode}", "completion", (f"fuse.completion.mode={mode}",),
           against=HYBRID)

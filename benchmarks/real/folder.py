@@ -20,6 +20,7 @@ _HDF5 = (".h5", ".hdf5")
 _ARRAYS = (".npy", ".npz")
 
 _LIKELY = (FRAMES, DEFAULT_STREAMS[FRAMES])  # names of a stream of frames
+_FUSED = DEFAULT_LEVELS["audio_visual"].fusion  # of levels that m2hf has no default for
 _OTHERWISE = {level.stream for level in DEFAULT_LEVELS.values()} - {FRAMES}
 
 
@@ -81,7 +82,7 @@ class FeatureFolder:
             overrides.append(f"fuse.streams.{name}={name}")
             if name not in DEFAULT_STREAMS:
                 overrides.append(f"fuse.levels.{name}_visual.stream={name}")
-                overrides.append(f"fuse.levels.{name}_visual.fusion=add")
+                overrides.append(f"fuse.levels.{name}_visual.fusion={_FUSED}")
         alone = [name for name in others if _is_compared(levels.get(name))]
         project = [FRAMES, *alone] if self.frames not in shared else alone
         listed = ", ".join(f'"{role}"' for role in project if role not in shared)

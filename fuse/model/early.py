@@ -78,6 +78,15 @@ class Nearby(nn.Module):
         return near_BFE
 
 
+class ColumnDropout(nn.Dropout1d):
+    """Dropout of columns, the same ones in all rows of a video: the score is of the mean over rows,
+    in which dropout row by row averages out."""
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        return super().forward(x_BND.transpose(1, 2)).transpose(1, 2)
+
+
 class AppendFusion(nn.Module):
     """The level's tokens are V and LN(C), concatenated."""
 
@@ -123,22 +132,23 @@ class AlignedFusion(nn.Module):
 
     def __init__(self, joint: int, other: int, config: ModelConfig) -> None:
         super().__init__()
-        width = config.width
+        width, dropout = config.width, ColumnDropout(config.dropout)
         self.attention = _closed_attention(joint, other, config)
-        self.pooled = nn.Sequential(nn.LayerNorm(other), _zero(other, joint))
+        self.dropout = dropout
+        self.pooled = nn.Sequential(nn.LayerNorm(other), dropout, _zero(other, joint))
         self.nearby = Nearby(other, width)
         self.norm = nn.LayerNorm(joint)
         self.together = nn.Sequential(
-            nn.Linear(joint + width, width), nn.GELU(), nn.Dropout(config.dropout),
-            _zero(width, joint),
-        )  # fmt: skip
+            dropout, nn.Linear(joint + width, width), nn.GELU(), dropout, _zero(width, joint)
+        )
 
     def forward(self, frames: Tokens, other: Tokens) -> Tokens:
         """(B, F, D) tokens; for a video without `other` they are V."""
-        pooled_B1D = self.pooled(masked_mean(other)).unsqueeze(1)
+        found_BFD = self.dropout(self.attention(frames, other))
+        pooled_B1D = self.pooled(masked_mean(other).unsqueeze(1))
         pair_BFX = torch.cat([self.norm(frames.values), self.nearby(frames, other)], dim=-1)
-        found_BFD = self.attention(frames, other) + pooled_B1D + self.together(pair_BFX)
-        return _where_present(frames, other, frames.values + found_BFD)
+        fused_BFD = frames.values + found_BFD + pooled_B1D + self.together(pair_BFX)
+        return _where_present(frames, other, fused_BFD)
 
 
 class ConcatFusion(nn.Module):

@@ -92,7 +92,7 @@ def test_streams_that_share_the_space_of_captions_are_not_projected(tmp_path: Pa
     assert config.project == ("text",)
     assert config.streams["frames"] == "clip"
     assert list(config.active_levels) == ["visual", "text", "depth_visual"]
-    assert config.active_levels["depth_visual"].fusion == "add"
+    assert config.active_levels["depth_visual"].fusion == "aligned"
     assert found.config(0, [], ()).project == ("frames", "text")
     with pytest.raises(UsageError, match="--shared nosuch: no such stream; there are clip, depth"):
         found.config(0, ["nosuch"], ())

@@ -25,7 +25,7 @@ BUCKETS = 2
 ROLES = {"frames": "clip", "captions": "caption", "audio": "audio", "text": "text"}
 LEVELS = {
     "visual": {"stream": "frames", "fusion": "none", "enabled": True},
-    "audio_visual": {"stream": "audio", "fusion": "add", "enabled": True},
+    "audio_visual": {"stream": "audio", "fusion": "aligned", "enabled": True},
     "text": {"stream": "text", "fusion": "none", "enabled": True},
 }
 SCENES = ("a dog runs over wet grass", "two people cook noodles", "a train leaves the station")

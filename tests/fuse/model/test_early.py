@@ -7,7 +7,7 @@ import torch
 
 from m2hf.fuse.config import CompletionConfig, FusionConfig, ModelConfig
 from m2hf.fuse.model.completion import COMPLETIONS, Completed
-from m2hf.fuse.model.early import EARLY_FORMS, ConcatFusion
+from m2hf.fuse.model.early import EARLY_FORMS, ColumnDropout, ConcatFusion
 from m2hf.fuse.model.levels import LevelTokens, completion_loss
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.model.tokens import Tokens
@@ -57,6 +57,17 @@ def test_concat_is_one_linear_map_of_frame_and_pooled_modality() -> None:
         both = torch.cat([frames.values[0, f], normed])
         expected = fusion.project.weight @ both + fusion.project.bias
         torch.testing.assert_close(fusion(frames, other).values[0, f], expected)
+
+
+def test_dropout_of_columns_is_alike_in_all_rows_of_a_video() -> None:
+    torch.manual_seed(0)
+    rows = torch.rand(50, 3, 40) + 1
+    dropped = ColumnDropout(0.25).train()(rows)
+    kept = dropped[:, :1] != 0
+    torch.testing.assert_close(dropped, torch.where(kept, rows / 0.75, 0.0))
+    assert 0.7 < float(kept.float().mean()) < 0.8
+    assert kept.squeeze(1).unique(dim=0).shape == (50, 40)
+    assert torch.equal(ColumnDropout(0.25).eval()(rows), rows)
 
 
 @pytest.mark.parametrize("form", list(EARLY_FORMS))

@@ -195,9 +195,9 @@ def by_definition(fusion: Any, frames: Tokens, other: Tokens, video: int) -> lis
     if isinstance(fusion, AddFusion):
         return [add(row, c) for row, c in zip(rows, found, strict=True)]
     if isinstance(fusion, AlignedFusion):
-        before, direct = fusion.pooled
+        before, _, direct = fusion.pooled
         pooled = linear(direct, norm(before, mean([row for row, _ in m], M)))
-        first, _, _, last = fusion.together
+        _, first, _, _, last = fusion.together
         pairs = [[*norm(fusion.norm, row), *near(fusion.nearby, at, m)] for row, at in v]
         together = [linear(last, gelu(linear(first, pair))) for pair in pairs]
         parts = zip(rows, found, together, strict=True)
