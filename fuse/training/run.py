@@ -25,6 +25,7 @@ from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.retriever import Ensemble, Retriever, build_model
 from m2hf.fuse.model.word_index import fitted
 from m2hf.fuse.run_folder import RunFolder
+from m2hf.fuse.scores.baselines import validation_recalls
 from m2hf.fuse.training.epoch import EpochReport, OnEpoch
 from m2hf.fuse.training.progress import Progress
 from m2hf.fuse.training.stage import Stage, StageEpochs, StageResult, Tensors
@@ -32,7 +33,7 @@ from m2hf.fuse.training.trainer import Diverged, Trainer, TrainingData, recall_b
 from m2hf.keys import canonical_json, sha256_hex
 from m2hf.manifest import Manifest
 
-__all__ = ["EpochReport", "TrainSummary", "train"]
+__all__ = ["EpochReport", "TrainSummary", "baseline_recall", "train"]
 
 _CALIBRATION = (2048, 1024)  # captions and videos; two numbers a level need no more
 
@@ -115,6 +116,13 @@ def train(
         flags={role: tuple(info.flags) for role, info in store.info.items() if info.flags},
         stages={level: result.epochs for level, result in run.results.items()},
     )
+
+
+def baseline_recall(manifest: Manifest, store_root: Path, config: FusionConfig) -> dict[str, float]:
+    """What the run's validation recall is compared with: that of zero-shot and ridge regression,
+    T2V R@1 in percent by name. Raises UsageError as `train`."""
+    store = FeatureStore.open(store_root, manifest.card.name, config)
+    return validation_recalls(manifest, store, config)
 
 
 class _Run:

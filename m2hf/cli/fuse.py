@@ -1,5 +1,6 @@
 """`m2hf train | eval`: from shards to a similarity file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +49,7 @@ def _train(
 
     from m2hf.cli.recipe import load_recipe
     from m2hf.fuse.config import LATE_FUSION
+    from m2hf.fuse.training.run import baseline_recall
     from m2hf.fuse.training.run import train as fit
     from m2hf.manifest import Manifest, shortened
 
@@ -86,6 +88,9 @@ def _train(
         f"kept epoch {done.best_epoch} of {done.epochs}, "
         f"chosen on {done.val_videos} validation videos"
     )
+    typer.echo(
+        _beside_baselines(done.val_recall[LATE_FUSION], baseline_recall(loaded, store, recipe.fuse))
+    )
     for role, flags in done.flags.items():
         typer.echo(f"{role}: {', '.join(flags)}")
     if done.left_out:
@@ -101,6 +106,15 @@ def _train(
     elif done.absent:
         typer.echo("these lack the modality; fuse.train.videos=intersection trains without them")
     typer.echo(f"wrote {done.checkpoint}")
+
+
+def _beside_baselines(ours: float, theirs: Mapping[str, float]) -> str:
+    """One line: R@1 in percent of the model and of the best baseline, or of each that is above."""
+    ahead = {name: recall for name, recall in theirs.items() if recall > ours}
+    best = max(theirs, key=lambda name: theirs[name])
+    shown = ", ".join(f"{n} {r:.1f}" for n, r in (ahead or {best: theirs[best]}).items())
+    verdict = "below baselines" if ahead else "not below a baseline"
+    return f"validation R@1 {ours:.1f}, {verdict}: {shown}"
 
 
 def evaluate(

@@ -126,7 +126,7 @@ def test_a_split_without_captions_is_one_line(tmp_path: Path) -> None:
     found = FeatureFolder.of(data)
     fold = Fold(found, data / "manifest", tmp_path)
     assert fold.skipped == {"caption": 8}
-    with pytest.raises(UsageError, match="split val: none of its 8 videos has a caption to score"):
+    with pytest.raises(UsageError, match="split val: none of its 8 videos has a caption"):
         fold.closed_form(found.config(0, [], ()))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from m2hf.cli.fuse import _beside_baselines
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.gallery import Gallery
@@ -16,6 +17,7 @@ from m2hf.fuse.scores.metrics import t2v_ranks, text_to_video
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.post_processing import PostProcessing
 from m2hf.fuse.tables.similarity_table import SimilarityTable
+from m2hf.fuse.training.run import baseline_recall
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,26 @@ def test_rows_and_gallery_are_the_models(corpus: Any, run: Any, found: Any) -> N
     missing = ~found["zero_shot"].valid_V
     assert missing.sum() == 1
     assert (found["zero_shot"].scores_QV[:, missing] == -1).all()
+
+
+def test_validation_recalls_are_those_that_chose_the_strength(
+    corpus: Any, config: FusionConfig, found: Any
+) -> None:
+    recall = baseline_recall(corpus.manifest, corpus.store, config)
+    assert list(recall) == list(found)
+    assert recall == {name: baseline.val_recall for name, baseline in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("ours", "line"),
+    [
+        (30.0, "validation R@1 30.0, below baselines: ridge_visual 31.0, ridge_concatenated 40.0"),
+        (40.0, "validation R@1 40.0, not below a baseline: ridge_concatenated 40.0"),
+    ],
+)
+def test_one_line_says_whether_the_model_is_below_one(ours: float, line: str) -> None:
+    theirs = {"zero_shot": 20.0, "ridge_visual": 31.0, "ridge_concatenated": 40.0}
+    assert _beside_baselines(ours, theirs) == line
 
 
 def test_ridge_learns_what_zero_shot_lacks(corpus: Any, found: Any) -> None:
