@@ -67,8 +67,7 @@ class ModelConfig(Section):
     of the training part: those of levels with early fusion, and those in `fuse.project`."""
     own_captions: bool = False
     """Whether each level but that of the frames has a caption adapter and a temperature of its
-    own, in a network with several levels. A video without the modality keeps the score of its
-    frames. Our reading."""
+    own, in a network with several levels. Our reading."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -115,15 +114,13 @@ class BalanceConfig(Section):
     """Balance loss of end-to-end training, which keeps weak levels learning; our reading."""
 
     form: Literal["none", "mixture", "contribution", "dwa", "uncertainty", "gradient"] = "none"
-    """mixture: the likelihood of a mixture of the levels with equal priors, in place of the sum of
-    their own losses, so that a level need answer only what it can; contribution: KL divergence of
-    each level's share in the positive's score from uniform; dwa: dynamic weight average (Liu et
+    """mixture: likelihood of a mixture of the levels, in place of the sum of their own losses, so
+    that a level need answer only what it can. Without measurable gain: contribution: KL divergence
+    of each level's share in the positive's score from uniform; dwa: dynamic weight average (Liu et
     al., 2019); uncertainty: learned log-variance of each level (Kendall et al., 2018); gradient:
-    smaller gradient for levels that are ahead (OGM-GE, Peng et al., 2022). The last four had no
-    measurable gain on any set (docs/m2hf.md)."""
+    smaller gradient for levels that are ahead (OGM-GE, Peng et al., 2022)."""
     gamma: float = Field(default=1.0, ge=0)
-    """Strength of the forms but `mixture`, whose strength is that of the levels' own losses; 0
-    switches them off."""
+    """Strength of all forms but `mixture`; 0 switches them off."""
 
 
 class TrainConfig(Section):
@@ -215,7 +212,8 @@ class FusionConfig(Section):
     def _over_default_levels(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        merged: dict[str, Any] = {name: _merge(d, given.get(name)) for name, d in _defaults()}
+        known = {name: level.model_dump() for name, level in DEFAULT_LEVELS.items()}
+        merged: dict[str, Any] = {name: _merge(d, given.get(name)) for name, d in known.items()}
         # Sorted: the order of levels doesn't depend on the order in the TOML file.
         merged.update((name, given[name]) for name in sorted(set(given) - set(merged)))
         return merged
@@ -265,10 +263,6 @@ class FusionConfig(Section):
         """A copy in which `name` is the only enabled level."""
         levels = {n: v.model_copy(update={"enabled": n == name}) for n, v in self.levels.items()}
         return self.model_copy(update={"levels": levels, "strategy": "end_to_end"})
-
-
-def _defaults() -> list[tuple[str, dict[str, Any]]]:
-    return [(name, level.model_dump()) for name, level in DEFAULT_LEVELS.items()]
 
 
 def _merge(default: dict[str, Any], given: Any) -> Any:
