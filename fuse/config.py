@@ -122,15 +122,13 @@ class BalanceConfig(Section):
     """Balance loss of end-to-end training, which keeps weak levels learning; our reading."""
 
     form: Literal["none", "mixture", "contribution", "dwa", "uncertainty", "gradient"] = "none"
-    """mixture: the likelihood of a mixture of the levels with equal priors, in place of the sum of
-    their own losses, so that a level need answer only what it can; contribution: KL divergence of
-    each level's share in the positive's score from uniform; dwa: dynamic weight average (Liu et
+    """mixture: likelihood of a mixture of the levels, in place of the sum of their own losses, so
+    that a level need answer only what it can. Without measurable gain: contribution: KL divergence
+    of each level's share in the positive's score from uniform; dwa: dynamic weight average (Liu et
     al., 2019); uncertainty: learned log-variance of each level (Kendall et al., 2018); gradient:
-    smaller gradient for levels that are ahead (OGM-GE, Peng et al., 2022). The last four had no
-    measurable gain on any set (docs/m2hf.md)."""
+    smaller gradient for levels that are ahead (OGM-GE, Peng et al., 2022)."""
     gamma: float = Field(default=1.0, ge=0)
-    """Strength of the forms but `mixture`, whose strength is that of the levels' own losses; 0
-    switches them off."""
+    """Strength of all forms but `mixture`; 0 switches them off."""
 
 
 class TrainConfig(Section):
