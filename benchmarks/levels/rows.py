@@ -91,7 +91,7 @@ ENSEMBLE = ("fuse.strategy=ensemble",)
 TWO = ("visual", "motion_visual")
 FUSED_ALONE = "fuse.train.level_loss=0"
 OWN_CAPTIONS = ("fuse.model.own_captions=true",)
-FORMS = ("mixture", "contribution", "dwa", "uncertainty", "gradient")
+BALANCE_FORMS = ("mixture", "contribution", "dwa", "uncertainty", "gradient")
 CLOSED = ("zero_shot", "ridge_visual", "ridge_motion_visual", "ridge_concatenated")
 PAIR = alone("visual", "audio_visual")
 APART = (*PAIR, "fuse.levels.audio_visual.fusion=none")
@@ -107,7 +107,7 @@ ROWS: tuple[Ablation, ...] = (
     Ablation(HYBRID, "end to end"),
     Ablation("ensemble", "end to end", ENSEMBLE, against=HYBRID),
     *(Ablation(f"balance {name}", "balance loss", (f"fuse.balance.form={name}",), against=HYBRID)
-      for name in FORMS),
+      for name in BALANCE_FORMS),
     Ablation("own captions", "own captions", OWN_CAPTIONS, against=HYBRID),
     *(Ablation(f"own captions, {name}", "own captions", (*OWN_CAPTIONS, how),
           against="own captions")
