@@ -237,7 +237,7 @@ def test_torchrun_starts_the_command_and_it_prints_once(
     )
     assert result.returncode == 0, result.stderr
     said = [line.split()[0] for line in result.stdout.splitlines()]
-    assert said == ["trained", "audio:", "wrote"]
+    assert said == ["trained", "validation", "audio:", "wrote"]
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
 
 
