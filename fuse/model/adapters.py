@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from m2hf.fuse.config import CAPTIONS, FusionConfig
+from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.model.standardise import is_centred
 
 
@@ -62,6 +62,15 @@ class ResidualAdapter(nn.Module):
         return changed
 
 
+class ColumnDropout(nn.Dropout1d):
+    """Dropout of columns, the same ones in all rows of a video: the score is of the mean over rows,
+    in which dropout row by row averages out."""
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        return super().forward(x_BND.transpose(1, 2)).transpose(1, 2)
+
+
 class Projection(nn.Module):
     """W x + b, with dropout of the columns of x: linear, so that the mean row of a video is
     projected to the mean of its projected rows."""
@@ -70,7 +79,7 @@ class Projection(nn.Module):
         """width: M of the features, which are standardised; joint: D. At the start rows have
         norm about 1, which is the scale that early fusion expects of frames."""
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ColumnDropout(dropout)
         self.linear = nn.Linear(width, joint)
         nn.init.normal_(self.linear.weight, std=(width * joint) ** -0.5)
         nn.init.zeros_(self.linear.bias)
@@ -79,6 +88,16 @@ class Projection(nn.Module):
         """(B, N, M) -> (B, N, D)."""
         projected: Tensor = self.linear(self.dropout(x_BNM))
         return projected
+
+
+def pooled_first(config: FusionConfig) -> frozenset[str]:
+    """Roles of videos whose mean row may be projected in training in place of each row: the
+    projection is linear, and nothing but the score, which is of the mean, reads the rows."""
+    if config.scoring != "mean" or config.model.projection == "adapted":
+        return frozenset()
+    fused = any(level.fusion not in ("none", "words") for level in config.trained_levels.values())
+    read = {CAPTIONS, FRAMES} if fused else {CAPTIONS}
+    return frozenset(config.project) - read
 
 
 def _identity(width: int) -> Projection:

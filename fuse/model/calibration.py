@@ -106,6 +106,8 @@ class LateFusion(nn.Module):
         """Fit slopes and biases to validation scores by the contrastive loss, at its present
         temperature; no other parameter changes."""
         self.standardise(scores_LQV, valid_LV)
+        if len(scores_LQV) < 2:
+            return  # neither slope nor bias changes the order of one level's scores
         available_V = valid_LV.any(dim=0)
         # The bias of a level that all videos or no video have does not change the loss: its
         # gradient is rounding error, of which Adam would make large steps.

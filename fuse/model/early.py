@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from m2hf.fuse.config import ModelConfig
+from m2hf.fuse.model.adapters import ColumnDropout
 from m2hf.fuse.model.tokens import Tokens, masked_mean
 
 _PERIODS_S = (1.0, 1024.0)  # shortest and longest period of the time embedding
@@ -76,15 +77,6 @@ class Nearby(nn.Module):
         logits_BFK = logits_BFK.masked_fill(~_open(other).unsqueeze(1), -math.inf)
         near_BFE: Tensor = logits_BFK.softmax(dim=-1) @ self.project(other.values)
         return near_BFE
-
-
-class ColumnDropout(nn.Dropout1d):
-    """Dropout of columns, the same ones in all rows of a video: the score is of the mean over rows,
-    in which dropout row by row averages out."""
-
-    def forward(self, x_BND: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        return super().forward(x_BND.transpose(1, 2)).transpose(1, 2)
 
 
 class AppendFusion(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
 from m2hf.fuse.features.statistics import ColumnStatistics
-from m2hf.fuse.model.adapters import adapters, joint_width
+from m2hf.fuse.model.adapters import adapters, joint_width, pooled_first
 from m2hf.fuse.model.calibration import LATE_FUSIONS, LateFusion
 from m2hf.fuse.model.contrastive import ContrastiveLoss, Temperature
 from m2hf.fuse.model.levels import EncodedQueries, Levels, LevelTokens, level_scores
@@ -119,6 +119,7 @@ class M2HF(Retriever):
         joint = joint_width(config, widths)
         self.standardisers = standardisers(config, widths)
         self.adapters = adapters(config, widths)
+        self.pooled_first = pooled_first(config)
         self.levels = Levels(config, {**widths, **dict.fromkeys(config.joint_roles, joint)})
         self.scorer = SCORERS[config.scoring](joint, config.model)
         self.bf16 = config.precision == "bf16"
@@ -177,6 +178,8 @@ class M2HF(Retriever):
         return torch.autocast(tokens.values.device.type, torch.bfloat16, enabled=self.bf16)
 
     def _adapt(self, role: str, tokens: Tokens) -> Tokens:
+        if self.training and role in self.pooled_first:
+            tokens = self.scorer.condensed(tokens)
         if role in self.standardisers:
             tokens = self.standardisers[role](tokens)
         if role not in self.adapters:

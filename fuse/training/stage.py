@@ -26,8 +26,8 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """The best epoch so far on the validation part: its number, (R@1, -loss) by which epochs are
-    compared, and its weights."""
+    """The best epoch so far on the validation part: its number, (R@1 + R@5 + R@10, -loss) by which
+    epochs are compared, since R@1 of a few hundred queries is noise, and its weights."""
 
     epoch: int = 0
     result: tuple[float, float] = (-math.inf, -math.inf)
@@ -106,13 +106,13 @@ class Stage:
         """The best weights so far."""
         return StageResult.of(self.best.weights, max(0, self.epoch), self.best.epoch)
 
-    def validated(self, recall: float, loss: float) -> bool:
+    def validated(self, recall_sum: float, loss: float) -> bool:
         """Record the validation result of the present epoch; keeps a copy of the weights and
         returns True where it is the best so far."""
-        better = (recall, -loss) > self.best.result
+        better = (recall_sum, -loss) > self.best.result
         if better:
             weights = {name: value.clone() for name, value in self.model.state_dict().items()}
-            self.best = Best(self.epoch, (recall, -loss), weights)
+            self.best = Best(self.epoch, (recall_sum, -loss), weights)
         return better
 
     def set_learning_rate(self, share: float) -> None:
@@ -145,8 +145,8 @@ class Stage:
         numbers = state.numbers
         self.model.load_state_dict(model)
         self.balance.load_state_dict(balance)
-        recall, negative_loss = numbers["best_result"]
-        self.best = Best(numbers["best_epoch"], (recall, negative_loss), best)
+        recall_sum, negative_loss = numbers["best_result"]
+        self.best = Best(numbers["best_epoch"], (recall_sum, negative_loss), best)
         _restore_optimiser(self.optimiser, optimiser)
         _restore_rng(rng, self._device)
         self.epoch, self.step = numbers["epoch"], numbers["step"]

@@ -32,7 +32,7 @@ from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model.retriever import M2HF, Retriever
 from m2hf.fuse.scores.baselines import PooledSplit
 from m2hf.fuse.scores.late_rules import TRAINED, Calibration
-from m2hf.fuse.scores.metrics import t2v_ranks
+from m2hf.fuse.scores.metrics import SUM_KS, t2v_ranks
 from m2hf.fuse.training.balance import PairLosses, contributions, scale_gradients
 from m2hf.fuse.training.batch import ScoredBatch
 from m2hf.fuse.training.epoch import EpochMeans, EpochReport, StepStatistics, mean_losses
@@ -102,9 +102,11 @@ class Trainer:
         _check_finite(stage, torch.from_numpy(scores.levels_LQV).sum(dim=(1, 2)))
         recall = recall_by_level(stage.model, scores, self.data.val)
         # Process 0 decides when to stop, since rounding may differ between processes.
-        *found, loss = self.group.broadcast_numbers([*recall.values(), self._loss(stage, scores)])
+        ranks = t2v_ranks(scores.fused_QV, self.data.val.video_of_query)
+        judged = sum(ranks.recall(k).expected for k in SUM_KS), self._loss(stage, scores)
+        *found, recall_sum, loss = self.group.broadcast_numbers([*recall.values(), *judged])
         recall = dict(zip(recall, found, strict=True))
-        best = stage.validated(recall[LATE_FUSION], loss)
+        best = stage.validated(recall_sum, loss)
         return EpochReport(
             stage.epoch,
             stage.config.train.epochs,
