@@ -4,51 +4,23 @@ Reading one needs no torch. Streams and levels are tables with defaults.
 """
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from m2hf.config import Section
-
-FRAMES = "frames"
-CAPTIONS = "captions"
-LATE_FUSION = "late_fusion"
-
-_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
-
-
-class Level(Section):
-    """One level of M2HF: what of a video the caption query is compared with."""
-
-    stream: str
-    """Role of the stream that the level reads: a key of `fuse.streams`."""
-    fusion: Literal["none", "aligned", "append", "add", "concat", "words"] = "none"
-    """Early fusion of the frames with the stream. none: the stream alone, which must lie in the
-    captions' space or be listed in `fuse.project`; aligned: each frame plus what it finds in the
-    stream by cross-attention, plus the pooled stream and a network over the frame and the stream at
-    its time; add: cross-attention alone; append: what the frames find, as further tokens; concat:
-    baseline, each frame joined with the pooled stream and projected. words: no vectors and nothing
-    trained, BM25 of the caption's words and the stream's strings. Our reading."""
-    enabled: bool = True
-    """Whether the level is part of the model."""
-
-
-DEFAULT_STREAMS = {
-    FRAMES: "clip",
-    CAPTIONS: "caption",
-    "audio": "audio",
-    "motion": "motion",
-    "text": "text",
-}
-DEFAULT_LEVELS = {
-    "visual": Level(stream=FRAMES),
-    "audio_visual": Level(stream="audio", fusion="aligned"),
-    "motion_visual": Level(stream="motion", fusion="aligned"),
-    "text": Level(stream="text"),
-}
-OPTIONAL_LEVELS = {"words": Level(stream="text", fusion="words", enabled=False)}
+from m2hf.fuse.level_table import (
+    CAPTIONS,
+    DEFAULT_LEVELS,
+    DEFAULT_STREAMS,
+    FRAMES,
+    OPTIONAL_LEVELS,
+    Level,
+    check_level,
+    joint_roles,
+    over_default_levels,
+)
 
 
 class ModelConfig(Section):
@@ -66,7 +38,7 @@ class ModelConfig(Section):
     standardise: bool = True
     """Whether streams outside the joint space are standardised by column, with mean and deviation
     of the training part: those of levels with early fusion, and those in `fuse.project`."""
-    own_captions: bool = False
+    own_captions: bool = True
     """Whether each level but that of the frames has a caption adapter and a temperature of its
     own, in a network with several levels. A video without the modality keeps the score of its
     frames. Our reading."""
@@ -104,7 +76,7 @@ class LateConfig(Section):
 
     rule: Literal[
         "affine", "mention", "z_sum", "z_mean", "sum", "reciprocal_rank", "best_rank", "max"
-    ] = "affine"
+    ] = "mention"
     """affine: weighted sum of standard scores; mention: sum of softplus of weighted standard
     scores, so that a level speaks only where it is sure; both are fitted on the validation part.
     z_sum, z_mean: sum and mean of standard scores; sum: of raw scores; reciprocal_rank: sum of
@@ -141,7 +113,7 @@ class TrainConfig(Section):
     """Captions in a batch, over all processes."""
     lr: float = Field(default=1e-3, gt=0, le=1e6)
     """Peak learning rate of adapters and heads."""
-    scalar_lr_factor: float = Field(default=1.0, gt=0, le=1e6)
+    scalar_lr_factor: float = Field(default=10.0, gt=0, le=1e6)
     """Learning rate of late-fusion scalars and temperature, as a multiple of `lr`."""
     weight_decay: float = Field(default=0.01, ge=0, le=1e6)
     """AdamW's weight decay of matrices; vectors and scalars have none."""
@@ -218,25 +190,19 @@ class FusionConfig(Section):
     @field_validator("levels", mode="before")
     @classmethod
     def _over_default_levels(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        known = {n: v.model_dump() for n, v in (DEFAULT_LEVELS | OPTIONAL_LEVELS).items()}
-        merged: dict[str, Any] = {name: _merge(d, given.get(name)) for name, d in known.items()}
-        # Sorted: the order of levels doesn't depend on the order in the TOML file.
-        merged.update((name, given[name]) for name in sorted(set(given) - set(merged)))
-        return merged
+        return over_default_levels(given) if isinstance(given, Mapping) else given
 
     @field_validator("project")
     @classmethod
     def _sound_project(cls, given: tuple[str, ...], before: ValidationInfo) -> tuple[str, ...]:
         if "levels" in before.data:
-            _check_project(given, _joint_roles(before.data["levels"]))
+            _check_project(given, joint_roles(before.data["levels"]))
         return tuple(sorted(set(given)))
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
         for name, level in self.levels.items():
-            _check_level(name, level, self.streams)
+            check_level(name, level, self.streams)
         if not self.trained_levels:
             which = "every level but those of words" if self.word_levels else "every level"
             raise ValueError(f"{which} is disabled; enable at least one")
@@ -271,7 +237,7 @@ class FusionConfig(Section):
     @property
     def joint_roles(self) -> tuple[str, ...]:
         """Roles whose rows are compared with the query: in the joint space, or projected to it."""
-        return _joint_roles(self.levels)
+        return joint_roles(self.levels)
 
     @property
     def shared_roles(self) -> tuple[str, ...]:
@@ -289,35 +255,9 @@ class FusionConfig(Section):
         return self.model_copy(update={"levels": levels, "strategy": "end_to_end"})
 
 
-def _merge(default: dict[str, Any], given: Any) -> Any:
-    given = {} if given is None else given
-    return {**default, **given} if isinstance(given, Mapping) else given
-
-
-def _joint_roles(levels: Mapping[str, Level]) -> tuple[str, ...]:
-    alone = [v.stream for v in levels.values() if v.enabled and v.fusion == "none"]
-    return tuple(dict.fromkeys([FRAMES, CAPTIONS, *alone]))
-
-
 def _check_project(given: Sequence[str], joint: Sequence[str]) -> None:
     for role in given:
         if role not in joint:
             near = difflib.get_close_matches(role, joint, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"roles that are: {', '.join(joint)}"
             raise ValueError(f"{role!r} is not compared with the captions directly; {hint}")
-
-
-def _check_level(name: str, level: Level, streams: Mapping[str, str]) -> None:
-    if not _NAME.match(name) or name == LATE_FUSION:
-        raise ValueError(
-            f"level {name!r}: a name is lower-case letters, digits and _, and not {LATE_FUSION!r}"
-        )
-    if level.stream not in streams:
-        raise ValueError(
-            f"level {name!r} reads stream {level.stream!r}, which is not in fuse.streams; "
-            f"it has {', '.join(streams)}"
-        )
-    if level.stream == CAPTIONS:
-        raise ValueError(f"level {name!r} reads the captions, which are the queries")
-    if level.stream == FRAMES and level.fusion != "none":
-        raise ValueError(f'level {name!r}: frames with themselves; set fusion = "none", or stream')

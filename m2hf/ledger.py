@@ -33,8 +33,6 @@ DEATHS_TO_QUARANTINE = 2
 _TICK_S = 0.001  # the resolution of `t`
 DECODE = "decode"  # in place of a stream name: decoding, which all extractors share
 
-Key = tuple[str, str]  # (item id, extractor@fingerprint8)
-
 
 @dataclass(frozen=True)
 class TimeSpent:

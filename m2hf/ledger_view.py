@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from m2hf.ledger import DEATHS_TO_QUARANTINE, Key, TimeSpent
+from m2hf.ledger import DEATHS_TO_QUARANTINE, TimeSpent
 from m2hf.ledger_file import CHUNK_BYTES, LedgerFile, Line
 
 _HELD_BYTES = 64 << 20  # of all files that are merged
@@ -16,6 +16,7 @@ _LEAST_CHUNK_BYTES = 1 << 12
 _OF_DEATHS = (b'"event": "retry"', b'"event": "died"')
 
 Event = dict[str, Any]
+Key = tuple[str, str]  # (item id, extractor@fingerprint8)
 
 
 @dataclass(frozen=True)

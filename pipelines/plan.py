@@ -9,8 +9,7 @@ from m2hf.errors import MismatchError, ShardError, UsageError
 from m2hf.extract.base import CaptionExtractor, DerivedExtractor
 from m2hf.features import Status
 from m2hf.keys import canonical_json, sha256_hex
-from m2hf.ledger import Key
-from m2hf.ledger_view import LedgerView
+from m2hf.ledger_view import Key, LedgerView
 from m2hf.manifest import captions_of
 from m2hf.pipelines.job import Job
 from m2hf.shard import REPAIR, Shard, damage_message

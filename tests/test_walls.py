@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, str] = {
     "m2hf.cli": "m2hf m2hf.exchange m2hf.data_manifests m2hf.data_manifests.toybox "
     "m2hf.extract m2hf.extract.weights m2hf.pipelines m2hf.pipelines.config "
     "m2hf.pipelines.cluster m2hf.pipelines.timeline m2hf.fuse m2hf.fuse.config "
+    "m2hf.fuse.level_table "
     "m2hf.fuse.evaluation m2hf.fuse.training m2hf.fuse.tables m2hf.fuse.tables.given "
     "m2hf.fuse.report m2hf.fuse.search m2hf.fuse.search.web",
     "m2hf.data_manifests": "m2hf",
@@ -37,20 +38,25 @@ MAY_IMPORT: dict[str, str] = {
     "m2hf.pipelines.timeline": "m2hf m2hf.extract m2hf.extract.media",
     "m2hf.pipelines.deploy": "",
     "m2hf.pipelines.recipes": "",
-    "m2hf.fuse.config": "m2hf",
+    "m2hf.fuse.level_table": "m2hf",
+    "m2hf.fuse.config": "m2hf m2hf.fuse.level_table",
     "m2hf.fuse": "m2hf m2hf.fuse.config",
-    "m2hf.fuse.features": "m2hf m2hf.fuse.config",
-    "m2hf.fuse.scores": "m2hf m2hf.fuse.config m2hf.fuse.features",
-    "m2hf.fuse.model": "m2hf m2hf.fuse.config m2hf.fuse.features m2hf.fuse.scores",
-    "m2hf.fuse.evaluation": "m2hf m2hf.fuse m2hf.fuse.config m2hf.fuse.features m2hf.fuse.scores "
+    "m2hf.fuse.features": "m2hf m2hf.fuse.config m2hf.fuse.level_table",
+    "m2hf.fuse.scores": "m2hf m2hf.fuse.config m2hf.fuse.level_table m2hf.fuse.features",
+    "m2hf.fuse.model": "m2hf m2hf.fuse.config m2hf.fuse.level_table m2hf.fuse.features "
+    "m2hf.fuse.scores",
+    "m2hf.fuse.evaluation": "m2hf m2hf.fuse m2hf.fuse.config m2hf.fuse.level_table "
+    "m2hf.fuse.features m2hf.fuse.scores "
     "m2hf.fuse.model",
-    "m2hf.fuse.training": "m2hf m2hf.fuse m2hf.fuse.config m2hf.fuse.features m2hf.fuse.scores "
+    "m2hf.fuse.training": "m2hf m2hf.fuse m2hf.fuse.config m2hf.fuse.level_table "
+    "m2hf.fuse.features m2hf.fuse.scores "
     "m2hf.fuse.model m2hf.fuse.evaluation",
-    "m2hf.fuse.tables": "m2hf m2hf.fuse m2hf.fuse.config m2hf.fuse.scores",
+    "m2hf.fuse.tables": "m2hf m2hf.fuse m2hf.fuse.level_table m2hf.fuse.scores",
     "m2hf.fuse.tables.given": "m2hf m2hf.fuse.scores m2hf.fuse.model m2hf.fuse.tables",
-    "m2hf.fuse.report": "m2hf m2hf.fuse m2hf.fuse.config m2hf.fuse.features m2hf.fuse.scores "
+    "m2hf.fuse.report": "m2hf m2hf.fuse m2hf.fuse.level_table m2hf.fuse.features m2hf.fuse.scores "
     "m2hf.fuse.tables",
-    "m2hf.fuse.search": "m2hf m2hf.fuse m2hf.fuse.config m2hf.fuse.features m2hf.fuse.scores "
+    "m2hf.fuse.search": "m2hf m2hf.fuse m2hf.fuse.config m2hf.fuse.level_table "
+    "m2hf.fuse.features m2hf.fuse.scores "
     "m2hf.fuse.model m2hf.fuse.evaluation",
     "m2hf.fuse.search.web": "m2hf m2hf.fuse.features m2hf.fuse.search",
 }

@@ -13,7 +13,7 @@ import torch
 from benchmarks.levels.rows import ALONE, BEST_ALONE, Ablation
 from benchmarks.levels.run import TrainingOutcome, TrainingOutcomes, data_set, row_name
 from m2hf import __version__
-from m2hf.fuse.config import LATE_FUSION
+from m2hf.fuse.level_table import LATE_FUSION
 
 _NONE = "-"
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from m2hf.config import parse, read_recipe
-from m2hf.fuse.config import DEFAULT_LEVELS, LATE_FUSION, FusionConfig, LateConfig
+from m2hf.fuse.config import FusionConfig, LateConfig
+from m2hf.fuse.level_table import DEFAULT_LEVELS, LATE_FUSION
 from m2hf.fuse.scores.late_rules import LATE_RULES
 
 SMALL_SET = "a small set"
@@ -90,7 +91,7 @@ HYBRID = "late_fusion"  # the default recipe, end to end
 ENSEMBLE = ("fuse.strategy=ensemble",)
 TWO = ("visual", "motion_visual")
 FUSED_ALONE = "fuse.train.level_loss=0"
-OWN_CAPTIONS = ("fuse.model.own_captions=true",)
+SHARED_CAPTIONS = ("fuse.model.own_captions=false",)
 BALANCE_FORMS = ("mixture", "contribution", "dwa", "uncertainty", "gradient")
 CLOSED = ("zero_shot", "ridge_visual", "ridge_motion_visual", "ridge_concatenated")
 PAIR = alone("visual", "audio_visual")
@@ -108,11 +109,7 @@ ROWS: tuple[Ablation, ...] = (
     Ablation("ensemble", "end to end", ENSEMBLE, against=HYBRID),
     *(Ablation(f"balance {name}", "balance loss", (f"fuse.balance.form={name}",), against=HYBRID)
       for name in BALANCE_FORMS),
-    Ablation("own captions", "own captions", OWN_CAPTIONS, against=HYBRID),
-    *(Ablation(f"own captions, {name}", "own captions", (*OWN_CAPTIONS, how),
-          against="own captions")
-      for name, how in (("balance mixture", "fuse.balance.form=mixture"),
-                        ("lambda 0.1", "fuse.train.level_loss=0.1"), ("lambda 0", FUSED_ALONE))),
+    Ablation("shared captions", "own captions", SHARED_CAPTIONS, against=HYBRID),
     *(Ablation(f"lambda {weight}", "level loss", (f"fuse.train.level_loss={weight}",),
           against=HYBRID)
       for weight in ("1", "0.1", "0")),

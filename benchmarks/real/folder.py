@@ -14,7 +14,8 @@ from typing import Self
 
 from m2hf.config import parse, read_recipe
 from m2hf.errors import UsageError
-from m2hf.fuse.config import DEFAULT_LEVELS, DEFAULT_STREAMS, FRAMES, FusionConfig
+from m2hf.fuse.config import FusionConfig
+from m2hf.fuse.level_table import DEFAULT_LEVELS, DEFAULT_STREAMS, FRAMES
 
 _HDF5 = (".h5", ".hdf5")
 _ARRAYS = (".npy", ".npz")

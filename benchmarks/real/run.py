@@ -13,9 +13,10 @@ from benchmarks.real.two_tower import two_tower_scores
 from m2hf.array_types import FloatArray, IntArray
 from m2hf.errors import M2hfError, UsageError
 from m2hf.exchange.importing import import_streams
-from m2hf.fuse.config import LATE_FUSION, FusionConfig
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.level_table import LATE_FUSION
 from m2hf.fuse.scores.baselines import (
     CONCATENATED,
     RIDGE,

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from benchmarks.scoring.gallery import SIZES, write
 from m2hf.config import parse, read_recipe
-from m2hf.fuse.config import CAPTIONS, FusionConfig
+from m2hf.fuse.config import FusionConfig
+from m2hf.fuse.level_table import CAPTIONS
 from m2hf.fuse.search.index import SearchIndex
 from m2hf.fuse.search.searcher import Searcher
 

@@ -22,8 +22,9 @@ from m2hf.atomic import atomic_text
 from m2hf.cli import extract, manifest, options
 from m2hf.cli.demo import RECIPE
 from m2hf.cli.recipe import load_recipe
-from m2hf.fuse.config import FRAMES, FusionConfig, Level
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
+from m2hf.fuse.level_table import FRAMES, Level
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.training.run import train
 from m2hf.manifest import Manifest

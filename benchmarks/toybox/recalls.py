@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from m2hf.fuse.config import LATE_FUSION
+from m2hf.fuse.level_table import LATE_FUSION
 from m2hf.fuse.scores.metrics import t2v_ranks
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.kinds import QueryKinds

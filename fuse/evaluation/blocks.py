@@ -19,8 +19,9 @@ import numpy as np
 
 from m2hf.array_types import IntArray
 from m2hf.errors import UsageError
-from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.adapters import joint_width
 from m2hf.fuse.model.levels import own_captions
 from m2hf.fuse.model.scorers import CELLS, SCORERS

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from m2hf.errors import MismatchError, UsageError
-from m2hf.fuse.config import CAPTIONS, LATE_FUSION, FusionConfig
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.devices import repeatable
 from m2hf.fuse.distributed import require_single_process
 from m2hf.fuse.evaluation.score import Matrix, Target, fuse_levels, score_levels
 from m2hf.fuse.features.gallery import Gallery, querybank, require_captions
 from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.level_table import CAPTIONS, LATE_FUSION
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.checkpoint import CheckpointHeader
 from m2hf.fuse.run_folder import RunFolder

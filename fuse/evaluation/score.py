@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from m2hf.array_types import BoolArray, FloatArray
-from m2hf.fuse.config import CAPTIONS
 from m2hf.fuse.evaluation.blocks import FUSED_CELLS, Workspace
 from m2hf.fuse.features.gallery import Gallery
 from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.level_table import CAPTIONS
 from m2hf.fuse.model.retriever import Retriever
 from m2hf.fuse.model.tokens import caption_tokens, video_tokens
 from m2hf.fuse.model.word_index import WordBlock, texts_of

@@ -14,9 +14,9 @@ import numpy as np
 
 from m2hf.array_types import BoolArray, IntArray
 from m2hf.errors import UsageError
-from m2hf.fuse.config import CAPTIONS
 from m2hf.fuse.features.splits import hash_key
 from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.level_table import CAPTIONS
 from m2hf.manifest import Caption, Row, captions_of
 
 

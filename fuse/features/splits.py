@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from m2hf.errors import UsageError
-from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.store import FeatureStore, without
+from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.keys import sha256_hex
 from m2hf.manifest import Caption, Manifest, Row, captions_of
 

@@ -20,7 +20,8 @@ from m2hf.array_types import BoolArray, FloatArray, IntArray
 from m2hf.damage import read_damage
 from m2hf.errors import MismatchError, ShardError, UsageError
 from m2hf.features import Features
-from m2hf.fuse.config import CAPTIONS, FusionConfig
+from m2hf.fuse.config import FusionConfig
+from m2hf.fuse.level_table import CAPTIONS
 from m2hf.keys import SHORT, canonical_json, sha256_hex
 from m2hf.layout import StoreLayout
 from m2hf.shard import REPAIR, Shard, ShardItem, damage_message

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.config import FusionConfig
+from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.standardise import is_centred
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.config import FusionConfig
+from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.adapters import ResidualAdapter
 from m2hf.fuse.model.completion import COMPLETIONS, Completed
 from m2hf.fuse.model.early import EARLY_FORMS

@@ -12,8 +12,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.statistics import ColumnStatistics
+from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.adapters import adapters, joint_width, pooled_first
 from m2hf.fuse.model.calibration import LATE_FUSIONS, LateFusion
 from m2hf.fuse.model.contrastive import ContrastiveLoss, Temperature

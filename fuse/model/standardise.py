@@ -13,8 +13,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from m2hf.fuse.config import CAPTIONS, FusionConfig
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.statistics import ColumnStatistics
+from m2hf.fuse.level_table import CAPTIONS
 from m2hf.fuse.model.scorers import unit
 from m2hf.fuse.model.tokens import Tokens
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2hf.array_types import BoolArray
-from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.words import WordStatistics, words_of
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it asks for a line for each index

@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 
 from m2hf.array_types import BoolArray, FloatArray
-from m2hf.fuse.config import LATE_FUSION
+from m2hf.fuse.level_table import LATE_FUSION
 from m2hf.fuse.scores.metrics import t2v_ranks
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 

@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 
 from m2hf.array_types import BoolArray, FloatArray, IntArray
-from m2hf.fuse.config import LATE_FUSION
+from m2hf.fuse.level_table import LATE_FUSION
 from m2hf.fuse.report.contribution import Contribution
 from m2hf.fuse.scores.late_rules import FLAT
 from m2hf.fuse.scores.metrics import row_chunks

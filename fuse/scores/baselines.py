@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from m2hf.array_types import BoolArray, IntArray
 from m2hf.errors import UsageError
 from m2hf.features import unit_rows
-from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.gallery import Gallery
 from m2hf.fuse.features.splits import TrainingSet, train_and_val
 from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.scores.metrics import text_to_video
 from m2hf.fuse.scores.similarity_file import MISSING_SCORE, Baseline
 from m2hf.manifest import Manifest, Split

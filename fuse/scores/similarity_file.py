@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from m2hf.array_types import BoolArray
 from m2hf.atomic import atomic_write
 from m2hf.errors import UsageError
-from m2hf.fuse.config import LATE_FUSION
+from m2hf.fuse.level_table import LATE_FUSION
 from m2hf.fuse.scores.similarity_header import SimilarityHeader, read_header_fields
 from m2hf.hdf5 import Hdf5Reader
 from m2hf.keys import canonical_json

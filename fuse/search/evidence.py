@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from m2hf.features import Features
-from m2hf.fuse.config import FRAMES
 from m2hf.fuse.devices import repeatable
+from m2hf.fuse.level_table import FRAMES
 from m2hf.fuse.model.levels import EncodedQueries, LevelTokens
 from m2hf.fuse.model.retriever import EncodedVideos
 from m2hf.fuse.model.scorers import unit

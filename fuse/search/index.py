@@ -21,12 +21,13 @@ from torch import Tensor
 from m2hf.array_types import BoolArray
 from m2hf.errors import MismatchError, UsageError
 from m2hf.features import Features
-from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.devices import repeatable
 from m2hf.fuse.distributed import require_single_process
 from m2hf.fuse.evaluation.blocks import Workspace
 from m2hf.fuse.evaluation.evaluate import flags_of, resolve
 from m2hf.fuse.features.store import FeatureStore, PaddedRows
+from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.levels import EncodedQueries, LevelTokens
 from m2hf.fuse.model.retriever import EncodedVideos, Retriever

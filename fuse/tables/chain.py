@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from m2hf.errors import UsageError
-from m2hf.fuse.config import CAPTIONS, FRAMES
+from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.baselines import RIDGE, ZERO_SHOT
 from m2hf.fuse.scores.similarity_file import SimilarityFile

@@ -12,7 +12,7 @@ from typing import Any
 
 from m2hf.array_types import BoolArray
 from m2hf.errors import UsageError
-from m2hf.fuse.config import CAPTIONS, LATE_FUSION
+from m2hf.fuse.level_table import CAPTIONS, LATE_FUSION
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.chain import chain_of, streams_read
 from m2hf.fuse.tables.kinds import QueryKinds

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from m2hf.fuse.config import BalanceConfig, Level
+from m2hf.fuse.config import BalanceConfig
+from m2hf.fuse.level_table import Level
 from m2hf.fuse.model.calibration import LateFusion
 from m2hf.fuse.model.contrastive import pair_losses
 

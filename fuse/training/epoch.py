@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
-from m2hf.fuse.config import LATE_FUSION
+from m2hf.fuse.level_table import LATE_FUSION
 
 
 @dataclass(frozen=True)

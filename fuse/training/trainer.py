@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2hf.errors import M2hfError
-from m2hf.fuse.config import CAPTIONS, LATE_FUSION
 from m2hf.fuse.distributed import ProcessGroup
 from m2hf.fuse.evaluation.score import GalleryScores, score_gallery
 from m2hf.fuse.features.gallery import Gallery
@@ -29,6 +28,7 @@ from m2hf.fuse.features.statistics import (
     sentence_statistics,
 )
 from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.level_table import CAPTIONS, LATE_FUSION
 from m2hf.fuse.model.retriever import M2HF, Retriever
 from m2hf.fuse.scores.baselines import PooledSplit
 from m2hf.fuse.scores.late_rules import TRAINED, Calibration

@@ -48,7 +48,7 @@ def _train(
     )
 
     from m2hf.cli.recipe import load_recipe
-    from m2hf.fuse.config import LATE_FUSION
+    from m2hf.fuse.level_table import LATE_FUSION
     from m2hf.fuse.training.run import baseline_recall
     from m2hf.fuse.training.run import train as fit
     from m2hf.manifest import Manifest, shortened

@@ -102,8 +102,8 @@ def _searcher(
 ) -> "Searcher":
     from m2hf.cli.query_encoder import query_encoder
     from m2hf.cli.recipe import load_recipe
-    from m2hf.fuse.config import CAPTIONS
     from m2hf.fuse.devices import choose_device
+    from m2hf.fuse.level_table import CAPTIONS
     from m2hf.fuse.search.index import SearchIndex
     from m2hf.fuse.search.searcher import Searcher
     from m2hf.manifest import Manifest, captions_of

@@ -18,8 +18,7 @@ from m2hf.extract import registry
 from m2hf.features import Features
 from m2hf.keys import bucket_of
 from m2hf.layout import StoreLayout
-from m2hf.ledger import Key
-from m2hf.ledger_view import LedgerView
+from m2hf.ledger_view import Key, LedgerView
 from m2hf.manifest import Row, captions_of
 from m2hf.shard import Shard
 from m2hf.shard_header import ShardHeader

@@ -6,7 +6,8 @@ import pytest
 
 from m2hf.config import parse
 from m2hf.errors import ConfigError
-from m2hf.fuse.config import DEFAULT_LEVELS, FusionConfig, LateConfig, Level
+from m2hf.fuse.config import FusionConfig, LateConfig
+from m2hf.fuse.level_table import DEFAULT_LEVELS, Level
 from m2hf.fuse.scores.late_rules import LATE_RULES
 
 

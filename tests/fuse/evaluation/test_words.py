@@ -14,11 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 from m2hf.errors import UsageError
-from m2hf.fuse.config import CAPTIONS, FusionConfig
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation import blocks as blocks_module
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.splits import usable_captions
 from m2hf.fuse.features.store import FeatureStore, Stream
+from m2hf.fuse.level_table import CAPTIONS
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.word_index import WordIndex, documents, fitted
 from m2hf.fuse.model.words import words_of

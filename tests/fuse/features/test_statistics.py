@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from m2hf.fuse.config import CAPTIONS, FusionConfig
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features import statistics
 from m2hf.fuse.features.statistics import (
     ColumnStatistics,
@@ -14,6 +14,7 @@ from m2hf.fuse.features.statistics import (
     sentence_statistics,
 )
 from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.level_table import CAPTIONS
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.model.tokens import Tokens, video_tokens
 from m2hf.manifest import captions_of

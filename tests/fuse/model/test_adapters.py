@@ -10,9 +10,10 @@ import torch
 
 from m2hf.errors import MismatchError
 from m2hf.features import Features
-from m2hf.fuse.config import FusionConfig, Level
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.level_table import Level
 from m2hf.fuse.model.adapters import (
     NormedProjection,
     Projection,

@@ -19,9 +19,10 @@ from mutations import mutated_json, refused_in_one_line
 from m2hf.config import parse
 from m2hf.errors import MismatchError, UsageError
 from m2hf.features import Features
-from m2hf.fuse.config import FusionConfig, Level, ModelConfig
+from m2hf.fuse.config import FusionConfig, ModelConfig
 from m2hf.fuse.evaluation.evaluate import evaluate, resolve
 from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.level_table import Level
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.run_folder import RunFolder

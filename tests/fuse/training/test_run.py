@@ -12,9 +12,10 @@ import torch
 from m2hf.config import parse
 from m2hf.errors import UsageError
 from m2hf.features import Features
-from m2hf.fuse.config import FusionConfig, Level
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.splits import train_and_val
+from m2hf.fuse.level_table import Level
 from m2hf.fuse.scores.metrics import text_to_video
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.training.optimiser import warm_cosine

@@ -8,8 +8,9 @@ import torch
 
 from m2hf.array_types import FloatArray
 from m2hf.features import unit_rows
-from m2hf.fuse.config import CAPTIONS, FRAMES, FusionConfig
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.statistics import ColumnStatistics
+from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.model.tokens import Tokens
 from m2hf.fuse.scores.baselines import PooledSplit, Ridge, best_strength

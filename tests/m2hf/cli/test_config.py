@@ -43,7 +43,12 @@ def test_every_key_is_listed_with_its_default_and_its_bounds() -> None:
     listed = settings(Recipe())
     assert len(listed) > 100
     rate = listed["fuse.train.lr"]
-    assert (rate.default, rate.value, rate.type, rate.range) == (1e-3, 1e-3, "number", "> 0")
+    assert (rate.default, rate.value, rate.type, rate.range) == (
+        1e-3,
+        1e-3,
+        "number",
+        "> 0, <= 1e+06",
+    )
     assert listed["fuse.train.warmup"].range == ">= 0, < 1"
     assert listed["fuse.scoring"].choices == ("mean", "wti")
     assert listed["fuse.streams.audio"].value == "audio"
@@ -77,7 +82,7 @@ def test_values_are_those_of_the_recipe(tmp_path: Path, m2hf: Command) -> None:
     doc = TrainConfig.model_fields["lr"].description
     assert lr == {
         "key": "fuse.train.lr", "default": 0.001, "value": 0.5, "type": "number",
-        "choices": [], "range": "> 0", "doc": doc,
+        "choices": [], "range": "> 0, <= 1e+06", "doc": doc,
     }  # fmt: skip
     assert listed["fuse.train.epochs"]["value"] == 3
     assert listed["fuse.train.seed"]["value"] == listed["fuse.train.seed"]["default"] == 0
@@ -96,7 +101,7 @@ def test_the_terminal_is_readable_and_values_are_no_markup(
     assert done.returncode == 0, done.stderr
     assert '  fuse.streams.depth = "[bold red]a\\u202eb\\u001b[2J"  (default: unset)' in done.stdout
     assert "  fuse.levels.d.stream = " in done.stdout
-    assert "  fuse.train.lr = 0.001  number > 0\n      Peak learning rate" in done.stdout
+    assert "  fuse.train.lr = 0.001  number > 0, <= 1e+06\n      Peak learning rate" in done.stdout
     assert "      see fuse.levels.visual.fusion\n" in done.stdout
     text = [line for line in done.stdout.splitlines() if " = " not in line]
     assert max(map(len, text)) <= 100
