@@ -150,7 +150,7 @@ class M2HF(Retriever):
         """Captions (Q, W, M) -> (Q, W, D) in joint space, fp32, for each level."""
         with self._autocast(captions):
             shared = self._adapt(CAPTIONS, captions)
-            own = self.levels.captions_of(shared if CAPTIONS in self.config.project else captions)
+            own = self.levels.captions_of(captions if self.config.comparable else shared)
         return EncodedQueries(_to_fp32(shared), {name: _to_fp32(t) for name, t in own.items()})
 
     def fuse_streams(self, streams: Mapping[str, Tokens]) -> EncodedVideos:

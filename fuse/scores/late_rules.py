@@ -60,7 +60,9 @@ def affine(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> Floa
 def mention(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
     """sum_l a_l(v) (softplus(alpha_l z_l + c_l) + b_l): a level speaks where it is sure."""
     odds_LQV = _sloped(scores_LQV, by) + by.offset_L[:, None, None]
-    return _sum(np.logaddexp(0.0, odds_LQV) + by.bias_L[:, None, None], valid_LV)
+    with np.errstate(invalid="ignore"):  # NaN, of a training that diverged, stays NaN
+        terms_LQV = np.logaddexp(0.0, odds_LQV) + by.bias_L[:, None, None]
+    return _sum(terms_LQV, valid_LV)
 
 
 def z_sum(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:

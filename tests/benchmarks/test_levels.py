@@ -131,7 +131,14 @@ def test_the_search_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_benchmarks_import_public_modules_of_fusion_and_stay_small() -> None:
-    public = {"config", "training.run", "evaluation.evaluate", "model.tokens", "model.calibration"}
+    public = {
+        "config",
+        "level_table",
+        "training.run",
+        "evaluation.evaluate",
+        "model.tokens",
+        "model.calibration",
+    }
     public |= {"features.store", "run_folder", "tables.bootstrap"}
     public |= {"scores.metrics", "scores.baselines", "scores.late_rules", "scores.similarity_file"}
     public |= {"search.index", "search.searcher", "tables.similarity_table", "tables.kinds"}

@@ -54,7 +54,9 @@ class Finished:
 
 
 def of(short: FusionConfig, **changes: Any) -> FusionConfig:
-    return FusionConfig.model_validate({**short.model_dump(), **changes})
+    return FusionConfig.model_validate(
+        {**short.model_dump(), "late": {"rule": "affine"}, **changes}
+    )
 
 
 @pytest.mark.parametrize("mode", list(COMPLETIONS))

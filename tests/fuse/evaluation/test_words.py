@@ -98,7 +98,7 @@ def test_networks_are_trained_as_without_it(run: Trained) -> None:
     )
     assert with_it.keys() == without.keys()
     for name, weights in with_it.items():
-        if not name.startswith("late."):
+        if not name.startswith("late_fusions."):
             assert torch.equal(weights, without[name]), name
     assert list(run.summary.val_recall)[-2:] == ["words", "late_fusion"]
     assert "words" not in run.summary.stages

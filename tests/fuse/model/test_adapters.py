@@ -185,5 +185,5 @@ def test_projected_rows_start_as_long_as_those_of_clip() -> None:
             (NormedProjection(width, joint), rows),
             (Projection(width, joint, 0.5).eval(), standardised),
         ):
-            lengths = projection(given).detach().norm(dim=1)
+            lengths = projection(given.unsqueeze(1)).detach().norm(dim=2)
             assert 0.8 < float(lengths.mean()) < 1.2
