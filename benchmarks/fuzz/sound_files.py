@@ -33,7 +33,7 @@ heads = 2
 epochs = 1
 batch_size = 4
 [fuse.late]
-rule = "affine"
+rule = "mention"
 """
 _SIZES = Sizes(train=6, val=2, test=4, captions=2)
 _SETTINGS = {"device": "cpu", "model": {"width": 16, "heads": 2}}
