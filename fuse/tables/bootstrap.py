@@ -42,12 +42,24 @@ def interval(runs: Sequence[FloatArray], video_N: IntArray) -> tuple[float, floa
 
     runs: for each run each query's probability of a hit (N,), 0 to 1; video_N: its video.
     """
+    return _ends(runs, video_N, 0.0)
+
+
+def paired_interval(
+    runs: Sequence[FloatArray], others: Sequence[FloatArray], video_N: IntArray
+) -> tuple[float, float]:
+    """As `interval`, of the mean recall of `runs` minus that of `others`, run by run and on the
+    same videos: what both find, or neither, is no noise."""
+    return _ends([a - b for a, b in zip(runs, others, strict=True)], video_N, -100.0)
+
+
+def _ends(runs: Sequence[FloatArray], video_N: IntArray, least: float) -> tuple[float, float]:
     resampled_R = resampled(np.mean(runs, axis=0), video_N)
     low, high = np.percentile(resampled_R, [_TAIL, 100 - _TAIL])
     if len(runs) == 1:
         return float(low), float(high)
     recalls = [100 * float(np.mean(run)) for run in runs]
-    return widened((float(low), float(high)), float(np.var(resampled_R)), recalls)
+    return widened((float(low), float(high)), float(np.var(resampled_R)), recalls, least)
 
 
 def resampled(hit_share_N: FloatArray, video_N: IntArray) -> FloatArray:
@@ -62,10 +74,10 @@ def resampled(hit_share_N: FloatArray, video_N: IntArray) -> FloatArray:
 
 
 def widened(
-    ends: tuple[float, float], variance: float, recalls: Sequence[float]
+    ends: tuple[float, float], variance: float, recalls: Sequence[float], least: float = 0.0
 ) -> tuple[float, float]:
     """The interval `ends` of the mean of `recalls`, whose variance over resampled videos is
-    `variance`, with the variance of the seeds added; in percent, within 0 to 100."""
+    `variance`, with the variance of the seeds added; in percent, within `least` to 100."""
     mean, of_seeds = float(np.mean(recalls)), float(np.var(recalls, ddof=1)) / len(recalls)
     if of_seeds == 0:
         return ends
@@ -76,7 +88,7 @@ def widened(
     else:
         factor = half / (student_quantile(np.inf) * variance**0.5)
         low, high = (mean + factor * (end - mean) for end in ends)
-    return max(low, 0.0), min(high, 100.0)
+    return max(low, least), min(high, 100.0)
 
 
 @lru_cache(maxsize=1024)

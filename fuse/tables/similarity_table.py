@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from m2hf.array_types import BoolArray
 from m2hf.errors import UsageError
 from m2hf.fuse.level_table import CAPTIONS, LATE_FUSION
+from m2hf.fuse.scores.metrics import t2v_ranks
 from m2hf.fuse.scores.similarity_file import SimilarityFile
+from m2hf.fuse.tables.bootstrap import LEVEL, paired_interval
 from m2hf.fuse.tables.chain import chain_of, streams_read
 from m2hf.fuse.tables.kinds import QueryKinds
 from m2hf.fuse.tables.paper import PaperResult, paper_result
@@ -66,6 +70,8 @@ class SimilarityTable:
             for block in self._blocks(group, label)
         ]
         notes = [note for run in runs for note in _notes(run)]
+        for group, label in zip(groups, labels, strict=True):
+            notes += self._differences(group, label)
         first = runs[0].file
         notes.append(self.ranking.rule(len(first.query_ids), len(set(first.video_of_query))))
         return TablePart(
@@ -74,6 +80,25 @@ class SimilarityTable:
             tuple(dict.fromkeys(filter(None, notes))),
             _reference(first),
         )
+
+    def _differences(self, runs: Sequence["_Run"], label: str) -> Iterator[str]:
+        """Late fusion minus each baseline, in T2V R@1 on the same queries."""
+        names = (*runs[0].file.baselines,)
+        if not names:
+            return
+        truth = runs[0].file.video_of_query
+        ranks = [t2v_ranks(run.file.scores[LATE_FUSION], truth) for run in runs]
+        hits = [run_ranks.hit_share(1) for run_ranks in ranks]
+        for name in names:
+            baselines = [t2v_ranks(run.file.baselines[name].scores_QV, truth) for run in runs]
+            others = [run_ranks.hit_share(1) for run_ranks in baselines]
+            mean = 100 * float(np.mean(hits) - np.mean(others))
+            low, high = paired_interval(hits, others, ranks[0].video)
+            what = f"{label}: " if label else ""
+            yield (
+                f"{what}{LATE_FUSION} minus {name}, T2V R@1 on the same queries: {mean:+.1f} "
+                f"({LEVEL} % interval {low:+.1f} to {high:+.1f})"
+            )
 
     def _blocks(self, runs: Sequence["_Run"], label: str) -> Iterator[TableBlock]:
         """A block of raw scores, then one of post-processed scores."""

@@ -125,5 +125,8 @@ def test_they_are_flagged_rows_of_the_table(
         assert "baseline" in [flag.name for flag in rows[name].flags]
         untrained = name in ("ridge_audio_visual", "ridge_concatenated")  # audio's flag
         assert ("untrained" in [flag.name for flag in rows[name].flags]) == untrained
+        recall = rows["late_fusion"].metrics["t2v"].mean["R@1"] - ranks.recall(1).expected
+        (note,) = [n for n in table.parts[0].notes if f"late_fusion minus {name}," in n]
+        assert f"T2V R@1 on the same queries: {recall:+.1f} (95 % interval " in note
     assert not any("ridge" in row.name for row in processed.rows)
     assert "baseline" not in [flag.name for flag in rows["late_fusion"].flags]

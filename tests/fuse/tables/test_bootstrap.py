@@ -55,3 +55,16 @@ def test_the_simulation_prints_a_line_for_each_setting(
     head, _, *lines = capsys.readouterr().out.splitlines()
     assert head.split(" | ")[2:] == [*METHODS[:-1], f"{METHODS[-1]} |"]
     assert len(lines) == 20
+
+
+def test_a_paired_difference_has_no_noise_that_both_share() -> None:
+    rng = np.random.default_rng(0)
+    videos, ours = np.arange(200), (rng.random(200) < 0.5) * 1.0
+    worse = ours.copy()
+    worse[np.flatnonzero(ours)[:10]] = 0.0
+    low, high = bootstrap.paired_interval([worse], [ours], videos)
+    assert -9.0 < low < -5.0 < high < -1.5
+    assert bootstrap.paired_interval([ours], [ours], videos) == (0.0, 0.0)
+    assert bootstrap.paired_interval([ours], [worse], videos) == pytest.approx((-high, -low))
+    wide = np.subtract(*bootstrap.interval([ours], videos)[::-1])
+    assert high - low < 0.6 * wide
