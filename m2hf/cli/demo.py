@@ -41,9 +41,9 @@ RUNS = (
     _Run("end_to_end", (), "one model for all levels, trained on what they find together"),
     _Run(
         "balanced",
-        ("fuse.balance.form=contribution",),
-        "the same with the balance loss, which is to keep weak levels learning; here it makes no "
-        "difference (docs/toybox.md)",
+        ("fuse.balance.form=mixture",),
+        "the same with the balance loss, by which a level need answer only what it can "
+        "(docs/toybox.md)",
     ),
 )
 
