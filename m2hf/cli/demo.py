@@ -38,12 +38,16 @@ RUNS = (
         "each level is trained alone and finds what only it can: see its column by kind of "
         "caption; late_fusion is all of them",
     ),
-    _Run("end_to_end", (), "one model for all levels, trained on what they find together"),
     _Run(
-        "balanced",
-        ("fuse.balance.form=mixture",),
-        "the same with the balance loss, by which a level need answer only what it can "
-        "(docs/toybox.md)",
+        "end_to_end",
+        (),
+        "one model for all levels, with the balance loss `mixture`: a level need answer only what "
+        "it can",
+    ),
+    _Run(
+        "sum_of_losses",
+        ("fuse.balance.form=none",),
+        "the same with the sum of the levels' own losses, which trains each on all captions",
     ),
 )
 
