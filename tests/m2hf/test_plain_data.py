@@ -91,7 +91,7 @@ def test_a_file_without_read_permission_is_named(
         raise PermissionError(errno.EACCES, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "read_text", refuse)
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     for read in (read_text, read_bytes):
         with pytest.raises(UsageError, match=f"^permission denied: {tmp_path}: this user may not"):
             read(tmp_path, "here", ManifestError)
