@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -234,14 +234,21 @@ def test_a_linked_media_root_is_followed(project: Project) -> None:
 
 @contextmanager
 def open_files(more: int) -> Iterator[None]:
-    """At most `more` files than are open now."""
+    """At most `more` files than are open now. The limit is of their numbers, so numbers that are
+    free below the highest are taken first: another test may have left the highest open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = len(list(Path("/proc/self/fd").iterdir())) + more
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    with ExitStack() as taken:
+        number = -1
+        while number < highest:
+            number = os.open(os.devnull, os.O_RDONLY)
+            taken.callback(os.close, number)
+        limit = len(list(Path("/proc/self/fd").iterdir())) + more
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_too_few_open_files_stop_the_run_wherever_they_run_out(project: Project) -> None:
