@@ -30,7 +30,9 @@ from m2hf.fuse.training.run import train
 from m2hf.manifest import Manifest
 
 VISUAL, AUDIO_VISUAL = "visual", "audio_visual"
-HEADS = [form for form in get_args(Level.model_fields["fusion"].annotation) if form != "none"]
+NO_HEADS = ("none", "words")  # what a level may be that doesn't fuse frames early
+FUSIONS = get_args(Level.model_fields["fusion"].annotation)
+HEADS = [fusion for fusion in FUSIONS if fusion not in NO_HEADS]
 CLIPS = 1280
 WINDOW = "extract.logmel.window_s=0.5"  # none is in both halves of a clip
 

@@ -108,7 +108,8 @@ def score_levels(
             scores = model.score(queries.encoded(number, ids), encoded)
             valid_LV[:, videos] = np.concatenate([scores.valid.cpu().numpy(), words.valid_LV])
             available_Lqv = valid_LV[:, None, videos] & store[CAPTIONS].present(ids)[:, None]
-            found_Lqv = [scores.levels.cpu().numpy(), words.scores(texts_of(store, ids))]
+            texts = texts_of(store, ids) if model.words else [""] * len(ids)
+            found_Lqv = [scores.levels.cpu().numpy(), words.scores(texts)]
             scores_Lqv = np.where(
                 available_Lqv, np.concatenate(found_Lqv), np.float32(MISSING_SCORE)
             )

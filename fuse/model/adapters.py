@@ -96,7 +96,7 @@ def pooled_first(config: FusionConfig) -> frozenset[str]:
     projection is linear, and nothing but the score, which is of the mean, reads the rows."""
     if config.scoring != "mean" or config.model.projection == "adapted":
         return frozenset()
-    fused = any(level.fusion not in ("none", "words") for level in config.trained_levels.values())
+    fused = any(level.fusion != "none" for level in config.trained_levels.values())
     read = {CAPTIONS, FRAMES} if fused else {CAPTIONS}
     return frozenset(config.project) - read
 

@@ -5,7 +5,7 @@ Trained end to end, one network holds all levels; as an ensemble, each level has
 B videos, Q queries, N rows, M width of a stream, D joint width, L levels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -140,11 +140,12 @@ class M2HF(Retriever):
             return self.own_temperature.scale
         return self.contrast.scale.expand(len(self.config.trained_levels))
 
-    def standardise(self, statistics: Mapping[str, ColumnStatistics]) -> None:
-        """Standardise streams by the statistics of the training part, by role; before training."""
+    def standardise(self, statistics: Callable[[str], ColumnStatistics]) -> None:
+        """Standardise streams by the statistics of the training part, which are asked for by role;
+        before training."""
         for role, module in self.standardisers.items():
             assert isinstance(module, Standardise)
-            module.fit(statistics[role])
+            module.fit(statistics(role))
 
     def adapt_captions(self, captions: Tokens) -> EncodedQueries:
         """Captions (Q, W, M) -> (Q, W, D) in joint space, fp32, for each level."""

@@ -53,12 +53,13 @@ Rule = Callable[[FloatArray, BoolArray, Calibration], FloatArray]
 
 
 def affine(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
-    """sum_l a_l(v) (alpha_l z_l + b_l): the default."""
+    """sum_l a_l(v) (alpha_l z_l + b_l)."""
     return _sum(_sloped(scores_LQV, by) + by.bias_L[:, None, None], valid_LV)
 
 
 def mention(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
-    """sum_l a_l(v) (softplus(alpha_l z_l + c_l) + b_l): a level speaks where it is sure."""
+    """sum_l a_l(v) (softplus(alpha_l z_l + c_l) + b_l): a level speaks where it is sure; the
+    default."""
     odds_LQV = _sloped(scores_LQV, by) + by.offset_L[:, None, None]
     with np.errstate(invalid="ignore"):  # NaN, of a training that diverged, stays NaN
         terms_LQV = np.logaddexp(0.0, odds_LQV) + by.bias_L[:, None, None]

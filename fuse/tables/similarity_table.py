@@ -15,7 +15,6 @@ import numpy as np
 from m2hf.array_types import BoolArray
 from m2hf.errors import UsageError
 from m2hf.fuse.level_table import CAPTIONS, LATE_FUSION
-from m2hf.fuse.scores.metrics import t2v_ranks
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.bootstrap import LEVEL, paired_interval
 from m2hf.fuse.tables.chain import chain_of, streams_read
@@ -64,14 +63,12 @@ class SimilarityTable:
             sorted(group, key=lambda run: (run.seed, run.digest)) for group in models.values()
         ]
         labels = _labels([group[0].file.config for group in groups])
-        blocks = [
-            block
-            for group, label in zip(groups, labels, strict=True)
-            for block in self._blocks(group, label)
-        ]
+        blocks: list[TableBlock] = []
         notes = [note for run in runs for note in _notes(run)]
         for group, label in zip(groups, labels, strict=True):
-            notes += self._differences(group, label)
+            ranked = self._ranked(group)
+            blocks += self._blocks(group, label, ranked)
+            notes += _differences(ranked, label)
         first = runs[0].file
         notes.append(self.ranking.rule(len(first.query_ids), len(set(first.video_of_query))))
         return TablePart(
@@ -81,26 +78,15 @@ class SimilarityTable:
             _reference(first),
         )
 
-    def _differences(self, runs: Sequence["_Run"], label: str) -> Iterator[str]:
-        """Late fusion minus each baseline, in T2V R@1 on the same queries."""
-        names = (*runs[0].file.baselines,)
-        if not names:
-            return
+    def _ranked(self, runs: Sequence["_Run"]) -> list[NamedRanks]:
+        """Raw scores and baselines, row by row."""
+        raw = [[*run.raw_scores(), *run.baseline_scores()] for run in runs]
         truth = runs[0].file.video_of_query
-        ranks = [t2v_ranks(run.file.scores[LATE_FUSION], truth) for run in runs]
-        hits = [run_ranks.hit_share(1) for run_ranks in ranks]
-        for name in names:
-            baselines = [t2v_ranks(run.file.baselines[name].scores_QV, truth) for run in runs]
-            others = [run_ranks.hit_share(1) for run_ranks in baselines]
-            mean = 100 * float(np.mean(hits) - np.mean(others))
-            low, high = paired_interval(hits, others, ranks[0].video)
-            what = f"{label}: " if label else ""
-            yield (
-                f"{what}{LATE_FUSION} minus {name}, T2V R@1 on the same queries: {mean:+.1f} "
-                f"({LEVEL} % interval {low:+.1f} to {high:+.1f})"
-            )
+        return [self.ranking.rank(same, truth) for same in zip(*raw, strict=True)]
 
-    def _blocks(self, runs: Sequence["_Run"], label: str) -> Iterator[TableBlock]:
+    def _blocks(
+        self, runs: Sequence["_Run"], label: str, ranked: Sequence[NamedRanks]
+    ) -> Iterator[TableBlock]:
         """A block of raw scores, then one of post-processed scores."""
         file = runs[0].file
         digests = [run.digest for run in runs]
@@ -110,8 +96,6 @@ class SimilarityTable:
             digests.append(self.kinds.digest)
         digest = digests[0] if len(digests) == 1 else sha256_hex(canonical_json(digests).encode())
         reference, comparable = _reference(file) or (None, False)
-        raw = [[*run.raw_scores(), *run.baseline_scores()] for run in runs]
-        ranked = [self.ranking.rank(same, file.video_of_query) for same in zip(*raw, strict=True)]
         rows = [r.row(reference if comparable and r.name == LATE_FUSION else None) for r in ranked]
         rows += _subsets(ranked, file.present)
         for kind, chosen_Q in () if self.kinds is None else self.kinds.masks(file.query_ids):
@@ -196,6 +180,23 @@ class _Run:
         ):
             if count < file.declared.get(key, 0):
                 yield Flag(flag, f"{count} of {file.declared[key]} {key} that the card declares")
+
+
+def _differences(ranked: Sequence[NamedRanks], label: str) -> Iterator[str]:
+    """Late fusion minus each baseline, in T2V R@1 on the same queries."""
+    (fused,) = (row.ranks["t2v"] for row in ranked if row.name == LATE_FUSION)
+    hits = [run.hit_share(1) for run in fused]
+    for row in ranked:
+        if BASELINE not in [flag.name for flag in row.flags]:
+            continue
+        others = [run.hit_share(1) for run in row.ranks["t2v"]]
+        mean = 100 * float(np.mean(hits) - np.mean(others))
+        low, high = paired_interval(hits, others, fused[0].video)
+        what = f"{label}: " if label else ""
+        yield (
+            f"{what}{LATE_FUSION} minus {row.name}, T2V R@1 on the same queries: {mean:+.1f} "
+            f"({LEVEL} % interval {low:+.1f} to {high:+.1f})"
+        )
 
 
 def _subsets(ranked: Sequence[NamedRanks], present: Mapping[str, BoolArray]) -> Iterator[TableRow]:

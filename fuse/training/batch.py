@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from m2hf.fuse.distributed import ProcessGroup
+from m2hf.fuse.features.gallery import Gallery
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model.levels import completion_loss
 from m2hf.fuse.model.retriever import M2HF, EncodedVideos, LevelScores
@@ -41,15 +41,15 @@ class ScoredBatch:
         Each process of a group reads and encodes its share of the captions and of the videos,
         gathers the other videos, and scores its captions against all of them.
         """
-        place = {video: i for i, video in enumerate(dict.fromkeys(c.video for c in captions))}
-        truth = np.array([place[caption.video] for caption in captions])
-        positives_QB = torch.from_numpy(truth[:, None] == np.arange(len(place)))
-        own = [caption.id for caption in captions[group.share(len(captions))]]
+        batch = Gallery.of_captions(captions)
+        ids = batch.video_ids
+        positives_QB = torch.from_numpy(batch.positives_QV)
+        own = batch.query_ids[group.share(len(captions))]
         tokens = caption_tokens(store, own, model.query_rows, group.device)
-        (videos,) = model.encode_videos(_streams(store, list(place), group))
+        (videos,) = model.encode_videos(_streams(store, ids, group))
         queries = model.encode_queries(tokens)
         if group.size > 1:
-            videos = _gathered(videos, len(place), group)
+            videos = _gathered(videos, len(ids), group)
         scores = model.score(queries, [videos])
         if group.size > 1:
             (levels_QLB,) = group.gather(len(captions), scores.levels.transpose(0, 1))

@@ -159,7 +159,7 @@ class _Run:
         for level in self.levels:
             if level in self.results:
                 continue
-            stage = Stage(self.config, self.data.statistics, self.group.device, level)
+            stage = Stage(self.config, self.data.widths, self.group.device, level)
             if self.interrupted is not None and self.interrupted.stage.level == level:
                 self.interrupted.resume(stage, self.folder.progress)
             try:

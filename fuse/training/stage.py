@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from m2hf.fuse.config import FusionConfig
-from m2hf.fuse.features.statistics import ColumnStatistics
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.training.balance import Balance
 from m2hf.fuse.training.optimiser import adamw
@@ -74,21 +73,14 @@ class Stage:
     """
 
     def __init__(
-        self,
-        config: FusionConfig,
-        statistics: Mapping[str, ColumnStatistics],
-        device: torch.device,
-        level: str,
+        self, config: FusionConfig, widths: Mapping[str, int], device: torch.device, level: str
     ) -> None:
-        """statistics: of each role's stream over the training part; level: the one trained alone,
-        "" for all end to end. Seeds torch's RNG, so that a level is trained alike with or without
-        others."""
+        """widths: columns of each role's stream; level: the one trained alone, "" for all end
+        to end. Seeds torch's RNG, so that a level is trained alike with or without others."""
         torch.manual_seed(config.train.seed)
         self.level = level
         self.config = config.only(*([level] if level else config.trained_levels))
-        widths = {role: len(columns.mean_D) for role, columns in statistics.items()}
         self.model = M2HF(self.config, widths).to(device)
-        self.model.standardise(statistics)
         self.balance = Balance(len(self.model.level_names), config.balance).to(device)
         self.optimiser = adamw(self.model, config.train, self.balance.parameters())
         self.order = np.random.default_rng(config.train.seed)

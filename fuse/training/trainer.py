@@ -32,7 +32,7 @@ from m2hf.fuse.level_table import CAPTIONS, LATE_FUSION
 from m2hf.fuse.model.retriever import M2HF, Retriever
 from m2hf.fuse.scores.baselines import PooledSplit
 from m2hf.fuse.scores.late_rules import TRAINED, Calibration
-from m2hf.fuse.scores.metrics import SUM_KS, t2v_ranks
+from m2hf.fuse.scores.metrics import t2v_ranks, text_to_video
 from m2hf.fuse.training.balance import PairLosses, contributions, scale_gradients
 from m2hf.fuse.training.batch import ScoredBatch
 from m2hf.fuse.training.epoch import EpochMeans, EpochReport, StepStatistics, mean_losses
@@ -64,12 +64,19 @@ class TrainingData:
         """The captions that are trained on, and their videos."""
         return Gallery.of_captions(self.captions)
 
+    def statistics(self, role: str) -> ColumnStatistics:
+        """Of a role's stream over the training captions or their videos; computed once."""
+        if role not in self._statistics:
+            self._statistics[role] = (
+                sentence_statistics(self.store[CAPTIONS], self.train.query_ids)
+                if role == CAPTIONS
+                else column_statistics(self.store[role], self.train.video_ids)
+            )
+        return self._statistics[role]
+
     @cached_property
-    def statistics(self) -> dict[str, ColumnStatistics]:
-        """Of each role's stream over the training captions and their videos."""
-        videos, captions = self.train.video_ids, self.train.query_ids
-        found = {r: column_statistics(self.store[r], videos) for r in self.store.video_roles}
-        return {**found, CAPTIONS: sentence_statistics(self.store[CAPTIONS], captions)}
+    def _statistics(self) -> dict[str, ColumnStatistics]:
+        return {}
 
     @cached_property
     def pooled(self) -> tuple[PooledSplit, PooledSplit]:
@@ -90,6 +97,7 @@ class Trainer:
         Raises Diverged where a loss is not finite; `stage` keeps its best weights.
         """
         if stage.epoch < 0:
+            stage.model.standardise(self.data.statistics)
             if starts_at_ridge(stage.config):
                 start_at_ridge(stage.model, *self.data.pooled)
             start = self.validate(stage.model)
@@ -102,8 +110,8 @@ class Trainer:
         _check_finite(stage, torch.from_numpy(scores.levels_LQV).sum(dim=(1, 2)))
         recall = recall_by_level(stage.model, scores, self.data.val)
         # Process 0 decides when to stop, since rounding may differ between processes.
-        ranks = t2v_ranks(scores.fused_QV, self.data.val.video_of_query)
-        judged = sum(ranks.recall(k).expected for k in SUM_KS), self._loss(stage, scores)
+        fused = text_to_video(scores.fused_QV, self.data.val.video_of_query)
+        judged = fused.recall_sum, self._loss(stage, scores)
         *found, recall_sum, loss = self.group.broadcast_numbers([*recall.values(), *judged])
         recall = dict(zip(recall, found, strict=True))
         best = stage.validated(recall_sum, loss)

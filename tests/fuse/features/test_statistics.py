@@ -74,7 +74,7 @@ def test_a_network_reads_columns_of_any_scale_alike(
     found[CAPTIONS] = sentence_statistics(store[CAPTIONS], ["none"])
     widths = {role: info.width for role, info in store.info.items()}
     model = M2HF(config, widths).eval()
-    model.standardise(found)
+    model.standardise(found.__getitem__)
     given = video_tokens(store, rows[:4], torch.device("cpu"))
     scores = model.fuse_streams(given).levels["audio_visual"].tokens.values
     scale, shift = torch.logspace(-3, 3, widths["audio"]), torch.linspace(-9, 9, widths["audio"])
@@ -84,7 +84,7 @@ def test_a_network_reads_columns_of_any_scale_alike(
     found["audio"] = ColumnStatistics(
         columns.mean_D * scale.numpy() + shift.numpy(), columns.deviation_D * scale.numpy()
     )
-    model.standardise(found)
+    model.standardise(found.__getitem__)
     again = model.fuse_streams(moved).levels["audio_visual"].tokens.values
     torch.testing.assert_close(again, scores, atol=1e-3, rtol=1e-3)
     assert set(model.standardisers) == {"audio", "motion"}

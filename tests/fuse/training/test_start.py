@@ -63,7 +63,7 @@ def started(project: tuple[str, ...], joint: int = 0) -> tuple[M2HF, PooledSplit
     train, val = part(0, 80, widths), part(1, 30, widths)
     torch.manual_seed(0)
     model = M2HF(config(project, joint), widths).eval()
-    model.standardise(statistics(train))
+    model.standardise(statistics(train).__getitem__)
     start_at_ridge(model, train, val)
     return model, train, val
 
