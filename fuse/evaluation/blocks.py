@@ -23,8 +23,9 @@ from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.adapters import joint_width
+from m2hf.fuse.model.interaction import CELLS
 from m2hf.fuse.model.levels import own_captions
-from m2hf.fuse.model.scorers import CELLS, SCORERS
+from m2hf.fuse.model.scorers import SCORERS
 
 FUSED_CELLS = 1 << 18  # level scores that late fusion reads at a time
 

@@ -3,16 +3,14 @@
 Q queries, W rows of a query, B videos, N rows of a video, D joint width.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from m2hf.fuse.config import ModelConfig
+from m2hf.fuse.model.interaction import Weighted, interaction
 from m2hf.fuse.model.tokens import Tokens, masked_mean
 
 _TINY = 1e-12  # of a squared norm: a vector below it counts as zero
-CELLS = 1 << 24  # cosines of tokens held at a time: 64 MiB of float32
 
 
 class MeanScorer(nn.Module):
@@ -51,16 +49,7 @@ class TokenwiseScorer(nn.Module):
     def forward(self, queries: Tokens, videos: Tokens) -> Tensor:
         """(Q, B) scores; 0 where query or video has no rows."""
         words = word_tokens(queries)
-        w_QW, w_BN = _weights(self.word_weight, words), _weights(self.row_weight, videos)
-        row_cells = words.mask.shape[1] * videos.mask.numel()
-        parts = torch.split(torch.arange(len(w_QW)), max(1, CELLS // max(1, row_cells)))
-        spans = [slice(int(part[0]), int(part[-1]) + 1) for part in parts if len(part)]
-        rows_BND = unit(videos.values)
-        scores = [
-            _interaction(unit(words.values[s]), words.mask[s], w_QW[s], rows_BND, videos.mask, w_BN)
-            for s in spans
-        ]
-        return torch.cat(scores) if scores else w_QW.new_zeros((0, len(w_BN)))
+        return interaction(_weighted(self.word_weight, words), _weighted(self.row_weight, videos))
 
     def condensed(self, videos: Tokens) -> Tokens:
         """All rows, since each is compared with the words."""
@@ -104,6 +93,10 @@ def _weigher(joint: int, hidden: int) -> nn.Module:
     return nn.Sequential(nn.Linear(joint, hidden), nn.GELU(), last)
 
 
+def _weighted(weigher: nn.Module, tokens: Tokens) -> Weighted:
+    return Weighted(unit(tokens.values), tokens.mask, _weights(weigher, tokens))
+
+
 def _weights(weigher: nn.Module, tokens: Tokens) -> Tensor:
     """(B, N) weights that sum to 1 over unmasked rows; zeros for an item without any."""
     logits_BN: Tensor = weigher(tokens.values).squeeze(-1)
@@ -111,21 +104,3 @@ def _weights(weigher: nn.Module, tokens: Tokens) -> Tensor:
     floor = torch.finfo(logits_BN.dtype).min
     weights_BN = logits_BN.masked_fill(~tokens.mask, floor).softmax(dim=-1)
     return torch.where(tokens.mask, weights_BN, 0.0)
-
-
-def _interaction(
-    words_QWD: Tensor, is_word_QW: Tensor, w_QW: Tensor,
-    rows_BND: Tensor, is_row_BN: Tensor, w_BN: Tensor,
-) -> Tensor:  # fmt: skip
-    (q, w, _), (b, n, _) = words_QWD.shape, rows_BND.shape
-    cosine_QWBN = (words_QWD.flatten(0, 1) @ rows_BND.flatten(0, 1).T).view(q, w, b, n)
-    # -inf before the max: if padding were multiplied by 0, it would exceed negative cosines.
-    best_row_QWB = cosine_QWBN.masked_fill(~is_row_BN, -math.inf).max(dim=3).values
-    best_word_QBN = (
-        cosine_QWBN.masked_fill(~is_word_QW[:, :, None, None], -math.inf).max(dim=1).values
-    )
-    best_row_QWB = torch.where(is_row_BN.any(dim=1), best_row_QWB, 0.0)
-    best_word_QBN = torch.where(is_word_QW.any(dim=1)[:, None, None], best_word_QBN, 0.0)
-    by_words_QB = torch.einsum("qw,qwb->qb", w_QW, best_row_QWB)
-    by_rows_QB = torch.einsum("bn,qbn->qb", w_BN, best_word_QBN)
-    return (by_words_QB + by_rows_QB) / 2

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2hf.fuse.config import ModelConfig
-from m2hf.fuse.model import scorers
+from m2hf.fuse.model import interaction, scorers
 from m2hf.fuse.model.scorers import TokenwiseScorer, mean_score
 from m2hf.fuse.model.tokens import Tokens
 
@@ -59,15 +59,17 @@ def by_definition(made: TokenwiseScorer, queries: Tokens, videos: Tokens, q: int
     st.lists(st.integers(0, 4), min_size=1, max_size=4),
     st.integers(0, 2),
     st.integers(1, 60),
+    st.integers(1, 3),
 )
 @torch.no_grad()
-def test_definition_in_chunks_of_any_size(
-    words: list[int], rows: list[int], pad: int, cells: int
+def test_definition_in_chunks_and_groups_of_any_size(
+    words: list[int], rows: list[int], pad: int, cells: int, groups: int
 ) -> None:
     made = scorer()
     queries, videos = tokens(words, pad), tokens(rows, pad)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scorers, "CELLS", cells)
+        patch.setattr(interaction, "CELLS", cells)
+        patch.setattr(interaction, "_GROUPS", groups)
         scores = made(queries, videos)
     for q in range(len(words)):
         for v in range(len(rows)):
