@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2hf.features import unit_rows
-from m2hf.fuse.features.store import Stream
+from m2hf.fuse.features.stream import Stream
 
 _CHUNK = 1024  # items at a time
 _FLAT = 1e-6  # a column with a smaller deviation is constant

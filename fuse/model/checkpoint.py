@@ -24,7 +24,8 @@ from m2hf.atomic import atomic_write, raise_if_unreadable
 from m2hf.config import Section, parse
 from m2hf.errors import MismatchError, UsageError, first_line
 from m2hf.fuse.config import FusionConfig
-from m2hf.fuse.features.store import FeatureStore, StreamInfo
+from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.features.stream import StreamInfo
 from m2hf.fuse.model.retriever import Retriever, build_model
 from m2hf.fuse.model.words import WordStatistics
 from m2hf.fuse.scores.late_rules import TRAINED

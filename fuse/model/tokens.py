@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from m2hf.fuse.features.store import FeatureStore, PaddedRows
+from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.features.stream import PaddedRows
 from m2hf.fuse.level_table import CAPTIONS
 
 

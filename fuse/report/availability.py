@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from m2hf.fuse.features.store import Stream
+from m2hf.fuse.features.stream import Stream
 from m2hf.fuse.report.source import ReportSource
 
 NOT_STORED = "not in the store: not extracted, or failed"

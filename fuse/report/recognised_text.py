@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from m2hf.features import Features
-from m2hf.fuse.features.store import Stream
+from m2hf.fuse.features.stream import Stream
 from m2hf.streams import ASR, HALLUCINATED, OCR
 
 _EXCERPT = 60  # characters

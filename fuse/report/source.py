@@ -9,7 +9,7 @@ from typing import Self
 
 from m2hf.errors import MismatchError, UsageError
 from m2hf.fuse.curves import Panel, panels
-from m2hf.fuse.features.store import Stream
+from m2hf.fuse.features.stream import Stream
 from m2hf.fuse.level_table import CAPTIONS
 from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.similarity_file import SimilarityFile

@@ -26,7 +26,8 @@ from m2hf.fuse.devices import repeatable
 from m2hf.fuse.distributed import require_single_process
 from m2hf.fuse.evaluation.blocks import Workspace
 from m2hf.fuse.evaluation.evaluate import flags_of, resolve
-from m2hf.fuse.features.store import FeatureStore, PaddedRows
+from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.features.stream import PaddedRows
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.levels import EncodedQueries, LevelTokens

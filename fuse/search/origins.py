@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from m2hf.features import Features
-from m2hf.fuse.features.store import Stream
+from m2hf.fuse.features.stream import Stream
 from m2hf.layout import StoreLayout
 from m2hf.shard_header import ShardHeader
 from m2hf.streams import ASR, OCR, StreamName

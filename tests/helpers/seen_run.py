@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from m2hf.extract.thumbnail import jpeg
 from m2hf.features import Features
-from m2hf.fuse.features.store import Stream
+from m2hf.fuse.features.stream import Stream
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.keys import bucket_of, fingerprint, sha256_file
 from m2hf.layout import StoreLayout

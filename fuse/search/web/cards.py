@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from m2hf.fuse.features.store import Stream
+from m2hf.fuse.features.stream import Stream
 from m2hf.fuse.search.results import Hit, LevelMatch, SearchResults
 from m2hf.fuse.search.web.media_files import MediaFile, MediaFiles
 from m2hf.thumbnails import thumbnails as stored_thumbnails

@@ -19,7 +19,7 @@ from starlette.responses import Response as HTTPResponse
 from starlette.routing import Route
 
 from m2hf.errors import M2hfError, UsageError
-from m2hf.fuse.features.store import Stream
+from m2hf.fuse.features.stream import Stream
 from m2hf.fuse.search.query import MAX_CHARACTERS
 from m2hf.fuse.search.results import SearchResults
 from m2hf.fuse.search.searcher import Searcher

@@ -18,7 +18,8 @@ from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation import blocks as blocks_module
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.splits import usable_captions
-from m2hf.fuse.features.store import FeatureStore, Stream
+from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.features.stream import Stream
 from m2hf.fuse.level_table import CAPTIONS
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.word_index import WordIndex, documents, fitted

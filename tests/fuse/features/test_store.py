@@ -12,7 +12,8 @@ from m2hf.damage import record_damage
 from m2hf.errors import MismatchError, ShardError, UsageError
 from m2hf.features import Features
 from m2hf.fuse.config import FusionConfig
-from m2hf.fuse.features.store import FeatureStore, Stream
+from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.features.stream import Stream
 from m2hf.layout import StoreLayout
 from m2hf.shard import Shard
 

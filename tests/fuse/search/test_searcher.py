@@ -15,7 +15,7 @@ from m2hf.errors import MismatchError, UsageError
 from m2hf.features import Features
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
-from m2hf.fuse.features.store import Stream
+from m2hf.fuse.features.stream import Stream
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.search.index import SearchIndex

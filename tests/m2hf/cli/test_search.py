@@ -27,7 +27,7 @@ from m2hf.cli.query_encoder import query_encoder
 from m2hf.errors import M2hfError
 from m2hf.extract.networks.encoder import Encoder
 from m2hf.fuse.evaluation.evaluate import evaluate
-from m2hf.fuse.features.store import Stream
+from m2hf.fuse.features.stream import Stream
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.search.index import SearchIndex
 from m2hf.fuse.search.searcher import Searcher

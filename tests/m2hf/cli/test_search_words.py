@@ -15,7 +15,7 @@ from m2hf.cli.app import app
 from m2hf.errors import M2hfError
 from m2hf.features import Features
 from m2hf.fuse.config import FusionConfig
-from m2hf.fuse.features.store import Stream
+from m2hf.fuse.features.stream import Stream
 from m2hf.fuse.training.run import train
 
 NAME = "ZANZIBAR 66"
