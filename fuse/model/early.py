@@ -110,7 +110,7 @@ class AddFusion(nn.Module):
 
     def forward(self, frames: Tokens, other: Tokens) -> Tokens:
         """(B, F, D) tokens; for a video without `other` they are V."""
-        return _where_present(frames, other, frames.values + self.attention(frames, other))
+        return _added(frames, other, self.attention(frames, other))
 
 
 class AlignedFusion(nn.Module):
@@ -139,8 +139,7 @@ class AlignedFusion(nn.Module):
         found_BFD = self.dropout(self.attention(frames, other))
         pooled_B1D = self.pooled(masked_mean(other).unsqueeze(1))
         pair_BFX = torch.cat([self.norm(frames.values), self.nearby(frames, other)], dim=-1)
-        fused_BFD = frames.values + found_BFD + pooled_B1D + self.together(pair_BFX)
-        return _where_present(frames, other, fused_BFD)
+        return _added(frames, other, found_BFD + pooled_B1D + self.together(pair_BFX))
 
 
 class ConcatFusion(nn.Module):
@@ -157,7 +156,8 @@ class ConcatFusion(nn.Module):
         pooled_BM = self.dropout(self.norm(masked_mean(other)))
         beside_BFM = pooled_BM.unsqueeze(1).expand(-1, frames.values.shape[1], -1)
         both_BFD = self.project(torch.cat([frames.values, beside_BFM], dim=-1))
-        return _where_present(frames, other, both_BFD)
+        values = torch.where(other.present[:, None, None], both_BFD, frames.values)
+        return Tokens(values, frames.mask, frames.time_s)
 
 
 EARLY_FORMS: dict[str, Callable[[int, int, ModelConfig], nn.Module]] = {
@@ -194,10 +194,10 @@ def _open(other: Tokens) -> Tensor:
     return other.mask | ~other.present.unsqueeze(1)
 
 
-def _where_present(frames: Tokens, other: Tokens, fused_BFD: Tensor) -> Tokens:
-    """`fused_BFD`, and the frames themselves for a video without `other`."""
-    present_B11 = other.present[:, None, None]
-    values = torch.where(present_B11, fused_BFD, frames.values)
+def _added(frames: Tokens, other: Tokens, found_BFD: Tensor) -> Tokens:
+    """V + `found_BFD`, and V alone, to the bit, for a video without `other`."""
+    present_B11 = other.present[:, None, None].to(found_BFD.dtype)
+    values = torch.addcmul(frames.values, present_B11, found_BFD)
     return Tokens(values, frames.mask, frames.time_s)
 
 

@@ -47,9 +47,10 @@ class Tokens:
 
 def masked_mean(tokens: Tokens) -> Tensor:
     """(B, D) mean over unmasked rows; zeros for an item without any."""
-    real_BN1 = tokens.mask.unsqueeze(-1)
-    total_BD = torch.where(real_BN1, tokens.values, 0.0).sum(dim=1)
-    return total_BD / real_BN1.sum(dim=1).clamp(min=1)
+    # A batched product, whose gradient costs half of that of a selection and a sum.
+    real_B1N = tokens.mask.to(tokens.values.dtype).unsqueeze(1)
+    total_BD = (real_B1N @ tokens.values).squeeze(1)
+    return total_BD / real_B1N.sum(dim=2).clamp(min=1)
 
 
 def video_tokens(
