@@ -6,13 +6,13 @@ is imported, nothing is unpickled, and only `m2hf weights pull` downloads.
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Literal
 
 from m2hf.atomic import raise_if_unreadable
 from m2hf.errors import ResourceError
+from m2hf.extract.weights.digests import digest_of
 from m2hf.extract.weights.download import Download, Report
 from m2hf.extract.weights.folder import WeightsFolder
 from m2hf.extract.weights.sources import DownloadSource
@@ -206,28 +206,3 @@ class WeightFile:
             f"weights {self.name}: {self.paths[0]} was changed while it was in use (its sha256 is "
             f"no longer {self.sha256}); run the same command again"
         )
-
-
-def digest_of(paths: tuple[Path, ...]) -> str:
-    """sha256 of the files' concatenation; cached while inode, size and times stay the same."""
-    while True:
-        stamps = _stamps(paths)
-        digest = _digest(paths, stamps)
-        if _stamps(paths) == stamps:
-            return digest
-
-
-def _stamps(paths: tuple[Path, ...]) -> tuple[tuple[int, ...], ...]:
-    """Inode, size and times of each file. A ctime can't be set back, as an mtime can."""
-    stats = [path.stat() for path in paths]
-    return tuple((s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats)
-
-
-@lru_cache(maxsize=256)
-def _digest(paths: tuple[Path, ...], _stamps: tuple[tuple[int, ...], ...]) -> str:
-    sha = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                sha.update(block)
-    return sha.hexdigest()

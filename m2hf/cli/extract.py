@@ -186,7 +186,8 @@ def _print_plan(console: Console, job: "Job", found: "JobState") -> None:
     flags = sorted({flag for name in job.names for flag in job.extractor(name).flags()})
     remark = f" ({', '.join(flags)} features)" if flags else ""
     console.print(
-        f"to do: {missing} in {len(found.todo)} of {job.buckets} buckets, on {job.device}{remark}"
+        f"to do: {missing} in {len(found.todo)} of {job.buckets} buckets, "
+        f"device {job.config.device}{remark}"
         if missing
         else "nothing to do"
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from m2hf.errors import ResourceError
 from m2hf.extract.speech import checkpoints
 from m2hf.extract.speech.ctranslate2 import read_model
+from m2hf.extract.weights.sources import UrlSource
 from m2hf.extract.weights.weight import WeightFile
 
 
@@ -190,3 +191,16 @@ def test_another_architecture_and_half_a_file_are_one_clear_line(
     path.write_bytes(whole)
     with pytest.raises(ResourceError, match="was changed while it was in use"):
         checkpoints.load(WeightFile("whisper/small", (path,), "0" * 64), "cpu")
+
+
+def test_names_and_digests_are_those_of_the_package() -> None:
+    import whisper
+
+    expected = {name: url.rpartition("/models/")[2] for name, url in whisper._MODELS.items()}
+    found = {name: checkpoints.weight(name, "").source for name in checkpoints._PUBLISHED}
+    for name, source in found.items():
+        assert isinstance(source, UrlSource)
+        digest, file = expected[name].split("/")
+        assert (source.sha256, source.resolve().file) == (digest, file)
+        assert source.url == whisper._MODELS[name]
+    assert found.keys() == expected.keys()

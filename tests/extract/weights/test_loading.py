@@ -17,6 +17,7 @@ from m2hf.extract.media.sound import Sound
 from m2hf.extract.networks.compat import import_torchvision
 from m2hf.extract.networks.encoder import Encoder
 from m2hf.extract.ocr import Ocr
+from m2hf.extract.speech import checkpoints
 from m2hf.extract.weights.folder import VARIABLE, WeightsFolder
 from m2hf.extract.weights.weight import PackagedFile
 
@@ -182,8 +183,7 @@ def test_whisper_is_read_from_its_own_cache(
     )
     with pytest.raises(ResourceError, match=f"has sha256 {digest}, expected d3dd57d3"):
         Asr(model="tiny.en").weights()  # openai's own digest is known
-    url = f"https://openaipublic.azureedge.net/main/whisper/models/{digest}/tiny.en.pt"
-    monkeypatch.setitem(whisper._MODELS, "tiny.en", url)
+    monkeypatch.setitem(checkpoints._PUBLISHED, "tiny.en", digest)
     asr = Asr(model="tiny.en", temperatures=(0.0,), vad=False)
     assert asr.weights()["whisper/tiny.en"] == digest
     session: Any = asr.open("cpu")
