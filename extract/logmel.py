@@ -15,15 +15,18 @@ from m2hf.features import Features
 
 _HOP_S = 0.010
 _FRAME_S = 0.025
-_SCALE_DB = 40.0  # -80 .. 0 dB becomes -1 .. 1
+_UNIT_DB = 40.0
 _BLOCK = 64  # windows per spectrogram, so that memory doesn't grow with the clip
 
 
 class LogMel(MediaExtractor):
     """Values (K, 2 * mels): per window, the mean of each mel band's level, then the standard
-    deviations, in units of 40 dB around -40 dB. No weights are needed."""
+    deviations, in units of 40 dB. Levels are relative to the clip's loudest window, the mean over
+    its bands: how far away a microphone was, or how a recording was mastered, says nothing of what
+    sounds. No weights are needed."""
 
     name: ClassVar[str] = "logmel"
+    revision: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("librosa", "numpy")
 
     rate: int = Field(default=16000, ge=8000, le=384_000)
@@ -74,11 +77,15 @@ class LogMelSession(MediaSession):
                 values.append(np.concatenate([window.mean(axis=1), window.std(axis=1)]))
         times = np.minimum(np.array(edges) * _HOP_S, sound.duration_s)
         times[-1] = sound.duration_s
-        return Features(np.stack(values).astype(np.float32), times[:-1], times[1:])
+        rows = np.stack(values).astype(np.float32)
+        means = rows[:, : declared.mels]
+        means -= means.mean(axis=1).max()
+        return Features(rows, times[:-1], times[1:])
 
     def _level(self, samples: NDArray[np.float32], first: int, end: int) -> NDArray[np.float32]:
-        """(mels, end - first): spectrogram frames `first` up to `end`, each centred at sample
-        frame * hop; the sound is padded with silence at both ends."""
+        """(mels, end - first), in units of 40 dB above a power of 1: spectrogram frames `first` up
+        to `end`, each centred at sample frame * hop; the sound is padded with silence at both
+        ends."""
         declared = self._declared
         size = 512 * declared.rate // 16000
         start, stop = first * self._hop - size // 2, (end - 1) * self._hop + size - size // 2
@@ -95,4 +102,4 @@ class LogMelSession(MediaSession):
             fmin=50.0,
         )
         level: NDArray[np.float32] = self._librosa.power_to_db(power, ref=1.0, top_db=None)
-        return level / _SCALE_DB + 1.0
+        return level / _UNIT_DB
