@@ -6,11 +6,11 @@ from pydantic import Field
 
 from m2hf.extract.base import BatchedSession, MediaExtractor, PreparedClip
 from m2hf.extract.inference.batching import DeviceBatches, RowQueue
+from m2hf.extract.inference.precision import Precision
 from m2hf.extract.media.absent import Absent
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.views import ColourView, FrameView
 from m2hf.extract.networks.encoder import JointSpaceExtractor
-from m2hf.extract.networks.learned import Precision
 from m2hf.extract.networks.preprocessing import ImageTower, Resize
 from m2hf.features import Features, unit_rows
 from m2hf.streams import CLIP
@@ -36,8 +36,9 @@ class FrameEncoder(JointSpaceExtractor, MediaExtractor):
     """Frames per batch, filled from several clips."""
 
     precision: Precision = "float32"
-    """float32, or bfloat16, which is faster where the hardware supports it; that its vectors agree
-    with float32's is checked when the model is loaded."""
+    """float32, or bfloat16, which is faster where the hardware supports it; auto: the first run of
+    a store measures both on a clip, and keeps bfloat16 where it is faster and each vector's cosine
+    to float32's is at least 0.999. The store and its fingerprints have the choice."""
 
     resize: Resize = "torch"
     """Library that resizes frames: torch, on 8-bit values, or pillow, exactly as open_clip does
