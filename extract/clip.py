@@ -23,7 +23,7 @@ class FrameEncoder(JointSpaceExtractor, MediaExtractor):
     """
 
     name: ClassVar[str] = CLIP
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "pillow", "torch")
 
     view: ColourView = FrameView(fps=1.0, max_side=640)
@@ -33,7 +33,7 @@ class FrameEncoder(JointSpaceExtractor, MediaExtractor):
     """Most frames per clip; of more, the middles of as many equal parts are chosen."""
 
     batch: int = Field(default=16, ge=1, le=1 << 12)
-    """Frames per batch, filled from several clips."""
+    """Frames per batch; on a GPU it is filled from several clips, on a CPU from one."""
 
     precision: Precision = "float32"
     """float32, or bfloat16, which is faster where the hardware supports it; auto: the first run of

@@ -28,7 +28,7 @@ def test_all_variants_of_clip_give_the_same_vectors(
     assert {row["frames"] for row in rows.values()} == {5}
     assert all(row["least_cosine"] > 0.999 for row in rows.values())
     assert rows["plain"]["least_cosine"] == pytest.approx(1.0, abs=1e-6)
-    assert rows["batches of 8"]["least_cosine"] > 0.99999
+    assert rows["batches of 4"]["least_cosine"] > 0.99999
     assert all(0 <= row["prepare_s"] <= row["all_s"] for row in rows.values())
 
 
@@ -60,3 +60,14 @@ def test_engines_of_ocr_are_compared_on_the_same_frames(
     assert (easy["frames"], rapid["frames"]) == (2, 2)
     assert easy["common"] == easy["words"] == rapid["easy_words"]
     assert 0 < rapid["seconds"] < easy["seconds"]
+
+
+def test_a_recipe_is_compared_with_the_default(
+    two_clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--clips", str(two_clips), "--only", "clip", "--set", TINY, "--recipe", "fast"]
+    assert run.main(arguments) == 0
+    seconds = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(seconds) == ["default", "fast"]
+    for spent in seconds.values():
+        assert 0 < spent["clip"] < spent["processor"]
