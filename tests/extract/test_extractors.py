@@ -280,6 +280,13 @@ def test_ocr_finds_the_sign_and_asr_the_speech(clips: dict[str, Path]) -> None:
     assert str(scene.sign).lower() in " ".join(lines).lower()
 
 
+def test_rapidocr_reads_the_signs_of_the_toybox_and_nothing_else(clips: dict[str, Path]) -> None:
+    _skip_without("ocr:rapidocr")
+    extractor = registry.extractor_class("ocr").model_validate(OTHERS["ocr:rapidocr"])
+    for scene, name in zip(_rich(), ("one", "two"), strict=False):
+        assert {*(run_on(extractor, clips[name]).texts or ())} == {str(scene.sign)}
+
+
 def test_the_reason_says_that_a_long_caption_was_cut() -> None:
     extractor = CONFIG.extractor("caption")
     assert isinstance(extractor, CaptionExtractor)
