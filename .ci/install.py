@@ -1,7 +1,8 @@
 """Install m2hf, all its extras and its tools into the environment whose python runs this.
 
-pip alone would do, but for two things: openai-whisper asks for triton on Linux (a GB that a CPU
-doesn't use, and that a CUDA torch brings itself), and torch has to be there first so that
+pip alone would do, but for three things: openai-whisper asks for triton on Linux (a GB that a CPU
+doesn't use, and that a CUDA torch brings itself), rapidocr-onnxruntime asks for opencv-python
+(which overwrites the files of opencv-python-headless), and torch has to be there first so that
 nothing pulls another one.
 """
 
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-WITHOUT_DEPENDENCIES = ["openai-whisper"]
-# What openai-whisper needs besides torch and triton.
-WHISPER_NEEDS = ["more-itertools", "numba", "tiktoken", "tqdm"]
-EXTRAS = ("all", "dev")
+# Installed without dependencies -> those that are wanted, but for torch.
+WITHOUT_DEPENDENCIES = {
+    "openai-whisper": ["more-itertools", "numba", "tiktoken", "tqdm"],
+    "rapidocr-onnxruntime": ["onnxruntime", "pillow", "pyclipper", "pyyaml", "shapely", "tqdm"],
+}
+EXTRAS = ("all", "rapidocr", "dev")
 
 
 def pip(*arguments: str) -> None:
@@ -42,8 +45,8 @@ def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036 - whatever `python3` a machine has
         sys.exit(f"m2hf needs Python 3.11 or later, this is {sys.version.split()[0]}: set PYTHON")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {*project["dependencies"], *WHISPER_NEEDS, *requirements(project, EXTRAS)}
-    wanted = sorted(wanted.difference(WITHOUT_DEPENDENCIES))
+    wanted = {*project["dependencies"], *requirements(project, EXTRAS)}
+    wanted = sorted(wanted.union(*WITHOUT_DEPENDENCIES.values()).difference(WITHOUT_DEPENDENCIES))
     print("installing torch and torchvision", flush=True)
     pip("pip", "setuptools", "torch", "torchvision")
     print(f"installing {len(wanted)} packages and what they need", flush=True)

@@ -6,11 +6,11 @@ from pydantic import Field
 
 from m2hf.extract.base import BatchedSession, MediaExtractor, PreparedClip
 from m2hf.extract.inference.batching import DeviceBatches, RowQueue
+from m2hf.extract.inference.precision import Precision
 from m2hf.extract.media.absent import Absent
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.views import ColourView, FrameView
 from m2hf.extract.networks.encoder import JointSpaceExtractor
-from m2hf.extract.networks.learned import Precision
 from m2hf.extract.networks.preprocessing import ImageTower, Resize
 from m2hf.features import Features, unit_rows
 from m2hf.streams import CLIP
@@ -23,7 +23,7 @@ class FrameEncoder(JointSpaceExtractor, MediaExtractor):
     """
 
     name: ClassVar[str] = CLIP
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "pillow", "torch")
 
     view: ColourView = FrameView(fps=1.0, max_side=640)
@@ -33,11 +33,12 @@ class FrameEncoder(JointSpaceExtractor, MediaExtractor):
     """Most frames per clip; of more, the middles of as many equal parts are chosen."""
 
     batch: int = Field(default=16, ge=1, le=1 << 12)
-    """Frames per batch, filled from several clips."""
+    """Frames per batch; on a GPU it is filled from several clips, on a CPU from one."""
 
     precision: Precision = "float32"
-    """float32, or bfloat16, which is faster where the hardware supports it; that its vectors agree
-    with float32's is checked when the model is loaded."""
+    """float32, or bfloat16, which is faster where the hardware supports it; auto: the first run of
+    a store measures both on a clip, and keeps bfloat16 where it is faster and each vector's cosine
+    to float32's is at least 0.999. The store and its fingerprints have the choice."""
 
     resize: Resize = "torch"
     """Library that resizes frames: torch, on 8-bit values, or pillow, exactly as open_clip does

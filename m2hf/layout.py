@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from m2hf.plain_data import json_object, read_text, shown
 from m2hf.streams import StreamName
 
 _RECORD = "store.json"
+_PRECISIONS = ("bfloat16", "float32")
 _MOST_BUCKETS = 1 << 18  # each is a task and a file: more than any set needs
 _FEW = 16  # buckets up to which a set has one for each two videos
 _SHARD_NAME = re.compile(r"^(\d+)-of-(\d+)\.h5$")
@@ -127,7 +128,7 @@ class StoreLayout:
         damaged record.
         """
         if self._record.exists():
-            have = self._recorded_buckets()
+            have = self._recorded()[0]
             if wanted not in (0, have):
                 raise MismatchError(
                     f"{self.folder}: the store has {have} buckets and the config wants {wanted}; "
@@ -141,7 +142,20 @@ class StoreLayout:
             )
         return wanted or min(default_buckets(videos), _MOST_BUCKETS)
 
-    def _recorded_buckets(self) -> int:
+    def precisions(self) -> dict[str, str]:
+        """Stream with precision "auto" -> the precision that the store's first run chose.
+
+        Raises SchemaError for a damaged record.
+        """
+        return self._recorded()[1] if self._record.exists() else {}
+
+    def record_precisions(self, chosen: Mapping[str, str]) -> None:
+        """Store choices beside the number of buckets, which is recorded already; the caller holds
+        the lock of the store."""
+        self._write_record(self._recorded()[0], chosen)
+
+    def _recorded(self) -> tuple[int, dict[str, str]]:
+        """Buckets and precisions."""
         where = str(self._record)
         found = json_object(read_text(self._record, where, SchemaError), where, SchemaError)
         schema, have = found.get("schema"), found.get("buckets")
@@ -155,12 +169,23 @@ class StoreLayout:
                 f"{where}: buckets = {shown(have)}, expected 1 to {_MOST_BUCKETS}; restore the "
                 "number that the names of the shards end with, <bucket>-of-<buckets>.h5"
             )
-        return have
+        chosen = found.get("precision", {})
+        if not isinstance(chosen, dict) or not {*map(str, chosen.values())} <= {*_PRECISIONS}:
+            raise SchemaError(
+                f"{where}: precision = {shown(chosen)}, expected {' or '.join(_PRECISIONS)} for "
+                "each stream; remove the key, and the next run measures it again"
+            )
+        return have, chosen
 
     def record(self, buckets: int) -> None:
         """Store the number of buckets, which never changes afterwards."""
         if not self._record.exists():
-            atomic_text(self._record, canonical_json({"buckets": buckets, "schema": 1}) + "\n")
+            self._write_record(buckets, {})
+
+    def _write_record(self, buckets: int, precisions: Mapping[str, str]) -> None:
+        record = {"buckets": buckets, "schema": 1}
+        chosen = {"precision": dict(precisions)} if precisions else {}
+        atomic_text(self._record, canonical_json({**record, **chosen}) + "\n")
 
     @property
     def _record(self) -> Path:

@@ -54,7 +54,8 @@ class ClipRunner:
                 session.queue.clear()  # a session is used again after the task, even if that failed
 
     def _process_all(self, requests: Sequence[ClipRequest]) -> None:
-        prefetcher = DecodePrefetcher(self._decode, requests, self._job.config.ahead)
+        decode_one = partial(decode_clip, self._job)
+        prefetcher = DecodePrefetcher(decode_one, requests, self._job.config.ahead)
         for request, decode_now in prefetcher.requests():
             item, names = request.row.id, request.names
             self._update_concurrent(prefetcher)
@@ -69,42 +70,6 @@ class ClipRunner:
                 self._extract(name, item, result.outcome)
         self._outcomes.concurrent = {}
 
-    def _decode(self, request: ClipRequest) -> DecodedClip:
-        row, media = request.row, [self._extractor(name) for name in request.names]
-        limits = self._job.config.media
-        root = MediaRoot(self._job.media.resolve())
-        if not limits.follow_links and root.inside(row.path) is None:
-            raise MediaError(
-                f"{row.path} is a link that leads out of --media; set extract.media.follow_links="
-                "true to follow it"
-            )
-        views = sorted({v for e in media for v in e.views()}, key=repr)
-        rates = sorted({r for e in media for r in e.sample_rates()})
-        try:
-            path = self._job.media / row.path
-            clip = decode(path, views, rates, limits, start=row.start, end=row.end)
-        except MediaError:
-            self._check_machine(root, row.path, outputs=len(views) + len(rates))
-            raise
-        if clip.damaged:
-            self._check_machine(root, row.path, outputs=len(views) + len(rates))
-        if row.sha256 not in (None, clip.sha256):
-            raise MediaError(f"sha256 is {clip.sha256}, the manifest has {row.sha256}")
-        return clip
-
-    def _check_machine(self, root: MediaRoot, path: str, outputs: int) -> None:
-        """Raise ResourceError where not the file at `path` is to blame for a failed decode."""
-        root.check_reachable(path)
-        if (root.real / path).exists():
-            check_ffmpeg(max(outputs, 1))
-            return
-        rows = self._job.manifest.rows
-        if len(rows) > 1 and not any((root.real / row.path).exists() for row in rows):
-            raise ResourceError(
-                f"--media {self._job.media}: none of the {len(rows)} files of the manifest is "
-                "there; mount their share, or give the root that their paths start from"
-            )
-
     def _update_concurrent(self, prefetcher: DecodePrefetcher) -> None:
         self._outcomes.concurrent = {
             request.row.id: self._outcomes.streams(request.names)
@@ -112,7 +77,7 @@ class ClipRunner:
         }
 
     def _extract(self, name: str, item: str, clip: DecodedClip) -> None:
-        session, extractor = self._sessions[name], self._extractor(name)
+        session, extractor = self._sessions[name], _media_extractor(self._job, name)
         remark = clip.remark(extractor.views(), extractor.sample_rates())
         if not isinstance(session, BatchedSession):
             work = partial(_extract_with_remark, session, clip, remark)
@@ -165,10 +130,53 @@ class ClipRunner:
                 continue
             self._outcomes.keep(name, item, features, queued.source, queued.spent)
 
-    def _extractor(self, name: str) -> MediaExtractor:
-        extractor = self._job.extractor(name)
-        assert isinstance(extractor, MediaExtractor)
-        return extractor
+
+def decode_clip(job: Job, request: ClipRequest) -> DecodedClip:
+    """Decode a clip once for all its extractors.
+
+    Raises MediaError for the clip, ResourceError where the machine is to blame.
+    """
+    row, media = request.row, [_media_extractor(job, name) for name in request.names]
+    limits = job.config.media
+    root = MediaRoot(job.media.resolve())
+    if not limits.follow_links and root.inside(row.path) is None:
+        raise MediaError(
+            f"{row.path} is a link that leads out of --media; set extract.media.follow_links="
+            "true to follow it"
+        )
+    views = sorted({v for e in media for v in e.views()}, key=repr)
+    rates = sorted({r for e in media for r in e.sample_rates()})
+    try:
+        path = job.media / row.path
+        clip = decode(path, views, rates, limits, start=row.start, end=row.end)
+    except MediaError:
+        _check_machine(job, root, row.path, outputs=len(views) + len(rates))
+        raise
+    if clip.damaged:
+        _check_machine(job, root, row.path, outputs=len(views) + len(rates))
+    if row.sha256 not in (None, clip.sha256):
+        raise MediaError(f"sha256 is {clip.sha256}, the manifest has {row.sha256}")
+    return clip
+
+
+def _check_machine(job: Job, root: MediaRoot, path: str, outputs: int) -> None:
+    """Raise ResourceError where not the file at `path` is to blame for a failed decode."""
+    root.check_reachable(path)
+    if (root.real / path).exists():
+        check_ffmpeg(max(outputs, 1))
+        return
+    rows = job.manifest.rows
+    if len(rows) > 1 and not any((root.real / row.path).exists() for row in rows):
+        raise ResourceError(
+            f"--media {job.media}: none of the {len(rows)} files of the manifest is "
+            "there; mount their share, or give the root that their paths start from"
+        )
+
+
+def _media_extractor(job: Job, name: str) -> MediaExtractor:
+    extractor = job.extractor(name)
+    assert isinstance(extractor, MediaExtractor)
+    return extractor
 
 
 def clip_requests(rows: Sequence[Row], missing: Mapping[str, frozenset[str]]) -> list[ClipRequest]:

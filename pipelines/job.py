@@ -23,6 +23,7 @@ from m2hf.manifest import Manifest, Row, captions_of
 from m2hf.media_root import MediaRoot
 from m2hf.pipelines.config import ExtractConfig
 from m2hf.pipelines.heap import keep_freed_memory
+from m2hf.pipelines.precision import require_bfloat16, undecided, with_choices
 from m2hf.streams import StreamName
 
 
@@ -32,7 +33,8 @@ class JobSpec:
 
     config: the canonical [extract] section; weights: the driver's folder of weights;
     fingerprints: (extractor, fingerprint) computed by the driver; environment: (library, version)
-    that every worker must have, () for no requirement.
+    that every worker must have, () for no requirement; chosen: (extractor, precision) that the
+    store chose, and `config` has in place of "auto".
     """
 
     manifest: str
@@ -45,6 +47,7 @@ class JobSpec:
     fingerprints: tuple[tuple[str, str], ...]
     version: str = __version__
     environment: tuple[tuple[str, str], ...] = ()
+    chosen: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Job:
         """
         MediaRoot.open(media)
         loaded = Manifest.load(manifest)
+        section, chosen = with_choices(section, only, StoreLayout(store, loaded.card.name))
         declared = _declared(parse(ExtractConfig, section, "extract"), only)
         spec = JobSpec(
             manifest=str(manifest.absolute()),
@@ -89,6 +93,7 @@ class Job:
             only=only,
             weights=str(WeightsFolder.default().root),
             fingerprints=tuple((n, fingerprint(d)) for n, d in declared.items()),
+            chosen=tuple(chosen.items()),
         )
         return cls.open(spec)
 
@@ -142,6 +147,11 @@ class Job:
             return [caption.id for caption in captions_of(rows)]
         return [row.id for row in rows]
 
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """The extractors whose precision is "auto", and not measured in this store yet."""
+        return undecided(self.config, self.names)
+
     @cached_property
     def device(self) -> str:
         if self.config.device != "auto":
@@ -174,6 +184,7 @@ class Job:
                     f"extract.device = {self.device!r}: torch {torch.__version__} finds no such "
                     "device in this process; set it to 'auto' or 'cpu', or fix the driver"
                 )
+            require_bfloat16(self.config, self.names, dict(self.spec.chosen), self.device)
 
 
 @lru_cache(maxsize=4)

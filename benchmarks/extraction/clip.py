@@ -1,7 +1,7 @@
 """`python -m benchmarks.extraction.clip --clips DIR`: variants of running CLIP on frames.
 
-The baseline, "plain", is open_clip's: Pillow resizes each frame, and the frames of one clip are a
-batch in float32. Each row changes one thing, the last one all of them. Weights are random (time
+The baseline, "plain", is open_clip's: Pillow resizes each frame, in float32. Each row changes one
+thing; "default" resizes by torch. Weights are random (time
 and rounding are those of trained ones). Seconds are of the processor, one thread; compare them
 within one run only. Agreement is the cosine of each frame's vector with the baseline's.
 """
@@ -23,14 +23,10 @@ from m2hf.extract.clip import FrameEncoder
 from m2hf.extract.media.decode import DecodedClip, decode
 from m2hf.extract.networks.encoder import Encoder
 
-ALONE = "alone"  # each clip is a batch of its own
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "plain": {"resize": "pillow", "batch": ALONE},
-    "resize by torch": {"batch": ALONE},
-    "batches of 8": {"resize": "pillow", "batch": 8},
-    "batches of 16": {"resize": "pillow", "batch": 16},
-    "batches of 32": {"resize": "pillow", "batch": 32},
-    "bfloat16": {"resize": "pillow", "batch": ALONE, "precision": "bfloat16"},
+    "plain": {"resize": "pillow"},
+    "batches of 4": {"resize": "pillow", "batch": 4},
+    "bfloat16": {"resize": "pillow", "precision": "bfloat16"},
     "default": {},
 }
 
@@ -90,12 +86,8 @@ def _run(
     model: str, variant: Mapping[str, Any], clips: Sequence[DecodedClip]
 ) -> tuple[NDArray[np.float32], float, float]:
     """(F, D) vectors of all frames, seconds of preprocessing, and seconds in total."""
-    alone = variant.get("batch") == ALONE
-    settings = {key: value for key, value in variant.items() if value != ALONE}
-    if alone:
-        settings["batch"] = FrameEncoder().max_frames
     encoder = Encoder(model=model, pretrained="")
-    session: Any = FrameEncoder.model_validate({"encoder": encoder, **settings}).open("cpu")
+    session: Any = FrameEncoder.model_validate({"encoder": encoder, **variant}).open("cpu")
     session.extract(clips[0])  # the first call is slower
     began, prepare_s = time.process_time(), 0.0
     values: dict[str, NDArray[np.float32]] = {}
@@ -107,10 +99,8 @@ def _run(
         assert isinstance(prepared, PreparedClip)
         finish[str(i)] = prepared.finish
         session.queue.add(str(i), prepared.rows)
-        while session.queue.full or (alone and session.queue.waiting):
+        while session.queue.waiting:
             values |= session.queue.advance()
-    while session.queue.waiting:
-        values |= session.queue.advance()
     all_s = time.process_time() - began
     vectors = [finish[name](rows).values for name, rows in values.items()]
     return np.concatenate(vectors), prepare_s, all_s

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(1)
-    clips = [_frames(path) for path in sorted(given.clips.glob("*.mp4"))]
+    clips = [frames_of(path) for path in sorted(given.clips.glob("*.mp4"))]
     smaller = _canvases(clips, given.canvas_every_s)
     rules = _rules(clips, given.change_every_s, given.change_canvas)
     print(f"## Detection size, a frame each {given.canvas_every_s:g} s\n")
@@ -92,14 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _frames(path: Path) -> Frames:
+def frames_of(path: Path) -> Frames:
     view = Ocr().view
     frames = decode(path, [view]).frames(view)
     assert isinstance(frames, Frames), path.name
     return frames
 
 
-def _every(frames: Frames, seconds: float) -> list[int]:
+def every(frames: Frames, seconds: float) -> list[int]:
     """The middle frame of each interval of `seconds`: the first frame of a clip is often blank."""
     step = max(1, round(seconds * Ocr().view.fps))
     return list(range(min(step // 2, len(frames) - 1), len(frames), step))
@@ -109,7 +109,7 @@ def _canvases(clips: Sequence[Frames], every_s: float) -> list[OcrVariant]:
     sessions = {size: OcrSession(Ocr(canvas=size), "cpu") for size in (FULL, *CANVASES)}
     rows = {size: OcrVariant(f"canvas {size}") for size in sessions}
     for frames in clips:
-        for index in _every(frames, every_s):
+        for index in every(frames, every_s):
             pages = {
                 size: _read(session, frames.pixels[index]) for size, session in sessions.items()
             }
@@ -131,7 +131,7 @@ def _rules(clips: Sequence[Frames], every_s: float, canvas: int) -> list[OcrVari
         variants[f"largest block below {same:g}"] = partial(_block_changed, same)
     rows = {variant: OcrVariant(variant) for variant in variants}
     for frames in clips:
-        candidates = _every(frames, every_s)
+        candidates = every(frames, every_s)
         pages = {index: _read(session, frames.pixels[index]) for index in candidates}
         for variant, rule in variants.items():
             read, row = rule(frames, candidates), rows[variant]
@@ -147,13 +147,13 @@ def _read(session: OcrSession, pixels: NDArray[np.uint8]) -> FrameWords:
     found = session.read(pixels)
     seconds = time.process_time() - began
     return FrameWords(
-        _words(text for _, text, _ in found),
-        _words(text for _, text, sure in found if sure >= _SURE),
+        words_of(text for _, text, _ in found),
+        words_of(text for _, text, sure in found if sure >= _SURE),
         seconds,
     )
 
 
-def _words(texts: Any) -> Words:
+def words_of(texts: Any) -> Words:
     return Counter(word for text in texts for word in re.findall(r"\w+", text.casefold()))
 
 

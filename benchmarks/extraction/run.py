@@ -1,14 +1,16 @@
 """`python -m benchmarks.extraction.run --clips DIR`: whole runs of `m2hf extract` on real clips.
 
 One process, then two, into separate stores that must be byte-identical; then each extractor in a
-run of its own, where a clip is decoded once for each extractor. Time spent is read from the ledger
-of a run; wall time includes starting Python and loading models. Weights of CLIP, AST and R(2+1)D
-are random: time is that of trained ones.
+run of its own, where a clip is decoded once for each extractor. With --recipe, instead: the default
+settings beside those of a recipe, one process each. Time spent is read from the ledger of a run;
+wall time and processor time include starting Python and loading models. Weights of CLIP, AST and
+R(2+1)D are random: time is that of trained ones.
 """
 
 import argparse
 import csv
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -76,10 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="clip,caption,audio,motion,ocr,asr,text")
     parser.add_argument("--set", action="append", default=[], help="as of m2hf extract")
     parser.add_argument("--alone", action="store_true", help="also each extractor alone")
+    parser.add_argument("--recipe", help="compare with this recipe")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         corpus = ClipFolder(Path(folder), given.clips.absolute(), (*RANDOM, *given.set))
         corpus.make()
+        if given.recipe:
+            return _compare(corpus, given.only, given.recipe)
         runs = {"1 process": corpus.extract("one", given.only)}
         runs["2 workers"] = corpus.extract("two", given.only, "--workers", "2")
         equal = corpus.shards("one") == corpus.shards("two")
@@ -93,6 +98,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\nequal to the byte: {'yes' if equal else 'NO'}\n")
     print(json.dumps({name: _plain(run) for name, run in runs.items()} | {"equal": equal}))
     return 0 if equal else 1
+
+
+def _compare(corpus: ClipFolder, only: str, recipe: str) -> int:
+    """Print seconds by extractor of the default settings and of a recipe, as Markdown and JSON."""
+    runs: dict[str, RunTimes] = {}
+    processor: dict[str, float] = {}
+    for name, options in (("default", ()), (recipe, ("--config", recipe))):
+        before = _processor_s()
+        runs[name] = corpus.extract(name, only, *options)
+        processor[name] = _processor_s() - before
+    seconds = {
+        name: {extractor_of(stream): spent.wall_s for stream, (_, spent) in run.spent.items()}
+        | {"all models": run.model_s, "processor": processor[name], "wall": run.wall_s}
+        for name, run in runs.items()
+    }
+    print(f"| seconds | default | {recipe} | of default |\n|---|---:|---:|---:|")
+    for part, default_s in seconds["default"].items():
+        other_s = seconds[recipe][part]
+        print(f"| {part} | {default_s:.1f} | {other_s:.1f} | {other_s / default_s:.2f} |")
+    print(json.dumps(seconds))
+    return 0
+
+
+def _processor_s() -> float:
+    """Processor seconds of all processes that have ended, user and kernel."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def _m2hf(*arguments: str) -> None:

@@ -1,8 +1,10 @@
 """Runs a network on batches of rows, from several clips.
 
 B rows of any shape go in, (B, D) come out. A row's output must not depend on which other clips
-are extracted, so all batches have one size, and the last one is filled up with zeros: a network
-rounds differently at another batch size, but not with other rows in a batch of the same size.
+are extracted, and a network rounds differently at another batch size, but not with other rows in
+a batch of the same size. So on a CPU, which gains nothing from large batches, each clip has
+batches of its own; on other devices the batches of all clips have one size, and the last one is
+filled up with zeros.
 """
 
 from collections import deque
@@ -86,7 +88,8 @@ class _InFlight:
 
 
 class RowQueue:
-    """Rows of several items, sent to a network in batches of `size`.
+    """Rows of several items, sent to a network in batches of `size`; on a CPU an item's last batch
+    is smaller.
 
     On a CUDA device one batch is in flight while the next one is filled.
     """
@@ -94,6 +97,7 @@ class RowQueue:
     def __init__(self, network: DeviceBatches, size: int, device: str) -> None:
         self._network = network
         self._size = size
+        self._shared = device != "cpu"
         self._most_in_flight = 1 if device.startswith("cuda") else 0
         self._rows: deque[NDArray[Any]] = deque()
         self._items: deque[_Item] = deque()
@@ -102,7 +106,7 @@ class RowQueue:
     @property
     def full(self) -> bool:
         """Whether a batch can be sent without padding."""
-        return len(self._rows) >= self._size
+        return len(self._rows) >= (self._size if self._shared else 1)
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -137,9 +141,13 @@ class RowQueue:
         return dropped
 
     def _send(self) -> None:
-        count = min(self._size, len(self._rows))
         first = self._rows[0]
-        batch = np.zeros((self._size, *first.shape), first.dtype)
+        if self._shared:
+            count, length = min(self._size, len(self._rows)), self._size
+        else:
+            left_of_item = next(i.total - i.sent for i in self._items if i.sent < i.total)
+            count = length = min(self._size, left_of_item)
+        batch = np.zeros((length, *first.shape), first.dtype)
         for i in range(count):
             batch[i] = self._rows[i]
         output, ready = _to_host(self._network(batch))

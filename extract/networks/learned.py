@@ -3,19 +3,17 @@
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_serializer
 
-from m2hf.errors import ResourceError
 from m2hf.extract.base import MediaExtractor
 from m2hf.extract.inference.batching import DeviceBatches
+from m2hf.extract.inference.precision import AUTO, Precision
 from m2hf.extract.networks.untrained import UNTRAINED, origin
 from m2hf.extract.weights.weight import WeightFile
-
-Precision = Literal["float32", "bfloat16"]
 
 
 class LearnedExtractor(MediaExtractor):
@@ -37,7 +35,7 @@ class LearnedExtractor(MediaExtractor):
     batch: int = Field(default=8, ge=1, le=1 << 12)
     """Windows that the network runs on at once, at least 1."""
     precision: Precision = "float32"
-    """Of the network: "float32", or "bfloat16" on CUDA devices that support it."""
+    """Of the network: float32, bfloat16, or auto (see `extract.clip.precision`)."""
 
     def files(self) -> tuple[WeightFile, ...]:
         """The weight files, located and hashed; raises ResourceError where one is missing."""
@@ -84,15 +82,11 @@ class WindowNetwork:
     ) -> None:
         import torch
 
-        half = declared.precision == "bfloat16"
-        if half and not (device.startswith("cuda") and torch.cuda.is_bf16_supported()):
-            raise ResourceError(
-                f"extract.{declared.name}.precision = 'bfloat16': not supported on {device}; "
-                "set it to 'float32', or use a CUDA device that supports it"
-            )
+        assert declared.precision != AUTO  # a job replaces it
+        half, kind = declared.precision == "bfloat16", device.partition(":")[0]
 
         def cast(windows: Any) -> Any:
-            with torch.autocast("cuda", torch.bfloat16, enabled=half):
+            with torch.autocast(kind, torch.bfloat16, enabled=half):
                 return forward(windows)
 
         self._size = declared.batch

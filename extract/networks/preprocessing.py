@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2hf.errors import ConfigError, ResourceError
+from m2hf.extract.inference.precision import AUTO, Precision
 from m2hf.extract.networks.encoder import Encoder
-from m2hf.extract.networks.learned import Precision
 
 Resize = Literal["torch", "pillow"]
 _MIN_COSINE = 0.999
@@ -48,6 +48,7 @@ class ImageTower:
         self._model: Any = opened.model
         self._dtype: Any = next(opened.model.parameters()).dtype
         self.width = opened.width
+        assert precision != AUTO  # a job replaces it
         if precision == "bfloat16":
             self._to_bfloat16(encoder.model, device)
 

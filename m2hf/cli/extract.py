@@ -31,6 +31,7 @@ def plan(on: options.JobOptions, json: options.Json = False) -> None:
 
     job = _job(on)
     found = extraction.plan(job)
+    precisions = {**dict(job.spec.chosen), **dict.fromkeys(job.undecided, "auto")}
     if json:
         typer.echo(
             canonical_json(
@@ -39,6 +40,7 @@ def plan(on: options.JobOptions, json: options.Json = False) -> None:
                     "buckets": job.buckets,
                     "buckets_to_do": sorted(found.todo),
                     "streams": [job.stream(name) for name in job.names],
+                    "precision": precisions,
                     "damaged": [*found.damaged, *found.damage_messages],
                 }
             )
@@ -46,13 +48,16 @@ def plan(on: options.JobOptions, json: options.Json = False) -> None:
         return
     console = Console()
     console.print(_counts_table(job, found.counts))
+    for name, precision in precisions.items():
+        chosen = "not measured yet" if name in job.undecided else "chosen by the store's first run"
+        console.print(f"precision of {name}: {precision} ({chosen})")
     _print_plan(console, job, found)
 
 
 def extract(on: options.JobOptions, by: options.ExecutorOptions) -> None:
     """Extract what is missing; run it again to resume. Exit code 3: complete, with failures."""
     executor = _executor(by)
-    _run(_job(on), executor)
+    _run(_decided_job(on, by), executor)
 
 
 def retry(
@@ -67,7 +72,7 @@ def retry(
     from m2hf.pipelines import extraction
 
     executor = _executor(by)
-    job = _job(on)
+    job = _decided_job(on, by)
     again = extraction.find_damage(job) if damaged else extraction.reset_failures(job)
     typer.echo(f"{again} items will be {'extracted' if damaged else 'tried'} again", err=True)
     _run(job, executor, damaged)
@@ -131,6 +136,24 @@ def _job(on: options.JobOptions) -> "Job":
     recipe, section = load_recipe(on.config, on.set_)
     names = select(on.only, default=recipe.extract.extractors)
     return Job.prepare(on.manifest, on.media, on.store, section, names)
+
+
+def _decided_job(on: options.JobOptions, by: options.ExecutorOptions) -> "Job":
+    """The job, after precisions that the store's first run has to choose were measured."""
+    from m2hf.pipelines import fastest
+
+    job = _job(on)
+    if not job.undecided:
+        return job
+    if by.scheduler:
+        raise UsageError(
+            f"extract.{job.undecided[0]}.precision = 'auto' is measured in this process, not by "
+            "the workers of --scheduler; set it to float32 or bfloat16, or start the store on a "
+            "machine like theirs"
+        )
+    for choice in fastest.choose(job):
+        typer.echo(choice, err=True)
+    return _job(on)
 
 
 def _executor(by: options.ExecutorOptions) -> "Executor":

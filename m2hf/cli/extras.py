@@ -32,6 +32,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "app": ("starlette", "uvicorn"),
     "demo": ("PIL", "espeakng_loader", "imageio_ffmpeg"),
     "arrow": ("pyarrow",),
+    "rapidocr": ("rapidocr_onnxruntime",),
     "jobqueue": ("dask_jobqueue",),
 }
 # importlib.metadata raises for a distribution, whose name may differ from its module's.

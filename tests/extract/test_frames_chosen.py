@@ -53,9 +53,9 @@ def test_thumbnails_are_even_over_time_and_repeated_only_where_there_are_too_man
 
 
 class ColourReader:
-    """In place of EasyOCR: the text of a frame is its mean colour."""
+    """In place of an engine: the text of a frame is its mean colour."""
 
-    def readtext(self, frame: NDArray[np.uint8], canvas_size: int) -> list[Any]:
+    def read(self, frame: NDArray[np.uint8]) -> list[Any]:
         red, green, blue = (frame.mean(axis=(0, 1)) > 128).astype(int)
         return [([[0, 0], [8, 0], [8, 8], [0, 8]], f"{red}{green}{blue}", 0.9)]
 

@@ -47,6 +47,21 @@ def test_words_on_the_screen(shared_data: Path, clip: str, second: int, words: s
 @pytest.mark.parametrize(
     ("clip", "words"),
     [
+        ("video236", "QUALITY IN INDIA"),
+        ("video2392", "Describe your typical day"),
+        ("video8331", "Taneli Nordberg English teacher"),
+        ("video9880", "没有因此有任何的改變"),
+    ],
+)
+def test_words_that_rapidocr_reads(shared_data: Path, clip: str, words: str) -> None:
+    path = shared_data / "clips" / f"{clip}.mp4"
+    features = extract(Ocr(engine="rapidocr"), path, "rapidocr-onnxruntime")
+    assert words in " ".join(features.texts or ())
+
+
+@pytest.mark.parametrize(
+    ("clip", "words"),
+    [
         ("video236", "primary education"),
         ("video2392", "special education teacher"),
         ("video4434", "45 minutes"),

@@ -30,6 +30,7 @@ from m2hf.extract.networks.fbank import RATE, Fbank
 from m2hf.extract.networks.learned import LearnedExtractor
 from m2hf.features import Features, Status
 from m2hf.pipelines.config import ExtractConfig, select
+from m2hf.pipelines.fastest import least_cosine
 
 REPOSITORY = "someone/an-ast"
 REAL_KEY = "audio_spectrogram_transformer.encoder.layer.1.attention.attention.query.weight"
@@ -419,10 +420,13 @@ def test_other_batches_of_sound_agree() -> None:
         np.testing.assert_allclose(other, rows[0], atol=1e-4)
 
 
-def test_bfloat16_runs_only_where_the_device_has_it() -> None:
-    declared = Audio(model=ast_network.TINY, pretrained="", precision="bfloat16")
-    with pytest.raises(ResourceError, match=r"audio\.precision = 'bfloat16': not supported on cpu"):
-        declared.open("cpu")
+def test_bfloat16_of_a_processor_gives_other_bits_and_the_same_vectors() -> None:
+    whole, half = (
+        features(Audio(model=ast_network.TINY, pretrained="", precision=p), noise_clip(26.0)).values
+        for p in ("float32", "bfloat16")
+    )
+    assert not np.array_equal(whole, half)
+    assert least_cosine(whole, half) > 0.999
 
 
 def test_the_config_selects_the_extractors() -> None:
