@@ -17,10 +17,11 @@ from m2hf.config import parse
 from m2hf.errors import MismatchError, ResourceError
 from m2hf.extract.base import CaptionExtractor, Extractor
 from m2hf.extract.weights.folder import VARIABLE, WeightsFolder
-from m2hf.keys import canonical_json, fingerprint, group_by_bucket
+from m2hf.keys import canonical_json, fingerprint
 from m2hf.layout import StoreLayout
-from m2hf.manifest import Manifest, Row, captions_of
+from m2hf.manifest import Manifest, captions_of
 from m2hf.media_root import MediaRoot
+from m2hf.packed_rows import RowsByBucket
 from m2hf.pipelines.config import ExtractConfig
 from m2hf.pipelines.heap import keep_freed_memory
 from m2hf.streams import StreamName
@@ -116,10 +117,9 @@ class Job:
         return found
 
     @cached_property
-    def rows_by_bucket(self) -> dict[int, list[Row]]:
+    def rows_by_bucket(self) -> RowsByBucket:
         """Bucket -> its rows, in id order."""
-        rows = sorted(self.manifest.rows, key=lambda row: row.id)
-        return group_by_bucket(rows, self.buckets, lambda row: row.id)
+        return RowsByBucket(self.manifest.rows, self.buckets)
 
     def extractor(self, name: str) -> Extractor:
         return self.config.extractor(name)
@@ -137,7 +137,7 @@ class Job:
 
     def items(self, name: str, bucket: int) -> list[str]:
         """Ids that this extractor makes features of: videos, or their captions."""
-        rows = self.rows_by_bucket.get(bucket, [])
+        rows = self.rows_by_bucket[bucket]
         if isinstance(self.extractor(name), CaptionExtractor):
             return [caption.id for caption in captions_of(rows)]
         return [row.id for row in rows]

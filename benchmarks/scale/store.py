@@ -41,7 +41,7 @@ def write(root: Path, clips: int) -> None:
     for bucket in range(job.buckets):
         for name in NAMES:
             _write(job, name, bucket, job.items(name, bucket), rng)
-        captions = [caption.id for caption in captions_of(job.rows_by_bucket.get(bucket, []))]
+        captions = [caption.id for caption in captions_of(job.rows_by_bucket[bucket])]
         _write(job, CAPTION, bucket, captions, rng)
     _write_ledger(job)
 

@@ -37,7 +37,8 @@ from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.late_rules import LATE_RULES
 from m2hf.fuse.scores.similarity_file import MISSING_SCORE
 from m2hf.layout import StoreLayout
-from m2hf.manifest import Manifest, Row, Split
+from m2hf.manifest import Manifest, Split
+from m2hf.packed_rows import PackedRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ class SearchIndex:
     model: Retriever
     store: FeatureStore
     layout: StoreLayout
-    rows: tuple[Row, ...]
+    rows: PackedRows
     flags: Mapping[str, Sequence[str]]
     _blocks: dict[int, "_Block"] = field(default_factory=dict)
 
@@ -88,10 +89,10 @@ class SearchIndex:
         model, header = checkpoint.load(path, store)
         model.config = config
         model.eval()
-        rows = manifest.rows if split is None else tuple(manifest.split(split))
+        rows = manifest.rows if split is None else manifest.split(split)
         if not rows:
             raise UsageError(f"split {split}: the manifest has no videos in it; name another split")
-        if not store[FRAMES].present([row.id for row in rows]).any():
+        if not store[FRAMES].present(list(rows.ids())).any():
             where = "the manifest" if split is None else f"split {split}"
             raise UsageError(
                 f"{layout.folder}: none of the {len(rows)} videos of {where} has frames in "
@@ -106,7 +107,7 @@ class SearchIndex:
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """(V,) of the gallery, in manifest order."""
-        return tuple(row.id for row in self.rows)
+        return tuple(self.rows.ids())
 
     @cached_property
     def valid_LV(self) -> BoolArray:
