@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from m2hf import __version__
 from m2hf.config import parse
@@ -80,6 +81,7 @@ class Job:
         """
         MediaRoot.open(media)
         loaded = Manifest.load(manifest)
+        _manifests[loaded.digest] = loaded
         declared = _declared(parse(ExtractConfig, section, "extract"), only)
         spec = JobSpec(
             manifest=str(manifest.absolute()),
@@ -176,6 +178,10 @@ class Job:
                 )
 
 
+# By digest: what `Job.prepare` has read isn't read again to open the job.
+_manifests: WeakValueDictionary[str, Manifest] = WeakValueDictionary()
+
+
 @lru_cache(maxsize=4)
 def _open(spec: JobSpec) -> Job:
     if spec.version != __version__:
@@ -183,7 +189,7 @@ def _open(spec: JobSpec) -> Job:
             f"this worker runs m2hf {__version__}, the job was started by m2hf {spec.version}; "
             "install one version everywhere"
         )
-    manifest = Manifest.load(Path(spec.manifest))
+    manifest = _manifests.get(spec.manifest_digest) or Manifest.load(Path(spec.manifest))
     if manifest.digest != spec.manifest_digest:
         raise MismatchError(f"{spec.manifest}: changed while the job was running; start it again")
     config = parse(ExtractConfig, json.loads(spec.config), "extract")
