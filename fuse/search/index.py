@@ -143,7 +143,7 @@ class SearchIndex:
         valid_LV, parts = self.valid_LV, []
         text = sentence_of(features) if self.model.words else ""
         with repeatable(self.config) as device:
-            query = self.query(features, device)
+            query = self.model.prepared_queries(self.query(features, device))
             for block in self._encoded(device):
                 levels_Lqv = self.model.score(query, block.videos).levels.cpu().numpy()
                 parts.append(np.concatenate([levels_Lqv, block.words.scores([text])]))
@@ -165,8 +165,8 @@ class SearchIndex:
 
     @torch.no_grad()
     def _encoded(self, device: torch.device) -> Iterator["_Block"]:
-        """Blocks of the gallery, condensed. Those that fit in `fuse.eval.memory_mb` are kept; the
-        others are encoded again for each query."""
+        """Blocks of the gallery, prepared for queries. Those that fit in `fuse.eval.memory_mb` are
+        kept; the others are encoded again for each query."""
         held = sum(block.nbytes for block in self._blocks.values())
         for number, part in enumerate(self._space.videos.parts):
             if number in self._blocks:
@@ -174,7 +174,7 @@ class SearchIndex:
                 continue
             ids = self.ids[part]
             words = WordBlock.of(self.model.words, self.config, self.store, ids)
-            block = _Block(self.model.condensed(self.encoded(ids, device)), words)
+            block = _Block(self.model.prepared(self.encoded(ids, device)), words)
             if held + block.nbytes <= self._space.free_bytes:
                 self._blocks[number] = block
                 held += block.nbytes
