@@ -19,6 +19,7 @@ from m2hf.keys import bucket_of
 from m2hf.row import Row
 
 _AFTER_ID = b',"path":'  # in JSON no string has these bytes, since a quote in it is escaped
+_SORTED_BYTES = 24  # of an id; the few that begin alike are sorted by the rest
 
 
 class PackedRows(Sequence[Row]):
@@ -83,18 +84,29 @@ class PackedRows(Sequence[Row]):
 
     def repeated_ids(self) -> list[str]:
         """Ids that occur more than once, in the order of their first rows."""
-        order = self._order_N.tolist()
+        order = map(int, self._order_N)
         repeated = {a for a, b in pairwise(order) if self._id(a) == self._id(b)}
         return list(dict.fromkeys(self[n].id for n in sorted(repeated)))
 
     def sorted_json(self) -> Iterator[str]:
         """The JSON of every row, sorted."""
-        return (self._json(n).decode() for n in self._order_N.tolist())
+        return (self._json(n).decode() for n in self._order_N)
 
     @cached_property
     def _order_N(self) -> IntArray:
         """Indices by id, which is the order of the JSON, too: it begins with the id."""
-        return np.array(sorted(range(len(self)), key=self._id), dtype=np.int64)
+        # First by their beginnings: an object for each id would take more memory than the rows.
+        begin_N = np.fromiter(
+            (self._id(n)[:_SORTED_BYTES] for n in range(len(self))), f"S{_SORTED_BYTES}", len(self)
+        )
+        order_N = np.argsort(begin_N, kind="stable")
+        begin_N = begin_N[order_N]
+        edges = np.flatnonzero(begin_N[1:] != begin_N[:-1]) + 1
+        starts, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(self)]])
+        for run in np.flatnonzero(ends - starts > 1):
+            part = slice(starts[run], ends[run])
+            order_N[part] = sorted(order_N[part].tolist(), key=self._id)
+        return order_N
 
     def _json(self, n: int) -> bytes:
         return self._data[self._starts_N[n] : self._ends_N[n]]

@@ -63,6 +63,12 @@ def test_repeated_ids_come_in_the_order_of_their_first_rows() -> None:
     assert PackedRows.of(map(row, ["b", "a", "c", "a", "b", "a"])).repeated_ids() == ["b", "a"]
 
 
+def test_long_ids_that_begin_alike_are_sorted_by_the_rest() -> None:
+    ids = ["x" * 30 + end for end in "bca"] + ["a", "x" * 23, "x" * 24, "x" * 30]
+    packed = PackedRows.of(Row(id=item, path="x", split="test") for item in ids)
+    assert list(packed.sorted_json()) == sorted(row.model_dump_json() for row in packed)
+
+
 def test_an_index_beyond_the_end_is_an_error() -> None:
     packed = PackedRows.of([Row(id="a", path="x", split="test")])
     assert packed[-1] == packed[0]
