@@ -139,8 +139,9 @@ class EvalConfig(Section):
     """Scoring of a split."""
 
     memory_mb: int = Field(default=2048, ge=1, le=10_000_000)
-    """Memory for scoring in MiB, in addition to the program itself. It changes no bit of the
-    result."""
+    """Memory for scoring in MiB, in addition to the program itself. Training holds the score
+    matrices of validation in up to half as much again, larger ones in a temporary file (TMPDIR). It
+    changes no bit of the result."""
     bank: int = Field(default=0, ge=0, le=10_000_000)
     """Training captions to score as a querybank, for querybank normalisation; 0: none."""
 

@@ -8,8 +8,9 @@ were never written, and shapes larger than the file.
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import h5py
 import numpy as np
@@ -124,12 +125,13 @@ class Hdf5Reader:
         """The value in a root attribute of JSON; kind: its type, such as dict[str, list[str]]."""
         value = json_value(self.text(name), f"attribute {name}", ValueError)
         try:
-            return TypeAdapter(kind).validate_python(value, strict=True)
+            checked: T = _adapter(cast("Any", kind)).validate_python(value, strict=True)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             keys = [f"attribute {name}", *(printable(str(key)) for key in first["loc"])]
             found = f"{first['msg']}, got {shown(first['input'])}"
             raise ValueError(f"{': '.join(keys)}: {found}") from error
+        return checked
 
     def __contains__(self, name: str) -> bool:
         """Whether there is an attribute or a dataset of this name."""
@@ -188,6 +190,12 @@ class Hdf5Reader:
         if dataset.id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS:
             raise ValueError(f"{name}: not contiguous, so it can't be mapped")
         return dataset
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Made once for each type, since that takes longer than to use it."""
+    return TypeAdapter(kind)
 
 
 @contextmanager

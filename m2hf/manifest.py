@@ -12,38 +12,33 @@ multi_caption   every caption of a test video is a query; for video-to-text the 
 paragraph       a video has one caption: its sentences in time order, joined by a space
 """
 
-import unicodedata
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 import tomli_w
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field
 
-from m2hf.atomic import atomic_text, raise_if_unreadable
+from m2hf.atomic import atomic_text, atomic_write, raise_if_unreadable
 from m2hf.config import Section, parse
 from m2hf.errors import ManifestError
-from m2hf.keys import canonical_json, sha256_hex
-from m2hf.plain_data import json_object, read_text, shown, toml
+from m2hf.keys import canonical_json
+from m2hf.packed_rows import PackedRows
+from m2hf.plain_data import read_text, toml
+from m2hf.row import SPLITS, Caption, Row, Split, captions_of, read_rows
+
+__all__ = ["SPLITS", "Caption", "Card", "Manifest", "Row", "Split", "captions_of", "shortened"]
 
 Protocol = Literal["one_caption", "multi_caption", "paragraph"]
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 _ONE_CAPTION_IN: dict[Protocol, tuple[Split, ...]] = {
     "one_caption": ("test",),
     "multi_caption": (),
     "paragraph": SPLITS,
 }
-_LONGEST_S = 1e9  # about 30 years: later times are a mistake
-
-
-# Unicode categories, and bidirectional controls, that an id can't have: they would break or
-# reorder the lines that it is printed in.
-_NOT_IN_ID = {"Cc", "Cs", "Zl", "Zp"}
-_BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class SplitCount(Section):
@@ -71,68 +66,18 @@ class Card(Section):
     splits: dict[Split, SplitCount] = Field(default_factory=dict)
 
 
-class Row(Section):
-    """One video: `path` is relative to the media root; `start`/`end` in seconds select a part."""
-
-    id: str = Field(min_length=1, max_length=512)
-    path: str = Field(min_length=1)
-    split: Split
-    captions: tuple[str, ...] = ()
-    start: float | None = Field(default=None, ge=0, le=_LONGEST_S, strict=True)
-    end: float | None = Field(default=None, gt=0, le=_LONGEST_S, strict=True)
-    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-
-    @field_validator("id")
-    @classmethod
-    def _printable(cls, value: str) -> str:
-        if value != value.strip() or not all(map(_allowed_in_id, value)):
-            raise ValueError(
-                "an id has printable characters, spaces and joiners only, and no leading or "
-                "trailing space"
-            )
-        return value
-
-    @field_validator("path")
-    @classmethod
-    def _relative(cls, value: str) -> str:
-        path = Path(value)
-        if path.is_absolute() or ".." in path.parts or "\0" in value:
-            raise ValueError("a path is relative to the media root and stays inside it")
-        return value
-
-    @field_validator("captions")
-    @classmethod
-    def _text(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if any("\0" in caption for caption in value):
-            raise ValueError("a caption has a NUL character")
-        return value
-
-    @model_validator(mode="after")
-    def _forward(self) -> Self:
-        if self.end is not None and self.end <= (self.start or 0.0):
-            raise ValueError("end must be after start")
-        return self
-
-
-@dataclass(frozen=True)
-class Caption:
-    """One caption as an item of its own: id is `<video id>#<index>`."""
-
-    id: str
-    video: str
-    text: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Manifest:
     """A card and its rows, in file order; ids are unique."""
 
     card: Card
-    rows: tuple[Row, ...]
+    rows: PackedRows
 
-    def __post_init__(self) -> None:
-        twice = [i for i, n in Counter(row.id for row in self.rows).items() if n > 1]
-        if twice:
+    def __init__(self, card: Card, rows: Iterable[Row]) -> None:
+        """Raises ManifestError for an id that occurs twice."""
+        object.__setattr__(self, "card", card)
+        object.__setattr__(self, "rows", PackedRows.of(rows))
+        if twice := self.rows.repeated_ids():
             raise ManifestError(
                 f"manifest {self.card.name}: id {twice[0]!r} occurs more than once"
                 + (f" (and {len(twice) - 1} other ids)" if len(twice) > 1 else "")
@@ -146,18 +91,26 @@ class Manifest:
     @cached_property
     def digest(self) -> str:
         """sha256 of the card and the rows, whatever order the rows are in."""
-        rows = sorted(row.model_dump_json() for row in self.rows)
-        return sha256_hex(canonical_json([self.card.model_dump(), rows]).encode())
+        # That of canonical_json([card, rows]), which for millions of rows would be a huge text.
+        sha = hashlib.sha256(f"[{canonical_json(self.card.model_dump())},[".encode())
+        for number, row in enumerate(self.rows.sorted_json()):
+            sha.update(f"{',' if number else ''}{canonical_json(row)}".encode())
+        sha.update(b"]]")
+        return sha.hexdigest()
 
-    def split(self, name: Split) -> list[Row]:
-        return [row for row in self.rows if row.split == name]
+    def split(self, name: Split) -> PackedRows:
+        return self.rows.where(lambda row: row.split == name)
 
     def counts(self) -> dict[Split, SplitCount]:
         """Actual counts, in the form of the card's."""
+        videos, captions = Counter[Split](), Counter[Split]()
+        for row in self.rows:
+            videos[row.split] += 1
+            captions[row.split] += len(row.captions)
         return {
-            name: SplitCount(videos=len(rows), captions=sum(len(r.captions) for r in rows))
+            name: SplitCount(videos=videos[name], captions=captions[name])
             for name in SPLITS
-            if (rows := self.split(name))
+            if videos[name]
         }
 
     def check(self, media: Path | None = None) -> list[str]:
@@ -191,8 +144,8 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write card.toml and rows.jsonl into `folder`, each atomically; the card comes last."""
-        lines = [row.model_dump_json(exclude_none=True) + "\n" for row in self.rows]
-        atomic_text(folder / "rows.jsonl", "".join(lines))
+        with atomic_write(folder / "rows.jsonl") as temporary, temporary.open("w") as lines:
+            lines.writelines(f"{row.model_dump_json(exclude_none=True)}\n" for row in self.rows)
         atomic_text(folder / "card.toml", tomli_w.dumps(self.card.model_dump()))
 
     @classmethod
@@ -220,39 +173,9 @@ class Manifest:
         card = parse(Card, data, where, ManifestError)
         # Bytes that aren't UTF-8 become surrogates, so that their line can be named.
         with rows_path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
-            return cls(card, tuple(_read_rows(rows_path, lines)))
+            return cls(card, read_rows(rows_path, lines))
 
 
 def shortened(ids: Sequence[str], most: int = 10) -> str:
     """The first `most` ids as a line of text."""
     return ", ".join(ids[:most]) + (", ..." if len(ids) > most else "")
-
-
-def captions_of(rows: Iterable[Row]) -> Iterator[Caption]:
-    """All captions of `rows` as items, in row order."""
-    for row in rows:
-        for index, text in enumerate(row.captions):
-            yield Caption(f"{row.id}#{index}", row.id, text)
-
-
-def _allowed_in_id(character: str) -> bool:
-    return unicodedata.category(character) not in _NOT_IN_ID and character not in _BIDI_CONTROLS
-
-
-def _read_rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}, line {number}"
-        if not line.isascii():
-            try:
-                line.encode()
-            except UnicodeEncodeError as error:
-                raise ManifestError(f"{where}: not UTF-8; save the file as UTF-8 text") from error
-        if not line.strip():
-            continue
-        data = json_object(line, where, ManifestError)
-        try:
-            yield Row.model_validate(data)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = shown(".".join(map(str, first["loc"])) or "row").strip("'")
-            raise ManifestError(f"{where}: {key}: {first['msg']}") from error

@@ -112,7 +112,7 @@ class _TaskRunner:
         self._outcomes = Outcomes(job, task.names, _process_ledger(job.layout.ledger))
         # Asked for at every start: trials may have put clips in quarantine.
         self._deaths = _deaths(job.layout.ledger).view()
-        self._rows = job.rows_by_bucket.get(task.bucket, [])
+        self._rows = job.rows_by_bucket[task.bucket]
         self._checked: dict[str, StoredItems] = {}
         self._damaged: dict[str, tuple[str, ...]] = {}
 

@@ -64,28 +64,20 @@ def status(job: Job) -> RunStatus:
     view = LedgerView.read(job.layout.ledger)
     state = read_job_state(job, view)
     streams: dict[str, str] = {job.stream(name): name for name in job.names}
-    wanted = {
-        (item, stream)
-        for stream, name in streams.items()
-        for bucket in range(job.buckets)
-        for item in job.items(name, bucket)
-    }
-    stored = state.reasons
     failures = [
         {"id": f.id, "extractor": streams[f.stream], "stage": f.stage, "class": f.error}
         | {"message": f.message, "attempt": f.attempt}
         for key, f in sorted(view.failures.items())
-        if key in wanted and key not in stored and key not in view.quarantined
+        if key in state.unresolved and key not in view.quarantined
     ] + [
         {"id": item, "extractor": streams[stream], "stage": "quarantine", "class": "Quarantined"}
         | {"message": why, "attempt": 2}
         for (item, stream), why in sorted(view.quarantined.items())
-        if (item, stream) in wanted and (item, stream) not in stored
+        if (item, stream) in state.unresolved
     ]
     remarks = [
         {"id": item, "extractor": streams[stream], "message": reason}
-        for (item, stream), reason in sorted(stored.items())
-        if reason and (item, stream) in wanted
+        for (item, stream), reason in sorted(state.remarks.items())
     ]
     spent = {
         streams.get(stream, stream): total

@@ -7,6 +7,7 @@ least 0.999 to that of float32, which stays where nothing is a tenth faster.
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import nsmallest
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def _measure(job: Job, name: str) -> Choice:
     ways = {p: extractor.model_copy(update={"precision": p}) for p in ("float32", "bfloat16")}
     if not has_fast_bfloat16(job.device):
         return Choice(name, "float32")
-    for row in sorted(job.manifest.rows, key=lambda row: row.id)[:MOST_CLIPS]:
+    for row in nsmallest(MOST_CLIPS, job.manifest.rows, key=lambda row: row.id):
         try:
             clip = decode_clip(job, ClipRequest(row, (name,)))
             with as_m2hf_errors(name):

@@ -11,16 +11,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from m2hf import __version__
 from m2hf.config import parse
 from m2hf.errors import MismatchError, ResourceError
 from m2hf.extract.base import CaptionExtractor, Extractor
 from m2hf.extract.weights.folder import VARIABLE, WeightsFolder
-from m2hf.keys import canonical_json, fingerprint, group_by_bucket
+from m2hf.keys import canonical_json, fingerprint
 from m2hf.layout import StoreLayout
-from m2hf.manifest import Manifest, Row, captions_of
+from m2hf.manifest import Manifest, captions_of
 from m2hf.media_root import MediaRoot
+from m2hf.packed_rows import RowsByBucket
 from m2hf.pipelines.config import ExtractConfig
 from m2hf.pipelines.heap import keep_freed_memory
 from m2hf.pipelines.precision import require_bfloat16, undecided, with_choices
@@ -83,6 +85,7 @@ class Job:
         MediaRoot.open(media)
         loaded = Manifest.load(manifest)
         section, chosen = with_choices(section, only, StoreLayout(store, loaded.card.name))
+        _manifests[loaded.digest] = loaded
         declared = _declared(parse(ExtractConfig, section, "extract"), only)
         spec = JobSpec(
             manifest=str(manifest.absolute()),
@@ -121,10 +124,9 @@ class Job:
         return found
 
     @cached_property
-    def rows_by_bucket(self) -> dict[int, list[Row]]:
+    def rows_by_bucket(self) -> RowsByBucket:
         """Bucket -> its rows, in id order."""
-        rows = sorted(self.manifest.rows, key=lambda row: row.id)
-        return group_by_bucket(rows, self.buckets, lambda row: row.id)
+        return RowsByBucket(self.manifest.rows, self.buckets)
 
     def extractor(self, name: str) -> Extractor:
         return self.config.extractor(name)
@@ -142,7 +144,7 @@ class Job:
 
     def items(self, name: str, bucket: int) -> list[str]:
         """Ids that this extractor makes features of: videos, or their captions."""
-        rows = self.rows_by_bucket.get(bucket, [])
+        rows = self.rows_by_bucket[bucket]
         if isinstance(self.extractor(name), CaptionExtractor):
             return [caption.id for caption in captions_of(rows)]
         return [row.id for row in rows]
@@ -187,6 +189,10 @@ class Job:
             require_bfloat16(self.config, self.names, dict(self.spec.chosen), self.device)
 
 
+# By digest: what `Job.prepare` has read isn't read again to open the job.
+_manifests: WeakValueDictionary[str, Manifest] = WeakValueDictionary()
+
+
 @lru_cache(maxsize=4)
 def _open(spec: JobSpec) -> Job:
     if spec.version != __version__:
@@ -194,7 +200,7 @@ def _open(spec: JobSpec) -> Job:
             f"this worker runs m2hf {__version__}, the job was started by m2hf {spec.version}; "
             "install one version everywhere"
         )
-    manifest = Manifest.load(Path(spec.manifest))
+    manifest = _manifests.get(spec.manifest_digest) or Manifest.load(Path(spec.manifest))
     if manifest.digest != spec.manifest_digest:
         raise MismatchError(f"{spec.manifest}: changed while the job was running; start it again")
     config = parse(ExtractConfig, json.loads(spec.config), "extract")

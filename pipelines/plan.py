@@ -46,8 +46,8 @@ class JobState:
     """The state of a whole job. counts: items by extractor and state; todo: bucket -> extractors
     with missing items; failed: bucket -> (item, stream) that are not retried; damaged: shards that
     can't be read and will be extracted again; damaged_items: shard -> items that are recorded as
-    damaged, which count as failed until they are retried; reasons: of every other item in a shard,
-    "" for none.
+    damaged, which count as failed until they are retried; remarks: of the other items in a shard,
+    where there is one; unresolved: keys that failed or are in quarantine, and are not among these.
     """
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -55,7 +55,8 @@ class JobState:
     failed: dict[int, tuple[Key, ...]] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
     damaged_items: dict[Path, tuple[str, ...]] = field(default_factory=dict)
-    reasons: dict[Key, str] = field(default_factory=dict)
+    remarks: dict[Key, str] = field(default_factory=dict)
+    unresolved: set[Key] = field(default_factory=set)
 
     @property
     def damage_messages(self) -> list[str]:
@@ -81,14 +82,16 @@ def read_job_state(job: Job, ledger: LedgerView, retry_damaged: bool = False) ->
             except ShardError as error:
                 result.damaged.append(str(error))
             damaged: tuple[str, ...] = ()
-            stream = job.stream(name)
+            stream, wanted = job.stream(name), {*job.items(name, bucket)}
+            stored: dict[str, str] = {}
             if shard is not None:
-                wanted = set(job.items(name, bucket))
                 damaged = tuple(item for item in read_damage(shard.path) if item in wanted)
                 pairs = zip(shard.ids, shard.reasons, strict=True)
-                result.reasons |= {(i, stream): r for i, r in pairs if i not in damaged}
-            keys = ((item, stream) for item in job.items(name, bucket))
-            failures = {key for key in keys if key in ledger.failures}
+                stored = {i: r for i, r in pairs if i in wanted and i not in damaged}
+            result.remarks |= {(item, stream): r for item, r in stored.items() if r}
+            failures = {(item, stream) for item in wanted if (item, stream) in ledger.failures}
+            quarantined = {(i, stream) for i in wanted if (i, stream) in ledger.quarantined}
+            result.unresolved |= {key for key in failures | quarantined if key[0] not in stored}
             if shard is not None and damaged and not retry_damaged:
                 result.damaged_items[shard.path] = damaged
                 failures |= {(item, stream) for item in damaged}
@@ -122,7 +125,7 @@ def plan_tasks(job: Job, state: JobState) -> list[BucketTask]:
             if later:
                 planned.append(BucketTask(bucket, tuple(later), 1, state.failed[bucket]))
     # The largest first, so that no long task is left for the end of the run.
-    return sorted(planned, key=lambda t: (t.wave, -len(job.rows_by_bucket.get(t.bucket, ()))))
+    return sorted(planned, key=lambda t: (t.wave, -job.rows_by_bucket.count(t.bucket)))
 
 
 def read_shard(job: Job, name: str, bucket: int) -> Shard | None:
@@ -181,7 +184,7 @@ def source_digests(job: Job, name: str, bucket: int) -> dict[str, str]:
     For a video, its sha256 in the manifest; for a caption, that of its text; for derived features,
     that of the digests of the features they are derived from.
     """
-    rows = job.rows_by_bucket.get(bucket, [])
+    rows = job.rows_by_bucket[bucket]
     extractor = job.extractor(name)
     if isinstance(extractor, CaptionExtractor):
         return {c.id: sha256_hex(c.text.encode()) for c in captions_of(rows)}

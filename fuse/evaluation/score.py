@@ -1,7 +1,7 @@
 """Scores of a gallery, block by block, into arrays or into datasets of an HDF5 file.
 
-Both are written by blocks and read by rows, so that a validation part is scored in memory and a
-benchmark to disk, by the same code and to the same bits.
+Both are written by blocks and read by rows, so that a small validation part is scored in memory
+and a benchmark to disk, by the same code and to the same bits.
 
 Q queries, V videos, L levels; q and v of a block.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from m2hf.array_types import BoolArray, FloatArray
 from m2hf.fuse.evaluation.blocks import FUSED_CELLS, Workspace
+from m2hf.fuse.evaluation.scratch import matrices
 from m2hf.fuse.features.gallery import Gallery
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.level_table import CAPTIONS
@@ -64,15 +65,17 @@ def score_gallery(
     device: torch.device,
     statistics: Callable[[FloatArray, BoolArray], Calibration] | None = None,
 ) -> GalleryScores:
-    """Score all queries against all videos in memory, and fuse by the model's rule.
+    """Score all queries against all videos, and fuse by the model's rule. Matrices that take more
+    than half of `fuse.eval.memory_mb` are in a temporary file.
 
     statistics: computes the statistics of the rule from these scores; default: the model's own.
-    Raises UsageError as `Workspace.of`.
+    Raises UsageError as `Workspace.of`, ResourceError as `matrices`.
     """
     shape = len(gallery.query_ids), len(gallery.video_ids)
-    levels_LQV = np.empty((len(model.level_names), *shape), dtype=np.float32)
-    fused_QV = np.empty(shape, dtype=np.float32)
-    target = Target(gallery.query_ids, list(levels_LQV), fused_QV)
+    given = model.config.eval.memory_mb << 20
+    *levels, fused_QV = both = matrices(len(model.level_names) + 1, *shape, given // 2)
+    levels_LQV = both[:-1]
+    target = Target(gallery.query_ids, levels, fused_QV)
     valid_LV = score_levels(model, store, [target], gallery.video_ids, device)
     by = statistics(levels_LQV, valid_LV) if statistics else model.late.calibration()
     fuse_levels(model, store, target, valid_LV, by)

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
 from m2hf.errors import UsageError
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.store import FeatureStore, without
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.keys import sha256_hex
 from m2hf.manifest import Caption, Manifest, Row, captions_of
+from m2hf.packed_rows import PackedRows
 
 
 def hash_key(item_id: str) -> str:
@@ -22,18 +25,16 @@ def hash_key(item_id: str) -> str:
     return sha256_hex(item_id.encode())
 
 
-def train_and_val(manifest: Manifest, val_fraction: float) -> tuple[list[Row], list[Row]]:
+def train_and_val(manifest: Manifest, val_fraction: float) -> tuple[PackedRows, PackedRows]:
     """Training and validation rows; the share `val_fraction` of train with the lowest sha256 of
     the id is held out where the manifest has no val split."""
     train, val = manifest.split("train"), manifest.split("val")
     if val:
         return train, val
-    ids = sorted((row.id for row in train), key=hash_key)
-    held_out = set(ids[: math.ceil(val_fraction * len(train))])
-    return (
-        [row for row in train if row.id not in held_out],
-        [row for row in train if row.id in held_out],
-    )
+    ids = list(train.ids())
+    held_out = set(sorted(ids, key=hash_key)[: math.ceil(val_fraction * len(train))])
+    held_V = np.array([item in held_out for item in ids], dtype=np.bool_)
+    return train.chosen(np.flatnonzero(~held_V)), train.chosen(np.flatnonzero(held_V))
 
 
 def usable_captions(rows: Sequence[Row], store: FeatureStore) -> list[Caption]:

@@ -94,7 +94,7 @@ class LateFusion(nn.Module):
         """Set centre and deviation from these scores, over available videos, and slopes and biases
         to their start."""
         for level, (scores_QV, valid_V) in enumerate(zip(scores_LQV, valid_LV, strict=True)):
-            known = scores_QV[:, valid_V]
+            known = scores_QV if valid_V.all() else scores_QV[:, valid_V]
             spread = float(known.std()) if known.numel() > 1 else 0.0
             self.centre_L[level] = known.mean() if known.numel() else 0.0
             self.deviation_L[level] = spread if spread > FLAT else 1.0

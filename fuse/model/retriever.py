@@ -102,9 +102,20 @@ class Retriever(nn.Module):
         levels_LQB = torch.cat([scores for scores, _ in parts])
         return LevelScores(levels_LQB, torch.cat([valid for _, valid in parts]))
 
-    def condensed(self, videos: Sequence[EncodedVideos]) -> list[EncodedVideos]:
-        """The same videos in as few rows as give bit-identical scores."""
-        return [n.condense(own) for n, own in zip(self.networks(), videos, strict=True)]
+    def prepared(self, videos: Sequence[EncodedVideos]) -> list[EncodedVideos]:
+        """The same videos as they are kept for many queries: in as few rows as give bit-identical
+        scores, and at norm 1 where that is all that a query needs."""
+        return [n.prepare(own) for n, own in zip(self.networks(), videos, strict=True)]
+
+    def prepared_queries(self, queries: Sequence[EncodedQueries]) -> list[EncodedQueries]:
+        """The same queries as they are scored against many blocks of videos."""
+        return [
+            EncodedQueries(
+                network.scorer.prepared(own.shared),
+                {name: network.scorer.prepared(tokens) for name, tokens in own.own.items()},
+            )
+            for network, own in zip(self.networks(), queries, strict=True)
+        ]
 
     def forward(self, captions: Tokens, streams: Mapping[str, Tokens]) -> LevelScores:
         """Encode and score one batch."""
@@ -168,11 +179,11 @@ class M2HF(Retriever):
         }
         return EncodedVideos(adapted[FRAMES], whole)
 
-    def condense(self, videos: EncodedVideos) -> EncodedVideos:
-        """As `condensed`, for this network; tokens that are one object stay one, scored once."""
+    def prepare(self, videos: EncodedVideos) -> EncodedVideos:
+        """As `prepared`, for this network; tokens that are one object stay one, scored once."""
         tokens = [videos.frames, *(level.tokens for level in videos.levels.values())]
         distinct = {id(t): t for t in tokens}
-        short = {key: self.scorer.condensed(t) for key, t in distinct.items()}
+        short = {key: self.scorer.prepared(t) for key, t in distinct.items()}
         levels = {n: replace(v, tokens=short[id(v.tokens)]) for n, v in videos.levels.items()}
         return EncodedVideos(short[id(videos.frames)], levels)
 

@@ -3,6 +3,8 @@
 Q queries, W rows of a query, B videos, N rows of a video, D joint width.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,11 @@ from m2hf.fuse.model.interaction import Weighted, interaction
 from m2hf.fuse.model.tokens import Tokens, masked_mean
 
 _TINY = 1e-12  # of a squared norm: a vector below it counts as zero
+
+
+@dataclass(frozen=True, eq=False)
+class UnitTokens(Tokens):
+    """Tokens with one row an item, of norm 1, or zeros."""
 
 
 class MeanScorer(nn.Module):
@@ -27,8 +34,12 @@ class MeanScorer(nn.Module):
 
     def condensed(self, videos: Tokens) -> Tokens:
         """(B, 1, D) the means, which give the same scores as all rows."""
-        mean_B1D, present_B1 = masked_mean(videos).unsqueeze(1), videos.present.unsqueeze(1)
-        return Tokens(mean_B1D, present_B1, torch.zeros_like(mean_B1D[..., 0]))
+        return Tokens(*_one_row(masked_mean(videos), videos))
+
+    def prepared(self, tokens: Tokens) -> Tokens:
+        """(B, 1, D) means of videos, or sentences of queries that have no more rows, with norm 1:
+        they are scored by a product and nothing else."""
+        return UnitTokens(*_one_row(_unit_mean(tokens), tokens))
 
 
 class TokenwiseScorer(nn.Module):
@@ -55,6 +66,10 @@ class TokenwiseScorer(nn.Module):
         """All rows, since each is compared with the words."""
         return videos
 
+    def prepared(self, tokens: Tokens) -> Tokens:
+        """All rows of videos or queries, as `condensed`."""
+        return tokens
+
 
 Scorer = MeanScorer | TokenwiseScorer
 SCORERS: dict[str, type[Scorer]] = {"mean": MeanScorer, "wti": TokenwiseScorer}
@@ -62,8 +77,19 @@ SCORERS: dict[str, type[Scorer]] = {"mean": MeanScorer, "wti": TokenwiseScorer}
 
 def mean_score(queries: Tokens, videos: Tokens) -> Tensor:
     """(Q, B) cosines of sentences and mean rows; 0 where either has no rows or is zero."""
-    first = Tokens(queries.values[:, :1], queries.mask[:, :1], queries.time_s[:, :1])
-    return unit(masked_mean(first)) @ unit(masked_mean(videos)).T
+    if not isinstance(queries, UnitTokens):
+        queries = Tokens(queries.values[:, :1], queries.mask[:, :1], queries.time_s[:, :1])
+    return _unit_mean(queries) @ _unit_mean(videos).T
+
+
+def _unit_mean(tokens: Tokens) -> Tensor:
+    """(B, D) of norm 1, or zeros."""
+    return tokens.values[:, 0] if isinstance(tokens, UnitTokens) else unit(masked_mean(tokens))
+
+
+def _one_row(row_BD: Tensor, of: Tokens) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, mask and times of tokens with one row an item, masked where `of` has none."""
+    return row_BD.unsqueeze(1), of.present.unsqueeze(1), torch.zeros_like(row_BD[:, :1])
 
 
 def word_tokens(queries: Tokens) -> Tokens:

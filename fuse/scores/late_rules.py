@@ -35,9 +35,11 @@ class Calibration:
     @classmethod
     def of(cls, scores_LQV: FloatArray, valid_LV: BoolArray) -> Self:
         """Statistics of these scores, with no rule fitted."""
-        known = [s[:, v].astype(np.float64) for s, v in zip(scores_LQV, valid_LV, strict=True)]
-        centre = np.array([k.mean() if k.size else 0.0 for k in known])
-        spread = np.array([k.std() if k.size else 0.0 for k in known])
+        centre, spread = np.zeros((2, len(scores_LQV)))
+        for level, (scores_QV, valid_V) in enumerate(zip(scores_LQV, valid_LV, strict=True)):
+            if scores_QV.size and valid_V.any():
+                known = scores_QV[:, valid_V].astype(np.float64)
+                centre[level], spread[level] = known.mean(), known.std()
         one = np.ones(len(scores_LQV))
         return cls(centre, np.where(spread > FLAT, spread, 1.0), one, 0 * one, START_OFFSET * one)
 

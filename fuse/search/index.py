@@ -38,7 +38,8 @@ from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.late_rules import LATE_RULES
 from m2hf.fuse.scores.similarity_file import MISSING_SCORE
 from m2hf.layout import StoreLayout
-from m2hf.manifest import Manifest, Row, Split
+from m2hf.manifest import Manifest, Split
+from m2hf.packed_rows import PackedRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ class SearchIndex:
     model: Retriever
     store: FeatureStore
     layout: StoreLayout
-    rows: tuple[Row, ...]
+    rows: PackedRows
     flags: Mapping[str, Sequence[str]]
     _blocks: dict[int, "_Block"] = field(default_factory=dict)
 
@@ -89,10 +90,10 @@ class SearchIndex:
         model, header = checkpoint.load(path, store)
         model.config = config
         model.eval()
-        rows = manifest.rows if split is None else tuple(manifest.split(split))
+        rows = manifest.rows if split is None else manifest.split(split)
         if not rows:
             raise UsageError(f"split {split}: the manifest has no videos in it; name another split")
-        if not store[FRAMES].present([row.id for row in rows]).any():
+        if not store[FRAMES].present(list(rows.ids())).any():
             where = "the manifest" if split is None else f"split {split}"
             raise UsageError(
                 f"{layout.folder}: none of the {len(rows)} videos of {where} has frames in "
@@ -107,7 +108,7 @@ class SearchIndex:
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """(V,) of the gallery, in manifest order."""
-        return tuple(row.id for row in self.rows)
+        return tuple(self.rows.ids())
 
     @cached_property
     def valid_LV(self) -> BoolArray:
@@ -143,7 +144,7 @@ class SearchIndex:
         valid_LV, parts = self.valid_LV, []
         text = sentence_of(features) if self.model.words else ""
         with repeatable(self.config) as device:
-            query = self.query(features, device)
+            query = self.model.prepared_queries(self.query(features, device))
             for block in self._encoded(device):
                 levels_Lqv = self.model.score(query, block.videos).levels.cpu().numpy()
                 parts.append(np.concatenate([levels_Lqv, block.words.scores([text])]))
@@ -165,8 +166,8 @@ class SearchIndex:
 
     @torch.no_grad()
     def _encoded(self, device: torch.device) -> Iterator["_Block"]:
-        """Blocks of the gallery, condensed. Those that fit in `fuse.eval.memory_mb` are kept; the
-        others are encoded again for each query."""
+        """Blocks of the gallery, prepared for queries. Those that fit in `fuse.eval.memory_mb` are
+        kept; the others are encoded again for each query."""
         held = sum(block.nbytes for block in self._blocks.values())
         for number, part in enumerate(self._space.videos.parts):
             if number in self._blocks:
@@ -174,7 +175,7 @@ class SearchIndex:
                 continue
             ids = self.ids[part]
             words = WordBlock.of(self.model.words, self.config, self.store, ids)
-            block = _Block(self.model.condensed(self.encoded(ids, device)), words)
+            block = _Block(self.model.prepared(self.encoded(ids, device)), words)
             if held + block.nbytes <= self._space.free_bytes:
                 self._blocks[number] = block
                 held += block.nbytes

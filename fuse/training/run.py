@@ -110,7 +110,7 @@ def train(
         train_captions=len(captions),
         val_videos=len(val_rows),
         left_out=len(train_rows) - len(videos) - chosen.lost,
-        absent=absent_videos([row.id for row in (*train_rows, *val_rows)], store),
+        absent=absent_videos([*train_rows.ids(), *val_rows.ids()], store),
         lost=chosen.lost,
         val_recall=recall,
         flags={role: tuple(info.flags) for role, info in store.info.items() if info.flags},

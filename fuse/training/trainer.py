@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -39,6 +40,7 @@ from m2hf.fuse.training.epoch import EpochMeans, EpochReport, StepStatistics, me
 from m2hf.fuse.training.optimiser import warm_cosine
 from m2hf.fuse.training.stage import Stage
 from m2hf.fuse.training.start import start_at_ridge, starts_at_ridge
+from m2hf.fuse.training.validation_loss import BLOCK_CELLS, gallery_loss
 from m2hf.manifest import Caption
 
 
@@ -191,15 +193,26 @@ class Trainer:
     def _loss(self, stage: Stage, scores: GalleryScores) -> float:
         """Contrastive loss over the validation part: of the trained late fusion whatever the rule,
         or of the level that is trained alone."""
-        levels_LQV, valid_LV = self._tensors(scores.levels_LQV, scores.valid_LV)
-        (present_Q,) = self._tensors(scores.present_Q)
-        (positives_QV,) = self._tensors(self.data.val.positives_QV)
-        positives_QV, available_V = positives_QV[present_Q], valid_LV.any(dim=0)
         contrast, late = stage.model.contrast, stage.model.late
-        if stage.level:
-            return float(contrast(levels_LQV[0][present_Q], positives_QV, available_V))
-        fused_QV = late(levels_LQV, valid_LV)[present_Q]
-        return float(late.loss(fused_QV, positives_QV, available_V, contrast))
+        available = np.flatnonzero(scores.valid_LV.any(axis=0))
+        queries = np.flatnonzero(scores.present_Q)
+
+        def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+            size = max(1, BLOCK_CELLS // max(1, scores.valid_LV.size))
+            for start in range(0, len(queries), size):
+                rows = queries[start : start + size]
+                own_q1 = self.data.val.video_of_query[rows][:, None]
+                levels_LqV, valid_LV, positives_qV = self._tensors(
+                    np.ascontiguousarray(scores.levels_LQV[:, rows[:, None], available]),
+                    scores.valid_LV[:, available],
+                    own_q1 == available,
+                )
+                if stage.level:
+                    yield contrast.scale * levels_LqV[0], positives_qV
+                else:
+                    yield late.scale(contrast) * late(levels_LqV, valid_LV), positives_qV
+
+        return gallery_loss(blocks())
 
     def _tensors(self, *arrays: NDArray[Any]) -> tuple[Tensor, ...]:
         return tuple(torch.from_numpy(array).to(self.group.device) for array in arrays)

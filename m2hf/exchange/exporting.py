@@ -15,10 +15,11 @@ from m2hf.errors import ShardError, UsageError
 from m2hf.exchange.files import check_format, open_files
 from m2hf.exchange.item import ExportedItem, ValueType
 from m2hf.features import Status
-from m2hf.keys import canonical_json, group_by_bucket, sha256_hex
+from m2hf.keys import canonical_json, sha256_hex
 from m2hf.layout import StoreLayout
 from m2hf.ledger_view import LedgerView
 from m2hf.manifest import Manifest, Row
+from m2hf.packed_rows import RowsByBucket
 from m2hf.shard import Shard
 from m2hf.shard_header import ShardHeader
 from m2hf.streams import CAPTION, StreamName
@@ -75,12 +76,12 @@ def export_streams(
             )
         readers[reader.extractor] = reader
     buckets = layout.buckets(0, len(manifest.rows))
-    by_id = sorted(manifest.rows, key=lambda row: row.id)
-    rows_by_bucket = group_by_bucket(by_id, buckets, lambda row: row.id)
+    rows_by_bucket = RowsByBucket(manifest.rows, buckets)
     with atomic_folder(out) as folder:
         kinds = {name: ValueType(s.report.width, s.report.dtype) for name, s in readers.items()}
         with open_files(form, folder, manifest.card.name, kinds) as files:
-            for bucket, rows in sorted(rows_by_bucket.items()):
+            for bucket in range(buckets):
+                rows = rows_by_bucket[bucket]
                 opened = {n: s.items(bucket, buckets, rows) for n, s in readers.items()}
                 for row in rows:
                     files.add(row, {name: next(items) for name, items in opened.items()})

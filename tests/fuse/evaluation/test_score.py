@@ -22,13 +22,14 @@ from m2hf.fuse.evaluation import blocks as blocks_module
 from m2hf.fuse.evaluation.blocks import Blocks, Workspace
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.evaluation.score import score_gallery
+from m2hf.fuse.evaluation.scratch import matrices
 from m2hf.fuse.features.gallery import Gallery, querybank
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.retriever import Retriever, build_model
 from m2hf.fuse.model.tokens import caption_tokens, video_tokens
 from m2hf.fuse.run_folder import RunFolder
-from m2hf.fuse.scores.late_rules import LATE_RULES
+from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
 from m2hf.fuse.scores.metrics import t2v_ranks
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.similarity_table import SimilarityTable
@@ -315,3 +316,18 @@ def invoke(*arguments: object) -> Any:
     from typer.testing import CliRunner
 
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_matrices_in_a_file_have_the_same_bits(
+    odd: Any, config: FusionConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeatureStore.open(odd.store, "synthetic", config)
+    gallery = Gallery.of(odd.manifest.split("test"), store, "test")
+    model = made(config, store)
+    in_memory = score_gallery(model, store, gallery, CPU, Calibration.of)
+    monkeypatch.setattr(
+        "m2hf.fuse.evaluation.score.matrices", lambda *given: matrices(*given[:3], most_bytes=0)
+    )
+    in_a_file = score_gallery(model, store, gallery, CPU, Calibration.of)
+    for name in ("levels_LQV", "valid_LV", "fused_QV", "present_Q"):
+        np.testing.assert_array_equal(getattr(in_a_file, name), getattr(in_memory, name))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from m2hf.fuse.config import ModelConfig
 from m2hf.fuse.model import interaction, scorers
-from m2hf.fuse.model.scorers import TokenwiseScorer, mean_score
+from m2hf.fuse.model.scorers import MeanScorer, TokenwiseScorer, mean_score
 from m2hf.fuse.model.tokens import Tokens
 
 D = 4
@@ -114,3 +114,18 @@ def test_weights_start_equal() -> None:
     made = TokenwiseScorer(D, ModelConfig()).double()
     weights = scorers._weights(made.word_weight, tokens([4, 2, 0]))
     assert weights.tolist() == [[0.25] * 4, [0.5, 0.5, 0, 0], [0.0] * 4]
+
+
+def test_prepared_means_give_the_same_bits() -> None:
+    made = MeanScorer(D, ModelConfig(width=4, heads=1))
+    queries, videos = tokens([1, 1, 0]), tokens([3, 1, 0, 2], pad=1)
+    expected = made(queries, videos)
+    assert torch.equal(made(queries, made.prepared(videos)), expected)
+    assert torch.equal(made(made.prepared(queries), made.prepared(videos)), expected)
+    assert made.prepared(videos).values.shape == (4, 1, D)
+    assert torch.equal(made.prepared(videos).present, videos.present)
+
+
+def test_prepared_tokens_keep_all_rows_where_each_is_compared() -> None:
+    videos = tokens([3, 1])
+    assert scorer().prepared(videos) is videos
