@@ -119,6 +119,9 @@ class TrainConfig(Section):
     """AdamW's weight decay of matrices; vectors and scalars have none."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of all steps in which the learning rate rises linearly."""
+    average: float = Field(default=1.0, ge=0, le=1)
+    """The weights that are validated and kept are a mean over about the last `average` of the steps
+    so far. 1: over all, the start included; 0: those of the last step. Our reading."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient; a larger one is scaled down."""
     patience: int = Field(default=5, ge=1, le=100_000)

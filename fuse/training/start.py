@@ -1,6 +1,6 @@
 """What a network takes from the training part before the first step: ridge regression.
 
-Projections (`fuse.project`) start at the closed form of `m2hf.fuse.scores.baselines`, its strength
+Projections (`fuse.project`) start at the closed form of `m2hf.fuse.scores.ridge`, its strength
 chosen on validation. Scored by `mean`, a projected level then starts at the result of its ridge
 baseline, since a linear map of mean rows is the mean of mapped rows; and as the best epoch on
 validation is kept, it ends no lower there. Our reading.
@@ -19,7 +19,7 @@ from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.adapters import Projection
 from m2hf.fuse.model.retriever import M2HF
-from m2hf.fuse.scores.baselines import PooledSplit, Ridge, best_strength
+from m2hf.fuse.scores.ridge import Regressions, Ridge
 
 
 def starts_at_ridge(config: FusionConfig) -> bool:
@@ -28,33 +28,35 @@ def starts_at_ridge(config: FusionConfig) -> bool:
     return bool(projected) and config.model.projection == "ridge"
 
 
-def start_at_ridge(model: M2HF, train: PooledSplit, val: PooledSplit) -> None:
+def start_at_ridge(model: M2HF, regressions: Regressions) -> None:
     """Set the projections of `model`, whose streams are standardised already."""
     config = model.config
     if CAPTIONS in config.project:
-        _, weights_MD = _solution(FRAMES, train, val)
-        mean_D = train.queries_QD.mean(axis=0)
+        _, weights_MD = _solution(FRAMES, regressions)
+        mean_D = regressions.train.queries_QD.mean(axis=0)
         joint = _linear(model, CAPTIONS).out_features
         basis_DE = _leading(weights_MD, joint) if FRAMES in config.project else weights_MD.T
         _write(model, CAPTIONS, basis_DE, mean_D)
-        train, val = (
-            replace(part, queries_QD=(part.queries_QD - mean_D) @ basis_DE) for part in (train, val)
+        mapped = (
+            replace(part, queries_QD=(part.queries_QD - mean_D) @ basis_DE)
+            for part in (regressions.train, regressions.val)
         )
+        regressions = Regressions(*mapped)
     for role in config.joint_roles:
         if role in config.project and role != CAPTIONS:
-            ridge, weights_ME = _solution(role, train, val)
+            ridge, weights_ME = _solution(role, regressions)
             if config.comparable:  # captions aren't centred: their mean must favour no video
                 mean_E = unit_rows(ridge.mean_D[None])
                 weights_ME = weights_ME - weights_ME @ mean_E.T @ mean_E
             _write(model, role, weights_ME, ridge.centre[role])
 
 
-def _solution(role: str, train: PooledSplit, val: PooledSplit) -> tuple[Ridge, FloatArray]:
+def _solution(role: str, regressions: Regressions) -> tuple[Ridge, FloatArray]:
     """Ridge of the queries on one stream, and its weights (M, D), scaled so that projected
     training videos have norm 1 on average."""
-    ridge = Ridge(train, [role])
-    strength, _ = best_strength(ridge, val, role)
-    weights_MD = ridge.weights(strength) / ridge.scale[role]
+    fitted, train = regressions.fitted([role], role), regressions.train
+    ridge = fitted.ridge
+    weights_MD = ridge.weights(fitted.strength) / ridge.scale[role]
     projected_VD = (train.pooled[role] - ridge.centre[role])[train.present[role]] @ weights_MD
     length = np.linalg.norm(projected_VD, axis=1).mean() if len(projected_VD) else 0.0
     return ridge, weights_MD / (length or 1.0)

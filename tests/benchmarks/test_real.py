@@ -14,8 +14,8 @@ from benchmarks.real.folder import FeatureFolder
 from benchmarks.real.run import Fold
 
 from m2hf.errors import UsageError
-from m2hf.fuse.scores.baselines import PooledSplit
 from m2hf.fuse.scores.metrics import text_to_video
+from m2hf.fuse.scores.pooled import PooledSplit
 from m2hf.manifest import Card, Manifest, Row, Split
 
 VIDEOS, WIDTH = 40, 16

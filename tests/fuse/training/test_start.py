@@ -13,7 +13,8 @@ from m2hf.fuse.features.statistics import ColumnStatistics
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.model.tokens import Tokens
-from m2hf.fuse.scores.baselines import PooledSplit, Ridge, best_strength
+from m2hf.fuse.scores.pooled import PooledSplit
+from m2hf.fuse.scores.ridge import Regressions, Ridge, best_strength
 from m2hf.fuse.training.start import start_at_ridge, starts_at_ridge
 
 WIDTHS = {FRAMES: 7, CAPTIONS: 6, "text": 5}
@@ -64,7 +65,7 @@ def started(project: tuple[str, ...], joint: int = 0) -> tuple[M2HF, PooledSplit
     torch.manual_seed(0)
     model = M2HF(config(project, joint), widths).eval()
     model.standardise(statistics(train).__getitem__)
-    start_at_ridge(model, train, val)
+    start_at_ridge(model, Regressions(train, val))
     return model, train, val
 
 
@@ -163,7 +164,7 @@ def test_a_stream_that_no_training_video_has_starts_at_zero() -> None:
         split.present["text"][:] = False
         split.pooled["text"][:] = 0
     model = M2HF(config((FRAMES, "text")), widths).eval()
-    start_at_ridge(model, train, val)
+    start_at_ridge(model, Regressions(train, val))
     weights = model.adapters["text"].state_dict()
     assert all((weight == 0).all() for weight in weights.values())
     assert np.isfinite(scores(model, val)["visual"]).all()
