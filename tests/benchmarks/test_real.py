@@ -148,7 +148,14 @@ def test_a_failed_training_leaves_the_other_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = folder(tmp_path / "data", ["frames"])
-    rates = ("lr=1e6", "scalar_lr_factor=1e6", "weight_decay=1e6", "warmup=0", "epochs=9")
+    rates = (
+        "lr=1e6",
+        "scalar_lr_factor=1e6",
+        "weight_decay=1e6",
+        "warmup=0",
+        "epochs=9",
+        "patience=9",
+    )
     wild = [x for rate in rates for x in ("--set", f"fuse.train.{rate}")]
     assert run(data, "--seeds", "1", *wild) == 1
     printed = capsys.readouterr()
