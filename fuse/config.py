@@ -46,7 +46,7 @@ class ModelConfig(Section):
     """Of roles in `fuse.project`. ridge: a linear map that starts at the ridge solution; linear: at
     random; both also centre and map captions where frames are projected; adapted: LayerNorm, a
     linear map and a residual adapter, at random. Our reading."""
-    input_dropout: float = Field(default=0.5, ge=0, lt=1)
+    input_dropout: float = Field(default=0.7, ge=0, lt=1)
     """Dropout probability of the columns of a projected video stream, unless `adapted`."""
 
     @model_validator(mode="after")
@@ -119,9 +119,12 @@ class TrainConfig(Section):
     """AdamW's weight decay of matrices; vectors and scalars have none."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of all steps in which the learning rate rises linearly."""
+    average: float = Field(default=1.0, ge=0, le=1)
+    """The weights that are validated and kept are a mean over about the last `average` of the steps
+    so far. 1: over all, the start included; 0: those of the last step. Our reading."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient; a larger one is scaled down."""
-    patience: int = Field(default=5, ge=1, le=100_000)
+    patience: int = Field(default=3, ge=1, le=100_000)
     """Epochs without a better validation result before training stops."""
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     """Seed of initial weights, order of batches and dropout."""

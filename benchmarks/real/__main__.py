@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.real.folder import FeatureFolder
 from benchmarks.real.report import as_json, markdown
-from benchmarks.real.run import Fold, measure
+from benchmarks.real.run import Fold, Run, measure
 from m2hf.atomic import atomic_text
 from m2hf.errors import M2hfError
 
@@ -34,7 +34,7 @@ def _run(given: argparse.Namespace) -> int:
     folder = FeatureFolder.of(given.data, given.frames)
     configs = [folder.config(seed, given.shared, given.set) for seed in range(given.seeds)]
     print(f"frames: {folder.frames}, of {', '.join(folder.streams)}", file=sys.stderr)
-    runs: list[dict[str, Any]] = []
+    runs: list[Run] = []
     results: dict[str, Any] = {}
     for path in folder.manifests:
         name = path.relative_to(given.data).as_posix()
@@ -43,13 +43,13 @@ def _run(given: argparse.Namespace) -> int:
             for stream, count in fold.skipped.items():
                 print(f"{name}: {count} {stream} of ids that it lacks, skipped", file=sys.stderr)
             for config, rows in zip(configs, measure(fold, configs), strict=True):
-                runs.append({"manifest": name, "seed": config.train.seed, "rows": rows})
+                runs.append(Run(name, config.train.seed, fold.test_videos, rows))
                 print(f"{name}, seed {config.train.seed}: done", file=sys.stderr)
                 results = as_json(given.data.resolve().name, runs)
                 if given.json is not None:
                     atomic_text(given.json, json.dumps(results, indent=1) + "\n")
     print(markdown(results), end="")
-    failed = sorted({o.failed for run in runs for o in run["rows"].values() if o.failed})
+    failed = sorted({o.failed for run in runs for o in run.rows.values() if o.failed})
     for message in failed:
         print(f"failed: {message}", file=sys.stderr)
     return 1 if failed else 0

@@ -5,8 +5,10 @@ A run is a manifest and a seed. Models that need no seed are solved once a manif
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.real.folder import FeatureFolder
 from benchmarks.real.two_tower import two_tower_scores
@@ -17,30 +19,42 @@ from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.level_table import LATE_FUSION
-from m2hf.fuse.scores.baselines import (
-    CONCATENATED,
-    RIDGE,
-    baselines,
-    pooled_splits,
-)
+from m2hf.fuse.scores.baselines import CONCATENATED, RIDGE, Baselines
 from m2hf.fuse.scores.metrics import t2v_ranks
+from m2hf.fuse.scores.pooled import PooledSplit, pooled_splits
+from m2hf.fuse.scores.ridge import Regressions
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.training.run import train
-from m2hf.manifest import Manifest
+from m2hf.manifest import Manifest, captions_of
 
 RIDGE_ROW, TWO_TOWER, DEFAULT = "ridge", "two-tower", "default"
 END_TO_END, ENSEMBLE = "end_to_end", "ensemble"
 KS = (1, 5, 10)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcome:
-    """A row of one run: T2V R@K in percent for each of `KS`, CPU seconds of training and scoring;
-    or the error."""
+    """A row of one run: for each of `KS`, each query's probability of a hit (K, Q), 0 to 1, and CPU
+    seconds of training and scoring; or the error."""
 
-    recall: tuple[float, ...] = ()
+    hits_KQ: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     seconds: float = 0.0
     failed: str = ""
+
+    @property
+    def recall(self) -> tuple[float, ...]:
+        """T2V R@K in percent for each of `KS`; empty after a failure."""
+        return tuple(100 * float(hits_Q.mean()) for hits_Q in self.hits_KQ)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A manifest, a seed, the video id of each test query, and the outcome of each row."""
+
+    manifest: str
+    seed: int
+    videos: tuple[str, ...]
+    rows: Mapping[str, Outcome]
 
 
 class Fold:
@@ -55,29 +69,35 @@ class Fold:
         )
         self.skipped = {name: made.unknown for name, made in done.items() if made.unknown}
 
+    @property
+    def test_videos(self) -> tuple[str, ...]:
+        """The video id of each test query, in the order of the scores."""
+        return tuple(caption.video for caption in captions_of(self.manifest.split("test")))
+
     def closed_form(self, config: FusionConfig) -> dict[str, Outcome]:
         """Ridge on all streams, and, where there are several levels, on each; zero-shot where the
         frames are in the captions' space."""
-        store = FeatureStore.open(self.store, self.manifest.card.name, config)
-        truth = pooled_splits(self.manifest, store, config)[2].video_of_query
+        train, val, test = self._parts(config)
         found, began = {}, time.process_time()
-        for name, baseline in baselines(self.manifest, store, config):
+        for name, baseline in Baselines(config, Regressions(train, val)).score(test):
             seconds = time.process_time() - began
-            found[name] = Outcome(_recall(baseline.scores_QV, truth), seconds)
+            found[name] = Outcome(_hits(baseline.scores_QV, test.video_of_query), seconds)
             began = time.process_time()
-        rows = {RIDGE_ROW: found.pop(CONCATENATED)}
-        if len(config.active_levels) == 1:  # equal to the ridge on all
-            found.pop(f"{RIDGE}{next(iter(config.active_levels))}")
-        return rows | found
+        joined = found.pop(CONCATENATED)
+        if len(config.active_levels) == 1:  # that of the level is on the same streams
+            joined = found.pop(f"{RIDGE}{next(iter(config.active_levels))}")
+        return {RIDGE_ROW: joined, **found}
 
     def two_tower(self, config: FusionConfig) -> Outcome:
         """The two-tower model on all streams."""
         began = time.process_time()
+        train, val, test = self._parts(config)
+        scores_QV = two_tower_scores(train, val, test, config.train.seed, config.threads)
+        return Outcome(_hits(scores_QV, test.video_of_query), time.process_time() - began)
+
+    def _parts(self, config: FusionConfig) -> tuple[PooledSplit, PooledSplit, PooledSplit]:
         store = FeatureStore.open(self.store, self.manifest.card.name, config)
-        parts = pooled_splits(self.manifest, store, config)
-        scores_QV = two_tower_scores(*parts, config.train.seed, config.threads)
-        recall = _recall(scores_QV, parts[2].video_of_query)
-        return Outcome(recall, time.process_time() - began)
+        return pooled_splits(self.manifest, store, config)
 
     def trained(self, config: FusionConfig) -> dict[str, Outcome]:
         """Each level on its own, both strategies where there are several levels, and `config`.
@@ -113,7 +133,7 @@ class Fold:
             return dict.fromkeys([*config.active_levels, LATE_FUSION], failed)
         seconds = time.process_time() - began
         return {
-            name: Outcome(_recall(scores_QV, file.video_of_query), seconds)
+            name: Outcome(_hits(scores_QV, file.video_of_query), seconds)
             for name, scores_QV in file.scores.items()
         }
 
@@ -128,6 +148,6 @@ def measure(fold: Fold, configs: list[FusionConfig]) -> Iterator[dict[str, Outco
         yield closed | {TWO_TOWER: fold.two_tower(config)} | fold.trained(config)
 
 
-def _recall(scores_QV: FloatArray, video_of_query: IntArray) -> tuple[float, ...]:
+def _hits(scores_QV: FloatArray, video_of_query: IntArray) -> FloatArray:
     ranks = t2v_ranks(scores_QV, video_of_query)
-    return tuple(ranks.recall(k).expected for k in KS)
+    return np.stack([ranks.hit_share(k) for k in KS])

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from m2hf.array_types import FloatArray
-from m2hf.fuse.scores.baselines import PooledSplit
 from m2hf.fuse.scores.metrics import text_to_video
+from m2hf.fuse.scores.pooled import PooledSplit
 from m2hf.fuse.scores.similarity_file import MISSING_SCORE
 
 EPOCHS, PATIENCE = 20, 5

@@ -15,8 +15,9 @@ from m2hf.fuse.level_table import CAPTIONS, LATE_FUSION
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.checkpoint import CheckpointHeader
 from m2hf.fuse.run_folder import RunFolder
-from m2hf.fuse.scores.baselines import baseline_names, baselines
+from m2hf.fuse.scores.baselines import Baselines
 from m2hf.fuse.scores.late_rules import TRAINED
+from m2hf.fuse.scores.pooled import PooledSplit
 from m2hf.fuse.scores.similarity_file import SimilarityDraft
 from m2hf.fuse.scores.similarity_header import SimilarityHeader
 from m2hf.keys import sha256_file
@@ -35,13 +36,15 @@ def evaluate(
     config: FusionConfig | None = None,
     split: Split = "test",
     with_baselines: bool = False,
+    on_remark: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Score every caption of `split` against all its videos with the checkpoint in `run_dir`;
     returns the path of the similarity file, run_dir/similarity.h5.
 
     config: overrides streams, late, eval, device and threads of the trained config; what the
     weights depend on (levels, project, model, scoring, completion, strategy) must be as trained.
-    with_baselines: also score zero-shot and ridge regression (`m2hf.fuse.scores.baselines`).
+    with_baselines: also score zero-shot and ridge regression (`m2hf.fuse.scores.baselines`), as
+    far as the store allows; on_remark is told what is left out, and why.
     Raises MismatchError where checkpoint, config and store don't belong together, UsageError
     where the split lacks videos or caption features, where the memory given is too little, and
     where several processes were started, ShardError where an item that is scored is damaged.
@@ -81,9 +84,10 @@ def evaluate(
     )
     levels = model.level_names
     banks = dict.fromkeys([*levels, LATE_FUSION], len(bank_ids)) if bank_ids else {}
-    closed = baseline_names(config) if with_baselines else []
+    closed = Baselines.of(manifest, store, config, on_remark) if with_baselines else None
+    names = closed.names if closed is not None else []
     with (
-        SimilarityDraft.open(folder.similarity, about, levels, banks, closed) as draft,
+        SimilarityDraft.open(folder.similarity, about, levels, banks, names) as draft,
         repeatable(config) as device,
     ):
         model.to(device)
@@ -95,8 +99,9 @@ def evaluate(
             fuse_levels(model, store, target, valid_LV, model.late.calibration())
         for name, valid_V in zip(levels, valid_LV, strict=True):
             draft.write_mask(name, valid_V)
-        for name, baseline in baselines(manifest, store, config, split) if closed else ():
-            draft.write_baseline(name, baseline)
+        if closed is not None and names:
+            for name, baseline in closed.score(PooledSplit.of(gallery, store)):
+                draft.write_baseline(name, baseline)
     return folder.similarity
 
 

@@ -115,7 +115,8 @@ class AddFusion(nn.Module):
 
 class AlignedFusion(nn.Module):
     """The level's tokens are V_i + C_i + W_d LN(mean_k m_k) + W_2 gelu(W_1 [LN(V_i); a_i] + b_1),
-    with a_i of `Nearby`; C, W_d and W_2 are zero at the start. Our reading.
+    with a_i of `Nearby`; C, W_d and W_2 are zero at the start
+    (W_d over projected frames: ridge regression, `m2hf.fuse.training.start`). Our reading.
 
     Attention alone starves what is one fact about the whole video, which W_d learns at once. And
     since the score is of the mean over frames, no sum of terms that are linear in a frame or in its
@@ -133,6 +134,14 @@ class AlignedFusion(nn.Module):
         self.together = nn.Sequential(
             dropout, nn.Linear(joint + width, width), nn.GELU(), dropout, _zero(width, joint)
         )
+
+    @property
+    def pooled_parts(self) -> tuple[nn.LayerNorm, nn.Linear]:
+        """LN and W_d."""
+        norm, _, linear = self.pooled
+        assert isinstance(norm, nn.LayerNorm)
+        assert isinstance(linear, nn.Linear)
+        return norm, linear
 
     def forward(self, frames: Tokens, other: Tokens) -> Tokens:
         """(B, F, D) tokens; for a video without `other` they are V."""

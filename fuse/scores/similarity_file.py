@@ -12,8 +12,8 @@ written block by block and mapped to be read, so that they need not fit into mem
     bank/<level or late_fusion> (B, V)   float32, optional: a querybank, training queries against
                                       these videos, scored and fused in the same way
     baselines/<name> (Q, V)           float32, optional, as scores/<level>, of a baseline
-                                      (m2hf.fuse.scores.baselines); attributes val_recall and,
-                                      of ridge, strength
+                                      (m2hf.fuse.scores.baselines); attributes val_recall,
+                                      where there is a validation part, and, of ridge, strength
     baseline_masks/<name> (V,)        bool, as masks/<level>
 
 Root attributes: schema, version, dataset, benchmark, split, manifest, checkpoint, trained_on
@@ -55,12 +55,12 @@ _ROWS = 256  # of a matrix, checked at a time
 class Baseline:
     """Scores of a baseline: scores (Q, V) float32 in [-1, 1], -1 where video or query is missing;
     valid (V,) bool; strength: of ridge regression, None for zero-shot; val_recall: T2V R@1 in
-    percent on the validation part."""
+    percent on the validation part, None without one."""
 
     scores_QV: NDArray[np.float32]
     valid_V: BoolArray
     strength: float | None
-    val_recall: float
+    val_recall: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,8 @@ class SimilarityDraft:
         """The scores of a baseline that the draft was opened with."""
         dataset = self.file[f"baselines/{name}"]
         dataset[:] = baseline.scores_QV
-        dataset.attrs["val_recall"] = baseline.val_recall
+        if baseline.val_recall is not None:
+            dataset.attrs["val_recall"] = baseline.val_recall
         if baseline.strength is not None:
             dataset.attrs["strength"] = baseline.strength
         self.file[f"baseline_masks/{name}"] = baseline.valid_V
@@ -218,11 +219,11 @@ def _matrix(file: Hdf5Reader, name: str) -> NDArray[np.float32]:
 
 def _baseline(file: Hdf5Reader, name: str) -> Baseline:
     dataset = f"baselines/{name}"
-    recall = file.number("val_recall", dataset)
-    if recall is None:
-        raise ValueError(f"{dataset}: no attribute val_recall")
+    recall, strength = (file.number(name, dataset) for name in ("val_recall", "strength"))
+    if recall is None and strength is not None:
+        raise ValueError(f"{dataset}: a strength, but no attribute val_recall")
     valid_V = file.array(f"baseline_masks/{name}", "|b1")
-    return Baseline(_matrix(file, dataset), valid_V, file.number("strength", dataset), recall)
+    return Baseline(_matrix(file, dataset), valid_V, strength, recall)
 
 
 def _check_no_nan(name: str, matrix: NDArray[np.float32]) -> None:

@@ -65,10 +65,13 @@ class SimilarityTable:
         labels = _labels([group[0].file.config for group in groups])
         blocks: list[TableBlock] = []
         notes = [note for run in runs for note in _notes(run)]
+        shown: list[NamedRanks] = []
         for group, label in zip(groups, labels, strict=True):
             ranked = self._ranked(group)
-            blocks += self._blocks(group, label, ranked)
+            new = [row for row in ranked if not any(_same_baseline(row, old) for old in shown)]
+            blocks += self._blocks(group, label, new)
             notes += _differences(ranked, label)
+            shown += new
         first = runs[0].file
         notes.append(self.ranking.rule(len(first.query_ids), len(set(first.video_of_query))))
         return TablePart(
@@ -149,7 +152,7 @@ class _Run:
         ]
 
     def baseline_scores(self) -> Iterator[NamedScores]:
-        """Zero-shot and ridge, where `m2hf eval --baselines` stored them."""
+        """Zero-shot and ridge, where `m2hf eval` stored them."""
         for name, baseline in self.file.baselines.items():
             note = "zero-shot: cosine of sentence and mean frame"
             if baseline.strength is not None:
@@ -182,21 +185,36 @@ class _Run:
                 yield Flag(flag, f"{count} of {file.declared[key]} {key} that the card declares")
 
 
+def _is_baseline(row: NamedRanks) -> bool:
+    return BASELINE in [flag.name for flag in row.flags]
+
+
+def _same_baseline(row: NamedRanks, other: NamedRanks) -> bool:
+    """Whether both are one baseline with equal ranks: models of the same features have the same
+    baselines, and a table shows them once."""
+    if row.name != other.name or not _is_baseline(row):
+        return False
+    mine, theirs = ([run.better for run in x.ranks["t2v"]] for x in (row, other))
+    return all(np.array_equal(mine[0], better) for better in (*mine, *theirs))
+
+
 def _differences(ranked: Sequence[NamedRanks], label: str) -> Iterator[str]:
-    """Late fusion minus each baseline, in T2V R@1 on the same queries."""
+    """Late fusion minus each baseline, in T2V R@1 on the same queries: one line a model."""
+    closed = [row for row in ranked if _is_baseline(row)]
+    if not closed:
+        return
     (fused,) = (row.ranks["t2v"] for row in ranked if row.name == LATE_FUSION)
     hits = [run.hit_share(1) for run in fused]
-    for row in ranked:
-        if BASELINE not in [flag.name for flag in row.flags]:
-            continue
+    found = []
+    for row in closed:
         others = [run.hit_share(1) for run in row.ranks["t2v"]]
         mean = 100 * float(np.mean(hits) - np.mean(others))
         low, high = paired_interval(hits, others, fused[0].video)
-        what = f"{label}: " if label else ""
-        yield (
-            f"{what}{LATE_FUSION} minus {row.name}, T2V R@1 on the same queries: {mean:+.1f} "
-            f"({LEVEL} % interval {low:+.1f} to {high:+.1f})"
-        )
+        found.append(f"{row.name} {mean:+.1f} ({low:+.1f} to {high:+.1f})")
+    yield (
+        f"{label}{': ' if label else ''}{LATE_FUSION} minus baselines, T2V R@1 on the same queries "
+        f"({LEVEL} % interval): {', '.join(found)}"
+    )
 
 
 def _subsets(ranked: Sequence[NamedRanks], present: Mapping[str, BoolArray]) -> Iterator[TableRow]:

@@ -27,7 +27,7 @@ from m2hf.keys import canonical_json
 from m2hf.plain_data import json_object, shown
 
 _KEY = "m2hf.progress"
-_VERSION = 3
+_VERSION = 4
 _STAGE, _FINISHED = "stage", "finished"
 
 

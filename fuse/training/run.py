@@ -25,7 +25,7 @@ from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.retriever import Ensemble, Retriever, build_model
 from m2hf.fuse.model.word_index import fitted
 from m2hf.fuse.run_folder import RunFolder
-from m2hf.fuse.scores.baselines import validation_recalls
+from m2hf.fuse.scores.baselines import Baselines
 from m2hf.fuse.training.epoch import EpochReport, OnEpoch
 from m2hf.fuse.training.progress import Progress
 from m2hf.fuse.training.stage import Stage, StageEpochs, StageResult, Tensors
@@ -33,7 +33,7 @@ from m2hf.fuse.training.trainer import Diverged, Trainer, TrainingData, recall_b
 from m2hf.keys import canonical_json, sha256_hex
 from m2hf.manifest import Manifest
 
-__all__ = ["EpochReport", "TrainSummary", "baseline_recall", "train"]
+__all__ = ["EpochReport", "TrainSummary", "train"]
 
 _CALIBRATION = (2048, 1024)  # captions and videos; two numbers a level need no more
 
@@ -62,6 +62,8 @@ class TrainSummary:
     """Of the features, by role."""
     stages: dict[str, StageEpochs]
     """By level of an ensemble; "" end to end."""
+    baselines: dict[str, float]
+    """Of the same validation part: T2V R@1 in percent by name; empty if not asked for."""
 
 
 def train(
@@ -71,10 +73,12 @@ def train(
     config: FusionConfig,
     on_epoch: OnEpoch | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
+    with_baselines: bool = False,
 ) -> TrainSummary:
     """Train on the train split of `manifest` and write checkpoint, config, log and curves into
     `run_dir` (see `RunFolder`). An interrupted run there is resumed. All processes of `group`
-    return the same summary; the main process writes.
+    return the same summary; the main process writes. with_baselines: also find the validation
+    recall of zero-shot and ridge regression.
 
     Raises UsageError where a stream or a split lacks what training needs, MismatchError for
     streams that don't belong together or an interrupted run with another config, and Diverged,
@@ -115,14 +119,8 @@ def train(
         val_recall=recall,
         flags={role: tuple(info.flags) for role, info in store.info.items() if info.flags},
         stages={level: result.epochs for level, result in run.results.items()},
+        baselines=run.baseline_recalls() if with_baselines else {},
     )
-
-
-def baseline_recall(manifest: Manifest, store_root: Path, config: FusionConfig) -> dict[str, float]:
-    """What the run's validation recall is compared with: that of zero-shot and ridge regression,
-    T2V R@1 in percent by name. Raises UsageError as `train`."""
-    store = FeatureStore.open(store_root, manifest.card.name, config)
-    return validation_recalls(manifest, store, config)
 
 
 class _Run:
@@ -182,6 +180,12 @@ class _Run:
             self._write(model)
         self.group.barrier()  # a process that exits now, as by Diverged, would end the writer
         return recall_by_level(model, scores, self.data.val)
+
+    def baseline_recalls(self) -> dict[str, float]:
+        """Validation R@1 in percent of each baseline, computed by the main process."""
+        found = Baselines(self.config, self.data.regressions)
+        recalls = found.val_recalls() if self.group.is_main else dict.fromkeys(found.names, 0.0)
+        return dict(zip(recalls, self.group.broadcast_numbers(list(recalls.values())), strict=True))
 
     def _train(self, stage: Stage, on_epoch: OnEpoch | None) -> None:
         while not stage.done:

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.model.retriever import M2HF
+from m2hf.fuse.training.average import WeightAverage
 from m2hf.fuse.training.balance import Balance
 from m2hf.fuse.training.optimiser import adamw
 
-_SECTIONS = ("model", "balance", "best", "optimiser", "random")
+_SECTIONS = ("model", "average", "balance", "best", "optimiser", "random")
 
 Tensors = Mapping[str, Tensor]
 
@@ -67,7 +68,8 @@ class StageResult:
 
 
 class Stage:
-    """One network in training, with its optimiser, its RNG and its best epoch so far.
+    """One network in training, with its mean over the steps, which is validated and kept, its
+    optimiser, its RNG and its best epoch so far.
 
     epoch: the last one that was validated, -1 before the first; step: of the optimiser.
     """
@@ -81,6 +83,7 @@ class Stage:
         self.level = level
         self.config = config.only(*([level] if level else config.trained_levels))
         self.model = M2HF(self.config, widths).to(device)
+        self.average = WeightAverage(self.model, config.train.average)
         self.balance = Balance(len(self.model.level_names), config.balance).to(device)
         self.optimiser = adamw(self.model, config.train, self.balance.parameters())
         self.order = np.random.default_rng(config.train.seed)
@@ -99,11 +102,13 @@ class Stage:
         return StageResult.of(self.best.weights, max(0, self.epoch), self.best.epoch)
 
     def validated(self, recall_sum: float, loss: float) -> bool:
-        """Record the validation result of the present epoch; keeps a copy of the weights and
+        """Record the validation result of the present epoch; keeps a copy of the mean weights and
         returns True where it is the best so far."""
         better = (recall_sum, -loss) > self.best.result
         if better:
-            weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            weights = {
+                name: value.clone() for name, value in self.average.network.state_dict().items()
+            }
             self.best = Best(self.epoch, (recall_sum, -loss), weights)
         return better
 
@@ -116,6 +121,7 @@ class Stage:
         """All that the rest of the stage depends on."""
         sections = (
             self.model.state_dict(),
+            self.average.state_dict(),
             self.balance.state_dict(),
             self.best.weights,
             _optimiser_tensors(self.optimiser),
@@ -133,9 +139,11 @@ class Stage:
 
     def restore(self, state: StageState) -> None:
         """Continue from what `state` returned; sets torch's RNG, too."""
-        model, balance, best, optimiser, rng = (state.tensors.get(s, {}) for s in _SECTIONS)
+        sections = (state.tensors.get(name, {}) for name in _SECTIONS)
+        model, average, balance, best, optimiser, rng = sections
         numbers = state.numbers
         self.model.load_state_dict(model)
+        self.average.load_state_dict(average)
         self.balance.load_state_dict(balance)
         recall_sum, negative_loss = numbers["best_result"]
         self.best = Best(numbers["best_epoch"], (recall_sum, negative_loss), best)

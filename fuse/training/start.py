@@ -1,6 +1,6 @@
 """What a network takes from the training part before the first step: ridge regression.
 
-Projections (`fuse.project`) start at the closed form of `m2hf.fuse.scores.baselines`, its strength
+Projections (`fuse.project`) start at the closed form of `m2hf.fuse.scores.ridge`, its strength
 chosen on validation. Scored by `mean`, a projected level then starts at the result of its ridge
 baseline, since a linear map of mean rows is the mean of mapped rows; and as the best epoch on
 validation is kept, it ends no lower there. Our reading.
@@ -8,7 +8,7 @@ validation is kept, it ends no lower there. Our reading.
 Q queries, X or M width of a stream, D width of the captions, E joint width.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,8 +18,11 @@ from m2hf.features import unit_rows
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.adapters import Projection
+from m2hf.fuse.model.early import AlignedFusion
 from m2hf.fuse.model.retriever import M2HF
-from m2hf.fuse.scores.baselines import PooledSplit, Ridge, best_strength
+from m2hf.fuse.model.tokens import Tokens
+from m2hf.fuse.scores.pooled import Array, PooledSplit
+from m2hf.fuse.scores.ridge import STRENGTHS, Regressions, Ridge
 
 
 def starts_at_ridge(config: FusionConfig) -> bool:
@@ -28,36 +31,112 @@ def starts_at_ridge(config: FusionConfig) -> bool:
     return bool(projected) and config.model.projection == "ridge"
 
 
-def start_at_ridge(model: M2HF, train: PooledSplit, val: PooledSplit) -> None:
+def start_at_ridge(model: M2HF, regressions: Regressions) -> None:
     """Set the projections of `model`, whose streams are standardised already."""
     config = model.config
     if CAPTIONS in config.project:
-        _, weights_MD = _solution(FRAMES, train, val)
-        mean_D = train.queries_QD.mean(axis=0)
+        _, weights_MD, _ = _solution(FRAMES, regressions)
+        mean_D = regressions.train.queries_QD.mean(axis=0)
         joint = _linear(model, CAPTIONS).out_features
         basis_DE = _leading(weights_MD, joint) if FRAMES in config.project else weights_MD.T
         _write(model, CAPTIONS, basis_DE, mean_D)
-        train, val = (
-            replace(part, queries_QD=(part.queries_QD - mean_D) @ basis_DE) for part in (train, val)
+        mapped = (
+            replace(part, queries_QD=(part.queries_QD - mean_D) @ basis_DE)
+            for part in (regressions.train, regressions.val)
         )
+        regressions = Regressions(*mapped)
     for role in config.joint_roles:
         if role in config.project and role != CAPTIONS:
-            ridge, weights_ME = _solution(role, train, val)
+            ridge, weights_ME, length = _solution(role, regressions)
             if config.comparable:  # captions aren't centred: their mean must favour no video
                 mean_E = unit_rows(ridge.mean_D[None])
                 weights_ME = weights_ME - weights_ME @ mean_E.T @ mean_E
             _write(model, role, weights_ME, ridge.centre[role])
+            if role == FRAMES:
+                explained = [
+                    _unexplained(part, ridge, length * weights_ME)
+                    for part in (regressions.train, regressions.val)
+                ]
+                for name, fusion in model.levels.early.items():
+                    if isinstance(fusion, AlignedFusion):
+                        stream = config.trained_levels[name].stream
+                        _start_pooled(model, fusion, stream, length, *explained)
 
 
-def _solution(role: str, train: PooledSplit, val: PooledSplit) -> tuple[Ridge, FloatArray]:
-    """Ridge of the queries on one stream, and its weights (M, D), scaled so that projected
-    training videos have norm 1 on average."""
-    ridge = Ridge(train, [role])
-    strength, _ = best_strength(ridge, val, role)
-    weights_MD = ridge.weights(strength) / ridge.scale[role]
+def _solution(role: str, regressions: Regressions) -> tuple[Ridge, FloatArray, float]:
+    """Ridge of the queries on one stream, its weights (M, D), scaled so that projected training
+    videos have norm 1 on average, and the mean norm before that."""
+    fitted, train = regressions.fitted([role], role), regressions.train
+    ridge = fitted.ridge
+    weights_MD = ridge.weights(fitted.strength) / ridge.scale[role]
     projected_VD = (train.pooled[role] - ridge.centre[role])[train.present[role]] @ weights_MD
-    length = np.linalg.norm(projected_VD, axis=1).mean() if len(projected_VD) else 0.0
-    return ridge, weights_MD / (length or 1.0)
+    length = float(np.linalg.norm(projected_VD, axis=1).mean()) if len(projected_VD) else 0.0
+    return ridge, weights_MD / (length or 1.0), length or 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Residual:
+    """A part of the data beside what ridge on frames gives: predicted (V, D) by the frames, zero
+    without them; centred (Q, D) queries; the part, whose queries are what is left of them."""
+
+    predicted_VD: Array
+    centred_QD: Array
+    part: PooledSplit
+
+
+def _unexplained(part: PooledSplit, ridge: Ridge, weights_MD: FloatArray) -> _Residual:
+    there_V1 = part.present[FRAMES][:, None]
+    projected_VD = (part.pooled[FRAMES] - ridge.centre[FRAMES]) @ weights_MD
+    predicted_VD: Array = np.where(there_V1, projected_VD, 0.0)
+    centred_QD = part.queries_QD - ridge.mean_D
+    left_QD = centred_QD - predicted_VD[part.video_of_query]
+    return _Residual(predicted_VD, centred_QD, replace(part, queries_QD=left_QD))
+
+
+def _start_pooled(
+    model: M2HF,
+    fusion: AlignedFusion,
+    stream: str,
+    length: float,
+    train: _Residual,
+    val: _Residual,
+) -> None:
+    """Set the pooled path of `fusion` to ridge of the residual on its normed stream, with the
+    strength that is best on validation, if that is better than without the stream.
+
+    length: the mean norm of the frames' predictions, which `model` scales to 1.
+    """
+    seen = [
+        replace(x.part, pooled={stream: _normed(model, fusion, stream, x.part)})
+        for x in (train, val)
+    ]
+    ridge = Ridge(seen[0], [stream])
+    there_V1 = val.part.present[stream][:, None]
+    features_VM = np.where(there_V1, seen[1].pooled[stream] - ridge.centre[stream], 0.0)
+    queries_QD = unit_rows(val.centred_QD)
+    norm, linear = fusion.pooled_parts
+    best = val.part.result(queries_QD @ unit_rows(val.predicted_VD).T, FRAMES)
+    for strength in STRENGTHS:
+        weights_MD = ridge.weights(strength) / ridge.scale[stream]
+        videos_VD = unit_rows(val.predicted_VD + features_VM @ weights_MD)
+        result = val.part.result(queries_QD @ videos_VD.T, FRAMES)
+        if result > best:
+            best = result
+            with torch.no_grad():
+                norm.bias.copy_(torch.from_numpy(-ridge.centre[stream]))
+                linear.weight.copy_(torch.from_numpy((weights_MD / length).T))
+
+
+@torch.no_grad()
+def _normed(model: M2HF, fusion: AlignedFusion, stream: str, part: PooledSplit) -> Array:
+    """(V, M) the stream as the pooled path of `fusion` reads it, before the shift of its norm."""
+    norm, linear = fusion.pooled_parts
+    rows_V1M = torch.from_numpy(part.pooled[stream]).to(linear.weight)[:, None]
+    tokens = Tokens(rows_V1M, torch.ones(rows_V1M.shape[:2]).bool(), rows_V1M[..., 0])
+    if stream in model.standardisers:
+        tokens = model.standardisers[stream](tokens)
+    normed: Array = norm(tokens.values)[:, 0].double().cpu().numpy()
+    return normed
 
 
 def _leading(weights_MD: FloatArray, joint: int) -> FloatArray:

@@ -31,9 +31,10 @@ from m2hf.fuse.features.statistics import (
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.level_table import CAPTIONS, LATE_FUSION
 from m2hf.fuse.model.retriever import M2HF, Retriever
-from m2hf.fuse.scores.baselines import PooledSplit
 from m2hf.fuse.scores.late_rules import TRAINED, Calibration
 from m2hf.fuse.scores.metrics import t2v_ranks, text_to_video
+from m2hf.fuse.scores.pooled import PooledSplit
+from m2hf.fuse.scores.ridge import Regressions
 from m2hf.fuse.training.balance import PairLosses, contributions, scale_gradients
 from m2hf.fuse.training.batch import ScoredBatch
 from m2hf.fuse.training.epoch import EpochMeans, EpochReport, StepStatistics, mean_losses
@@ -81,9 +82,10 @@ class TrainingData:
         return {}
 
     @cached_property
-    def pooled(self) -> tuple[PooledSplit, PooledSplit]:
-        """The training and the validation part, a mean row an item."""
-        return PooledSplit.of(self.train, self.store), PooledSplit.of(self.val, self.store)
+    def regressions(self) -> Regressions:
+        """Ridge regressions of the training part, chosen on the validation part."""
+        parts = (PooledSplit.of(gallery, self.store) for gallery in (self.train, self.val))
+        return Regressions(*parts)
 
 
 @dataclass(frozen=True)
@@ -101,16 +103,20 @@ class Trainer:
         if stage.epoch < 0:
             stage.model.standardise(self.data.statistics)
             if starts_at_ridge(stage.config):
-                start_at_ridge(stage.model, *self.data.pooled)
+                start_at_ridge(stage.model, self.data.regressions)
             start = self.validate(stage.model)
             stage.model.late.standardise(*self._tensors(start.levels_LQV, start.valid_LV))
         self.group.broadcast(stage.model.state_dict().values())
+        if stage.epoch < 0:
+            stage.average.update_parameters(stage.model)
+        self.group.broadcast(stage.average.network.state_dict().values())
         began, steps = time.perf_counter(), self._epoch(stage) if stage.epoch >= 0 else []
         seconds = time.perf_counter() - began
         stage.epoch += 1
-        scores = self.validate(stage.model)
+        network = stage.average.network
+        scores = self.validate(network)
         _check_finite(stage, torch.from_numpy(scores.levels_LQV).sum(dim=(1, 2)))
-        recall = recall_by_level(stage.model, scores, self.data.val)
+        recall = recall_by_level(network, scores, self.data.val)
         # Process 0 decides when to stop, since rounding may differ between processes.
         fused = text_to_video(scores.fused_QV, self.data.val.video_of_query)
         judged = fused.recall_sum, self._loss(stage, scores)
@@ -180,6 +186,7 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         stage.set_learning_rate(warm_cosine(stage.step - 1, self._steps(stage), settings.warmup))
         stage.optimiser.step()
+        stage.average.update_parameters(model)
         gradient = scores.levels.grad
         norm_L = torch.zeros_like(losses_L) if gradient is None else gradient.flatten(1).norm(dim=1)
         return StepStatistics(losses, pairs.seen_L, parts.mean_share.detach(), norm_L.detach())
@@ -193,7 +200,8 @@ class Trainer:
     def _loss(self, stage: Stage, scores: GalleryScores) -> float:
         """Contrastive loss over the validation part: of the trained late fusion whatever the rule,
         or of the level that is trained alone."""
-        contrast, late = stage.model.contrast, stage.model.late
+        network = stage.average.network
+        contrast, late = network.contrast, network.late
         available = np.flatnonzero(scores.valid_LV.any(axis=0))
         queries = np.flatnonzero(scores.present_Q)
 

@@ -49,7 +49,6 @@ def _train(
 
     from m2hf.cli.recipe import load_recipe
     from m2hf.fuse.level_table import LATE_FUSION
-    from m2hf.fuse.training.run import baseline_recall
     from m2hf.fuse.training.run import train as fit
     from m2hf.manifest import Manifest, shortened
 
@@ -77,7 +76,8 @@ def _train(
         )
 
     try:
-        done = fit(loaded, store, run, recipe.fuse, show if group.is_main else None, group)
+        on_epoch = show if group.is_main else None
+        done = fit(loaded, store, run, recipe.fuse, on_epoch, group, with_baselines=True)
     finally:
         if progress.live.is_started:
             progress.stop()
@@ -88,9 +88,7 @@ def _train(
         f"kept epoch {done.best_epoch} of {done.epochs}, "
         f"chosen on {done.val_videos} validation videos"
     )
-    typer.echo(
-        _beside_baselines(done.val_recall[LATE_FUSION], baseline_recall(loaded, store, recipe.fuse))
-    )
+    typer.echo(_beside_baselines(done.val_recall[LATE_FUSION], done.baselines))
     for role, flags in done.flags.items():
         typer.echo(f"{role}: {', '.join(flags)}")
     if done.left_out:
@@ -126,8 +124,10 @@ def evaluate(
     split: Annotated[Split, typer.Option("--split", help="Split to score.")] = "test",
     baselines: Annotated[
         bool,
-        typer.Option("--baselines", help="Also score zero-shot and ridge, as rows of the table."),
-    ] = False,
+        typer.Option(
+            "--baselines/--no-baselines", help="Also score zero-shot and ridge, as table rows."
+        ),
+    ] = True,
 ) -> None:
     """Score a split with RUN's checkpoint; writes RUN/similarity.h5."""
     from m2hf.cli.recipe import load_recipe
@@ -135,5 +135,8 @@ def evaluate(
     from m2hf.manifest import Manifest
 
     given = load_recipe(config, set_)[0].fuse if config is not None or set_ else None
-    path = score(Manifest.load(manifest), store, run, given, split, baselines)
+    remarks: list[str] = []
+    path = score(Manifest.load(manifest), store, run, given, split, baselines, remarks.append)
+    for remark in remarks:
+        typer.echo(remark)
     typer.echo(f"wrote {path}")

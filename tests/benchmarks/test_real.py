@@ -11,11 +11,12 @@ import torch
 from benchmarks.real import two_tower
 from benchmarks.real.__main__ import main
 from benchmarks.real.folder import FeatureFolder
-from benchmarks.real.run import Fold
+from benchmarks.real.report import as_json, markdown
+from benchmarks.real.run import Fold, Outcome, Run
 
 from m2hf.errors import UsageError
-from m2hf.fuse.scores.baselines import PooledSplit
 from m2hf.fuse.scores.metrics import text_to_video
+from m2hf.fuse.scores.pooled import PooledSplit
 from m2hf.manifest import Card, Manifest, Row, Split
 
 VIDEOS, WIDTH = 40, 16
@@ -85,6 +86,82 @@ def test_folds_and_further_streams(tmp_path: Path) -> None:
     assert rows["ridge"]["R@10"][0] > 0
 
 
+def labels(root: Path, clips: int = 54, classes: int = 6, folds: int = 3) -> Path:
+    """Two experts with one row a clip, which know half of the classes each; a caption is the name
+    of a class, so that many clips have the same. A tenth of the clips has no sound."""
+    rng = np.random.default_rng(1)
+    names = [f"clip{i:02d}" for i in range(clips)]
+    label = np.arange(clips) % classes
+    root.mkdir()
+    for stream, known in (("scene", label // 2), ("sound", label % 2)):
+        looks = 2 * rng.normal(size=(classes, WIDTH))
+        with h5py.File(root / f"{stream}.h5", "w") as file:
+            for i, name in enumerate(names):
+                if stream == "scene" or i % 10:
+                    file[name] = (looks[known[i]] + rng.normal(size=WIDTH))[None].astype(np.float16)
+    words = rng.normal(size=(classes, 12)).astype(np.float32)
+    np.savez(root / "captions.npz", ids=[f"{name}#0" for name in names], sentence=words[label])
+    for fold in range(folds):
+        place = {fold: "test", (fold + 1) % folds: "val"}
+        rows = tuple(
+            Row(
+                id=name,
+                path=name,
+                split=place.get(i // classes % folds, "train"),
+                captions=(f"class {label[i]}",),
+            )
+            for i, name in enumerate(names)
+        )
+        Manifest(Card(name="labels", protocol="one_caption"), rows).save(root / f"fold{fold}")
+    return root
+
+
+def test_a_label_a_clip_two_experts_and_several_folds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    data = labels(tmp_path / "data")
+    assert run(data, "--seeds", "1", "--json", str(out)) == 0
+    written = json.loads(out.read_text(encoding="utf-8"))
+    rows, recalls = written["rows"], ("R@1", "R@5", "R@10")
+    assert len(written["runs"]) == 3
+    total = {name: sum(np.mean(row[recall]) for recall in recalls) for name, row in rows.items()}
+    assert total["ridge"] > total["ridge_visual"] + 20  # the sound tells what the scene does not
+    assert total["default"] > total["ridge_visual"] + 20
+    for other in ("ridge", "two-tower"):
+        difference = written["default_minus"][other]
+        low, high = difference["interval"]
+        assert difference["R@1 + R@5 + R@10"] == pytest.approx(
+            total["default"] - total[other], abs=0.01
+        )
+        assert low < difference["R@1 + R@5 + R@10"] < high
+    assert "default minus ridge, R@1 + R@5 + R@10: " in capsys.readouterr().out
+
+
+def test_the_difference_of_a_failed_training_is_left_out() -> None:
+    hits = Outcome(np.ones((3, 2)))
+    rows = {"ridge": hits, "two-tower": hits, "default": Outcome(failed="diverged")}
+    written = as_json("data", [Run("manifest", 0, ("a", "b"), rows)])
+    assert written["default_minus"] == {"ridge": None, "two-tower": None}
+    assert "default minus" not in markdown(written)
+
+
+def test_seeds_of_a_fold_that_is_going_on_wait_for_the_others() -> None:
+    def outcome(found: float) -> Outcome:
+        return Outcome(np.full((3, 2), found))
+
+    def of(fold: int, seed: int, found: float) -> Run:
+        rows = {"ridge": outcome(0.0), "two-tower": outcome(0.5), "default": outcome(found)}
+        return Run(f"fold{fold}", seed, (f"a{fold}", f"b{fold}"), rows)
+
+    done = [of(0, 0, 0.2), of(0, 1, 0.4)]
+    assert as_json("data", done)["default_minus"]["ridge"]["R@1 + R@5 + R@10"] == 90
+    assert as_json("data", [*done, of(1, 0, 0.4)])["default_minus"]["ridge"] == {
+        "R@1 + R@5 + R@10": 90,
+        "interval": [60.0, 120.0],
+    }
+
+
 def test_streams_that_share_the_space_of_captions_are_not_projected(tmp_path: Path) -> None:
     found = FeatureFolder.of(folder(tmp_path / "data", ["clip", "text", "depth"]), "clip")
     config = found.config(3, ["clip"], QUICK)
@@ -148,7 +225,14 @@ def test_a_failed_training_leaves_the_other_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = folder(tmp_path / "data", ["frames"])
-    rates = ("lr=1e6", "scalar_lr_factor=1e6", "weight_decay=1e6", "warmup=0", "epochs=9")
+    rates = (
+        "lr=1e6",
+        "scalar_lr_factor=1e6",
+        "weight_decay=1e6",
+        "warmup=0",
+        "epochs=9",
+        "patience=9",
+    )
     wild = [x for rate in rates for x in ("--set", f"fuse.train.{rate}")]
     assert run(data, "--seeds", "1", *wild) == 1
     printed = capsys.readouterr()

@@ -8,16 +8,20 @@ import pytest
 
 from m2hf.cli.fuse import _beside_baselines
 from m2hf.fuse.config import FusionConfig
-from m2hf.fuse.evaluation.evaluate import evaluate
+from m2hf.fuse.evaluation.evaluate import evaluate, resolve
 from m2hf.fuse.features.gallery import Gallery
 from m2hf.fuse.features.splits import usable_captions
 from m2hf.fuse.features.store import FeatureStore
-from m2hf.fuse.scores.baselines import STRENGTHS, PooledSplit, Ridge, baselines
+from m2hf.fuse.model.checkpoint import read_header
+from m2hf.fuse.scores.baselines import Baselines, baselines
 from m2hf.fuse.scores.metrics import t2v_ranks, text_to_video
+from m2hf.fuse.scores.pooled import PooledSplit
+from m2hf.fuse.scores.ridge import STRENGTHS, Ridge
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.post_processing import PostProcessing
 from m2hf.fuse.tables.similarity_table import SimilarityTable
-from m2hf.fuse.training.run import baseline_recall
+from m2hf.fuse.training.run import train
+from m2hf.manifest import Manifest
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +44,30 @@ def test_rows_and_gallery_are_the_models(corpus: Any, run: Any, found: Any) -> N
 
 
 def test_validation_recalls_are_those_that_chose_the_strength(
-    corpus: Any, config: FusionConfig, found: Any
+    corpus: Any, short: FusionConfig, tmp_path: Path, found: Any
 ) -> None:
-    recall = baseline_recall(corpus.manifest, corpus.store, config)
-    assert list(recall) == list(found)
-    assert recall == {name: baseline.val_recall for name, baseline in found.items()}
+    done = train(corpus.manifest, corpus.store, tmp_path, short, with_baselines=True)
+    assert list(done.baselines) == list(found)
+    assert done.baselines == {name: baseline.val_recall for name, baseline in found.items()}
+
+
+def test_each_regression_is_solved_once(
+    corpus: Any, short: FusionConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the starts of all levels, and of the line on baselines at the end."""
+    solved: list[tuple[str, ...]] = []
+    solve = Ridge.__init__
+
+    def counted(self: Ridge, part: PooledSplit, roles: Any) -> None:
+        solved.append(tuple(roles))
+        solve(self, part, roles)
+
+    monkeypatch.setattr(Ridge, "__init__", counted)
+    given = {**short.model_dump(), "project": ["frames"], "strategy": "ensemble"}
+    config = FusionConfig.model_validate(given)
+    train(corpus.manifest, corpus.store, tmp_path, config, with_baselines=True)
+    assert len(set(solved)) == len(solved)
+    assert ("frames",) in solved
 
 
 @pytest.mark.parametrize(
@@ -126,7 +149,51 @@ def test_they_are_flagged_rows_of_the_table(
         untrained = name in ("ridge_audio_visual", "ridge_concatenated")  # audio's flag
         assert ("untrained" in [flag.name for flag in rows[name].flags]) == untrained
         recall = rows["late_fusion"].metrics["t2v"].mean["R@1"] - ranks.recall(1).expected
-        (note,) = [n for n in table.parts[0].notes if f"late_fusion minus {name}," in n]
-        assert f"T2V R@1 on the same queries: {recall:+.1f} (95 % interval " in note
+        (note,) = [n for n in table.parts[0].notes if "late_fusion minus baselines, T2V R@1" in n]
+        assert f" {name} {recall:+.1f} (" in note
     assert not any("ridge" in row.name for row in processed.rows)
     assert "baseline" not in [flag.name for flag in rows["late_fusion"].flags]
+
+
+def test_a_table_of_several_models_shows_equal_baselines_once(
+    corpus: Any, run: Any, found: Any, tmp_path: Path
+) -> None:
+    paths = []
+    for rule in ("mention", "z_sum"):
+        folder = tmp_path / rule
+        folder.mkdir()
+        (folder / "checkpoint.safetensors").write_bytes(run.summary.checkpoint.read_bytes())
+        given = FusionConfig.model_validate({"late": {"rule": rule}})
+        config = resolve(run.summary.checkpoint, read_header(run.summary.checkpoint), given)
+        paths.append(evaluate(corpus.manifest, corpus.store, folder, config, with_baselines=True))
+    (part,) = SimilarityTable().build(paths).parts
+    first, second = ([row.name for row in block.rows] for block in part.blocks)
+    assert set(found) < set(first)
+    assert "late_fusion" in second
+    assert not any(row.startswith(("zero_shot", "ridge")) for row in second)
+    assert len([note for note in part.notes if "late_fusion minus baselines" in note]) == 2
+
+
+def test_what_cannot_be_computed_is_a_remark(corpus: Any, run: Any, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(run.summary.checkpoint.read_bytes())
+    alone = Manifest(corpus.manifest.card, tuple(corpus.manifest.split("test")))
+    remarks: list[str] = []
+    path = evaluate(alone, corpus.store, tmp_path, with_baselines=True, on_remark=remarks.append)
+    file = SimilarityFile.read(path)
+    assert list(file.baselines) == ["zero_shot"]
+    assert file.baselines["zero_shot"].val_recall is None
+    assert remarks == [
+        "no ridge baselines: split train: no video has frames and a caption in the store"
+    ]
+    names = [row.name for _, _, row in SimilarityTable().build([path]).rows()]
+    assert "zero_shot" in names
+
+
+def test_without_a_shared_space_there_is_no_zero_shot(corpus: Any, config: FusionConfig) -> None:
+    given = FusionConfig.model_validate({**config.model_dump(), "project": ["frames"]})
+    store = FeatureStore.open(corpus.store, corpus.manifest.card.name, given)
+    remarks: list[str] = []
+    names = Baselines.of(corpus.manifest, store, given, remarks.append).names
+    assert names == [*(f"ridge_{name}" for name in given.active_levels), "ridge_concatenated"]
+    assert len(remarks) == 1
+    assert remarks[0].startswith("no baseline zero_shot: frames or captions are projected")

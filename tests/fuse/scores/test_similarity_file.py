@@ -232,4 +232,6 @@ def test_mutations_of_a_file_without_seal_are_read_or_refused_in_one_line(
 
 def h5_matrices(path: Path) -> set[str]:
     with h5py.File(path) as file:
-        return {f"{group}/{name}" for group in ("scores", "bank") for name in file[group]}
+        return {
+            f"{group}/{name}" for group in ("scores", "bank", "baselines") for name in file[group]
+        }

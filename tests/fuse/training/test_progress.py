@@ -190,7 +190,7 @@ def test_bf16_trains_and_scores_in_full_precision(
 
 
 ABOUT = {
-    "version": 3,
+    "version": 4,
     "run": "r",
     "stage": {
         "level": "", "epoch": 1, "step": 4, "best_epoch": 1, "best_result": [50.0, -1.5],

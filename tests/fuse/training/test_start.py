@@ -13,7 +13,8 @@ from m2hf.fuse.features.statistics import ColumnStatistics
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.model.tokens import Tokens
-from m2hf.fuse.scores.baselines import PooledSplit, Ridge, best_strength
+from m2hf.fuse.scores.pooled import PooledSplit
+from m2hf.fuse.scores.ridge import Regressions, Ridge, best_strength
 from m2hf.fuse.training.start import start_at_ridge, starts_at_ridge
 
 WIDTHS = {FRAMES: 7, CAPTIONS: 6, "text": 5}
@@ -64,7 +65,7 @@ def started(project: tuple[str, ...], joint: int = 0) -> tuple[M2HF, PooledSplit
     torch.manual_seed(0)
     model = M2HF(config(project, joint), widths).eval()
     model.standardise(statistics(train).__getitem__)
-    start_at_ridge(model, train, val)
+    start_at_ridge(model, Regressions(train, val))
     return model, train, val
 
 
@@ -163,7 +164,7 @@ def test_a_stream_that_no_training_video_has_starts_at_zero() -> None:
         split.present["text"][:] = False
         split.pooled["text"][:] = 0
     model = M2HF(config((FRAMES, "text")), widths).eval()
-    start_at_ridge(model, train, val)
+    start_at_ridge(model, Regressions(train, val))
     weights = model.adapters["text"].state_dict()
     assert all((weight == 0).all() for weight in weights.values())
     assert np.isfinite(scores(model, val)["visual"]).all()
@@ -176,3 +177,71 @@ def test_it_is_for_projections_that_are_meant_to() -> None:
     for form in ("linear", "adapted"):
         given = {"project": (FRAMES,), "model": {"projection": form}}
         assert not starts_at_ridge(FusionConfig.model_validate(given))
+
+
+def fused_config(project: tuple[str, ...], fusion: str = "aligned") -> FusionConfig:
+    """The frames, and the frames with a stream, which `part` calls text."""
+    given = config(()).model_dump()
+    given["levels"]["text"]["enabled"] = False
+    given["levels"]["text_visual"] = {"stream": "text", "fusion": fusion}
+    return FusionConfig.model_validate({**given, "project": project})
+
+
+def fused(
+    project: tuple[str, ...], fusion: str = "aligned"
+) -> tuple[M2HF, PooledSplit, PooledSplit]:
+    """Frames show two of the four factors of a caption, the stream all of them."""
+    splits = train, val = part(0, 200, WIDTHS), part(1, 60, WIDTHS)
+    for split in splits:
+        split.pooled[FRAMES][:, 2:] = 0.1 * split.pooled[FRAMES][:, :1]
+    torch.manual_seed(0)
+    model = M2HF(fused_config(project, fusion), WIDTHS).eval()
+    model.standardise(statistics(train).__getitem__)
+    start_at_ridge(model, Regressions(train, val))
+    return model, train, val
+
+
+def test_a_fused_level_starts_at_what_its_streams_tell_together() -> None:
+    model, train, val = fused((FRAMES,))
+    found = scores(model, val)
+    rank = {name: -val.result(scores_QV, FRAMES)[1] for name, scores_QV in found.items()}
+    ridge = Ridge(train, [FRAMES, "text"])
+    queries_QD, videos_VD = ridge.embed(val, best_strength(ridge, val, FRAMES)[0])
+    together = -val.result(queries_QD @ videos_VD.T, FRAMES)[1]
+    assert rank["text_visual"] < 0.7 * rank["visual"]
+    assert rank["text_visual"] < 1.15 * together
+    silent = ~val.present["text"]
+    assert silent.any()
+    np.testing.assert_array_equal(found["text_visual"][:, silent], found["visual"][:, silent])
+
+
+def test_a_fused_level_starts_no_lower_than_its_frames_on_validation() -> None:
+    """A stream of noise is left out, or chosen for what it adds."""
+    for seed in range(3):
+        train, val = part(0, 80, WIDTHS), part(1, 30, WIDTHS)
+        rng = np.random.default_rng(seed)
+        for split in (train, val):
+            split.pooled["text"][:-1] = rng.normal(size=split.pooled["text"][:-1].shape)
+        model = M2HF(fused_config((FRAMES,)), WIDTHS).eval()
+        model.standardise(statistics(train).__getitem__)
+        start_at_ridge(model, Regressions(train, val))
+        found = scores(model, val)
+        visual, both = (val.result(found[name], FRAMES) for name in ("visual", "text_visual"))
+        assert both[0] >= visual[0]
+
+
+def test_where_frames_are_in_the_space_of_captions_a_fused_level_starts_at_the_frames() -> None:
+    train, val = part(0, 80, WIDTHS | {FRAMES: 6}), part(1, 30, WIDTHS | {FRAMES: 6})
+    model = M2HF(fused_config(()), WIDTHS | {FRAMES: 6}).eval()
+    model.standardise(statistics(train).__getitem__)
+    found = scores(model, val)
+    np.testing.assert_array_equal(found["text_visual"], found["visual"])
+
+
+@pytest.mark.parametrize("fusion", ["add", "append", "concat"])
+def test_other_forms_start_as_they_are_built(fusion: str) -> None:
+    model, _, _ = fused((FRAMES,), fusion)
+    torch.manual_seed(0)
+    built = M2HF(fused_config((FRAMES,), fusion), WIDTHS)
+    for name, value in built.levels.state_dict().items():
+        torch.testing.assert_close(model.levels.state_dict()[name], value)
