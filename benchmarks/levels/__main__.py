@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.only or LOADING in given.only:
         more["loading"] = loading.measure(given.workers)
     if given.matrices is not None:
-        more["matrices"] = matrices.measure(given.matrices, given.seeds, given.workers)
+        more["matrices"] = matrices.measure(
+            given.matrices, given.seeds, given.workers, given.fitted
+        )
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     todo = tasks(rows, seeds)
     trainings = sum(len(task.trainings) for task in todo)
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = as_json(rows, seeds, outcomes) | more
     print(markdown(rows, results), end="")
     if given.matrices is not None:
-        print(matrices.markdown(more["matrices"]), end="")
+        print(matrices.markdown(more["matrices"], given.fitted), end="")
     if given.json is not None:
         atomic_text(given.json, json.dumps(results, indent=1) + "\n")
     failed = {outcome.failed for outcome in outcomes.values() if outcome.failed}
@@ -65,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help="groups of rows, comma-separated")
     parser.add_argument(
         "--matrices", type=Path, metavar="DIR", help=f"also fuse {' and '.join(matrices.FILES)}"
+    )
+    parser.add_argument(
+        "--fitted", type=int, metavar="N", help="videos to fit their fusion on; default: half"
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(

@@ -10,6 +10,14 @@ A missing level adds nothing, and b_l learns what availability is worth. By `men
 that doesn't speak of what a level knows leaves that level near its floor, where `affine` adds its
 noise.
 
+Slopes and biases are fitted to the mean contrastive loss of the captions plus a prior:
+
+    sum_l (alpha_l + (b_l - n_l)^2) / (captions whose video has level l)
+
+in the units of the loss, where n_l is the neutral bias: with it a video of mean score gains nothing
+over one without the level. So a level has to show its worth on more than a few captions, and with
+many of them the prior has no effect.
+
 L levels, Q queries, B or V videos.
 """
 
@@ -61,6 +69,11 @@ class LateFusion(nn.Module):
         """What S is multiplied by in the contrastive loss."""
         raise NotImplementedError
 
+    @property
+    def neutral_L(self) -> Tensor:
+        """(L,) the bias with which a level adds 0 to S at its mean score."""
+        raise NotImplementedError
+
     def start(self, available_L: Tensor) -> None:
         """Set slopes and biases to where training starts, given centre and deviation.
         available_L: levels that have a video."""
@@ -104,7 +117,7 @@ class LateFusion(nn.Module):
         self, scores_LQV: Tensor, valid_LV: Tensor, positives_QV: Tensor, contrast: ContrastiveLoss
     ) -> None:
         """Fit slopes and biases to validation scores by the contrastive loss, at its present
-        temperature; no other parameter changes."""
+        temperature, and the prior; no other parameter changes."""
         self.standardise(scores_LQV, valid_LV)
         if len(scores_LQV) < 2:
             return  # neither slope nor bias changes the order of one level's scores
@@ -112,10 +125,12 @@ class LateFusion(nn.Module):
         # The bias of a level that all videos or no video have does not change the loss: its
         # gradient is rounding error, of which Adam would make large steps.
         varies_L = valid_LV.any(dim=1) & ~valid_LV[:, available_V].all(dim=1)
+        captions_L = (valid_LV * positives_QV.sum(dim=0)).sum(dim=1)
         fitted = list(self.parameters())
         optimiser = torch.optim.Adam(fitted, lr=_STEP_SIZE)
         for _ in range(_STEPS):
             value = self.loss(self(scores_LQV, valid_LV), positives_QV, available_V, contrast)
+            value = value + self._prior(captions_L, varies_L, contrast)
             for parameter, gradient in zip(fitted, torch.autograd.grad(value, fitted), strict=True):
                 blind = parameter is self.bias_L
                 parameter.grad = torch.where(varies_L, gradient, 0.0) if blind else gradient
@@ -123,6 +138,13 @@ class LateFusion(nn.Module):
         optimiser.zero_grad()
         with torch.no_grad():
             self.silence(~valid_LV.any(dim=1))
+
+    def _prior(self, captions_L: Tensor, varies_L: Tensor, contrast: ContrastiveLoss) -> Tensor:
+        """The prior's part of what is minimised. captions_L: of videos that the level is valid
+        for; varies_L: levels that only some videos have."""
+        scale = self.scale(contrast).detach()
+        away_L = torch.where(varies_L, scale * (self.bias_L - self.neutral_L), 0.0)
+        return ((scale * self.alpha_L + away_L**2) / captions_L.clamp(min=1)).sum()
 
 
 class AffineFusion(LateFusion):
@@ -145,6 +167,11 @@ class AffineFusion(LateFusion):
     def scale(self, contrast: ContrastiveLoss) -> Tensor:
         """1 / temperature."""
         return contrast.scale
+
+    @property
+    def neutral_L(self) -> Tensor:
+        """(L,) 0."""
+        return torch.zeros_like(self.bias_L)
 
     @torch.no_grad()
     def start(self, available_L: Tensor) -> None:
@@ -186,6 +213,11 @@ class MentionFusion(LateFusion):
     def scale(self, contrast: ContrastiveLoss) -> Tensor:
         """1."""
         return torch.ones_like(contrast.log_scale)
+
+    @property
+    def neutral_L(self) -> Tensor:
+        """(L,) -softplus(c)."""
+        return -softplus(self.offset_L)
 
     @torch.no_grad()
     def start(self, available_L: Tensor) -> None:

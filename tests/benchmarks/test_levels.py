@@ -165,6 +165,9 @@ def test_matrices_are_fused_with_a_calibration_of_other_videos(tmp_path: Path) -
     assert found["0%"]["affine"] != found["0%"][matrices.WHOLE]
     np.testing.assert_allclose(*found["0%"]["sum"])  # a seed changes the halves, not the data
     assert "| affine |" in matrices.markdown(found)
+    few = matrices.measure(tmp_path, seeds=1, workers=1, fitted=10)
+    assert few["100%"]["mention"] == few["100%"][matrices.WHOLE]
+    assert "Fitted on 10 videos" in matrices.markdown(few, fitted=10)
 
 
 def test_the_metrics_benchmark_compares_equal_numbers(

@@ -98,3 +98,26 @@ def test_a_level_that_nobody_has_changes_nothing_of_the_fit(rule: str) -> None:
     three.calibrate(more, torch.cat([valid, nobody]), positives, loss)
     torch.testing.assert_close(three.slope_L[:2], two.slope_L, rtol=0, atol=1e-5)
     torch.testing.assert_close(three.bias_L[:2], two.bias_L, rtol=0, atol=1e-5)
+
+
+@EVERY_RULE
+def test_a_few_captions_say_little_about_what_having_a_level_is_worth(rule: str) -> None:
+    """All four captions are of videos with the level, and no other video has it: by the loss alone
+    its bias would rise for ever. At most 1 nat a caption speaks for it."""
+    scores, valid = levels(np.random.default_rng(6), 20, 0.0)
+    valid[1, 4:] = False
+    late, loss = LATE_FUSIONS[rule](2), ContrastiveLoss()
+    late.calibrate(scores[:, :4], valid, torch.eye(20, dtype=torch.bool)[:4], loss)
+    away_L = (late.scale(loss) * (late.bias_L - late.neutral_L)).detach()
+    assert 0 < float(away_L[1]) < 4 / 2 + 0.1
+
+
+@EVERY_RULE
+def test_the_neutral_bias_adds_nothing_at_the_mean_score(rule: str) -> None:
+    scores, valid = levels(np.random.default_rng(3), 40, 0.5)
+    late = LATE_FUSIONS[rule](2)
+    late.standardise(scores, valid)
+    with torch.no_grad():
+        late.bias_L.copy_(late.neutral_L)
+        mean_LQB = late.centre_L[:, None, None].expand(2, 1, 1)
+        torch.testing.assert_close(late.terms(mean_LQB), torch.zeros(2, 1, 1))
