@@ -1,0 +1,1 @@
+"""The fusion half beside the plainest code that does the same, in one process."""
