@@ -1,5 +1,4 @@
-"""`python -m benchmarks.scoring`: `m2hf eval`, `m2hf tables` and the validation of `m2hf train`,
-with the same videos as its validation part, at the size of a benchmark.
+"""`python -m benchmarks.scoring`: `m2hf eval` and `m2hf tables` at the size of a benchmark.
 
 Writes random features to a temporary folder, which it removes, and measures in separate processes.
 Memory is the anonymous memory allocated after all libraries are loaded; "resident" is all resident
@@ -26,14 +25,13 @@ from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.tables.similarity_table import SimilarityTable
-from m2hf.fuse.training.run import train
-from m2hf.manifest import Manifest, Row
+from m2hf.manifest import Manifest
 
 _SPARE = 1.2  # free disk needed, as a multiple of the size of the files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a row for scoring, one for the table, and one for a training without epochs."""
+    """Print a row for scoring and one for the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="activitynet")
     parser.add_argument("--queries", type=int, help="fewer captions than the benchmark has")
@@ -63,19 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("| what | s | MiB of its own | MiB resident | MiB of matrices |")
         print("|---|---:|---:|---:|---:|")
         within = True
-        for what in ("eval", "tables", "validation"):
+        for what in ("eval", "tables"):
             found = _in_subprocess(what, root, settings)
             print(
                 f"| {what} | {found['seconds']:.1f} | {found['extra']:.0f} "
                 f"| {found['resident']:.0f} | {matrices / 2**20:.0f} |",
                 flush=True,
             )
-            within &= what != "eval" or found["extra"] <= given.memory
+            within &= what == "tables" or found["extra"] <= given.memory
     return 0 if within else 1
 
 
 def measure(what: str, root: Path, config: FusionConfig) -> dict[str, Any]:
-    """Seconds and MiB of scoring, of making the table, or of validating and calibrating."""
+    """Seconds and MiB of scoring, or of making the table."""
     manifest = Manifest.load(root / "manifest")
     given = FusionConfig(late=config.late, eval=config.eval, device="cpu")
     if what == "eval":  # a few videos first, so that libraries load what they load at first use
@@ -84,20 +82,10 @@ def measure(what: str, root: Path, config: FusionConfig) -> dict[str, Any]:
     with watched() as peak:
         if what == "eval":
             evaluate(manifest, root / "store", root / "run", given)
-        elif what == "validation":
-            others = (row for row in manifest.rows if row.split != "val")
-            moved = (_to_val(row) if row.split == "test" else row for row in others)
-            none = config.train.model_copy(update={"epochs": 0})
-            told = config.model_copy(update={"train": none})
-            train(Manifest(manifest.card, moved), root / "store", root / "validated", told)
         else:
             SimilarityTable().build([RunFolder(root / "run").similarity])
     seconds = time.perf_counter() - began
     return {"seconds": seconds, "extra": peak.extra, "resident": peak.resident}
-
-
-def _to_val(row: Row) -> Row:
-    return row.model_copy(update={"split": "val"})
 
 
 def _in_subprocess(what: str, root: Path, settings: Sequence[str]) -> dict[str, Any]:
