@@ -130,6 +130,9 @@ class TrainConfig(Section):
     """Seed of initial weights, order of batches and dropout."""
     level_loss: float = Field(default=0.3, ge=0)
     """Lambda, the weight of each level's own contrastive loss next to that of the fused score."""
+    level_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability with which each caption goes without a level in the fused score of end-to-end
+    training; one that covers its video always stays. It keeps weak levels learning."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of train held out for validation where the manifest has no val split."""
     videos: Literal["all", "intersection"] = "all"

@@ -113,6 +113,8 @@ ROWS: tuple[Ablation, ...] = (
     *(Ablation(f"lambda {weight}", "level loss", (f"fuse.train.level_loss={weight}",),
           against=HYBRID)
       for weight in ("1", "0.1", "0")),
+    Ablation("level dropout 0.5", "level dropout", ("fuse.train.level_dropout=0.5",),
+        against=HYBRID),
     # With the loss of the fusion alone, levels are least balanced.
     *(Ablation(f"lambda 0, balance {name}", "level loss",
           (FUSED_ALONE, f"fuse.balance.form={name}"), against="lambda 0")

@@ -83,9 +83,15 @@ class LateFusion(nn.Module):
         """Let levels add about nothing."""
         raise NotImplementedError
 
-    def forward(self, scores_LQB: Tensor, valid_LB: Tensor) -> Tensor:
-        """(Q, B) fused scores; 0 for a video without any valid level."""
-        return torch.where(valid_LB.unsqueeze(1), self.terms(scores_LQB), 0.0).sum(dim=0)
+    def forward(
+        self, scores_LQB: Tensor, valid_LB: Tensor, kept_LQ: Tensor | None = None
+    ) -> Tensor:
+        """(Q, B) fused scores; 0 for a video without any valid level. kept_LQ: the levels that each
+        query has; None for all."""
+        counted = valid_LB.unsqueeze(1)
+        if kept_LQ is not None:
+            counted = counted & kept_LQ.unsqueeze(2)
+        return torch.where(counted, self.terms(scores_LQB), 0.0).sum(dim=0)
 
     def standard(self, scores_LQB: Tensor) -> Tensor:
         """(L, Q, B) standard scores."""

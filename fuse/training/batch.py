@@ -59,6 +59,17 @@ class ScoredBatch:
         return cls(scores, fused_QB, positives_QB.to(group.device), completion_loss(videos.levels))
 
 
+def kept_levels(drawn_LQ: Tensor, dropout: float, valid_LB: Tensor, positives_QB: Tensor) -> Tensor:
+    """(L, Q) bool: the levels that each caption keeps, those whose number in `drawn_LQ`, uniform in
+    [0, 1), is at least `dropout`; where none of them covers the caption's video, the one with the
+    highest number of those that do stays, too."""
+    kept_LQ = drawn_LQ >= dropout
+    covering_LQ = (valid_LB.float() @ positives_QB.float().T) > 0
+    last_Q = torch.where(covering_LQ, drawn_LQ, -1.0).argmax(dim=0)
+    last_LQ = torch.arange(len(drawn_LQ), device=drawn_LQ.device)[:, None] == last_Q
+    return kept_LQ | (last_LQ & covering_LQ)
+
+
 def _streams(store: FeatureStore, ids: Sequence[str], group: ProcessGroup) -> Mapping[str, Tokens]:
     """This process's share of the videos `ids`, padded to the longest video of the batch."""
     own = video_tokens(store, ids[group.share(len(ids))], group.device)

@@ -36,7 +36,7 @@ from m2hf.fuse.scores.metrics import t2v_ranks, text_to_video
 from m2hf.fuse.scores.pooled import PooledSplit
 from m2hf.fuse.scores.ridge import Regressions
 from m2hf.fuse.training.balance import PairLosses, contributions, scale_gradients
-from m2hf.fuse.training.batch import ScoredBatch
+from m2hf.fuse.training.batch import ScoredBatch, kept_levels
 from m2hf.fuse.training.epoch import EpochMeans, EpochReport, StepStatistics, mean_losses
 from m2hf.fuse.training.optimiser import warm_cosine
 from m2hf.fuse.training.stage import Stage
@@ -163,7 +163,7 @@ class Trainer:
         logits_LQB = model.scale_L[:, None, None] * scores.levels
         pairs = PairLosses.of(logits_LQB, scores.valid, positives_QB)
         losses_L = pairs.mean_L
-        fused = late.loss(scored.fused, positives_QB, available_B, contrast)
+        fused = late.loss(self._fused(stage, scored), positives_QB, available_B, contrast)
         scale = late.scale(contrast)
         parts = contributions(scores.levels, scores.valid, positives_QB, late, scale)
         losses = torch.cat([losses_L, fused[None]]).detach()
@@ -190,6 +190,18 @@ class Trainer:
         gradient = scores.levels.grad
         norm_L = torch.zeros_like(losses_L) if gradient is None else gradient.flatten(1).norm(dim=1)
         return StepStatistics(losses, pairs.seen_L, parts.mean_share.detach(), norm_L.detach())
+
+    def _fused(self, stage: Stage, scored: ScoredBatch) -> Tensor:
+        """(Q, B) fused scores of a batch, without the levels that are dropped for each caption."""
+        dropout, scores = stage.config.train.level_dropout, scored.scores
+        if stage.level or not dropout:
+            return scored.fused
+        # From the generator of the stage, so that all processes drop the same.
+        drawn = stage.order.random(scores.levels.shape[:2], dtype=np.float32)
+        drawn_LQ = torch.from_numpy(drawn).to(self.group.device)
+        kept_LQ = kept_levels(drawn_LQ, dropout, scores.valid, scored.positives)
+        fused_QB: Tensor = stage.model.late(scores.levels, scores.valid, kept_LQ)
+        return fused_QB
 
     def _steps(self, stage: Stage) -> int:
         """Steps of the whole stage."""

@@ -58,6 +58,24 @@ def same_artefacts(one: Path, other: Path) -> bool:
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in ARTEFACTS)
 
 
+def test_levels_dropped_by_caption_are_drawn_alike_after_a_cut(
+    corpus: Any, short: FusionConfig, tmp_path: Path
+) -> None:
+    dropped = {"train": short.train.model_copy(update={"level_dropout": 0.5})}
+    config = short.model_copy(update=dropped)
+    train(corpus.manifest, corpus.store, tmp_path / "whole", config)
+    with pytest.raises(Cut):
+        train(corpus.manifest, corpus.store, tmp_path / "cut", config, cut_after(2))
+    train(corpus.manifest, corpus.store, tmp_path / "cut", config)
+    assert same_artefacts(tmp_path / "whole", tmp_path / "cut")
+    train(corpus.manifest, corpus.store, tmp_path / "all", short)
+    first = [
+        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[1])["loss"]
+        for name in ("whole", "all")
+    ]
+    assert first[0]["late_fusion"] > first[1]["late_fusion"]  # fewer levels find less
+
+
 def test_an_ensemble_trains_each_level_alone(
     corpus: Any, ensemble: FusionConfig, tmp_path: Path
 ) -> None:
