@@ -20,7 +20,8 @@ WITHOUT_DEPENDENCIES = {
     "openai-whisper": ["more-itertools", "numba", "tiktoken", "tqdm"],
     "rapidocr-onnxruntime": ["onnxruntime", "pillow", "pyclipper", "pyyaml", "shapely", "tqdm"],
 }
-EXTRAS = ("all", "rapidocr", "dev")
+# RapidOCR's wheel refuses Python 3.13 and later.
+EXTRAS = ("all", "dev") if sys.version_info >= (3, 13) else ("all", "rapidocr", "dev")
 
 
 def pip(*arguments: str) -> None:
@@ -45,13 +46,14 @@ def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036 - whatever `python3` a machine has
         sys.exit(f"m2hf needs Python 3.11 or later, this is {sys.version.split()[0]}: set PYTHON")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {*project["dependencies"], *requirements(project, EXTRAS)}
-    wanted = sorted(wanted.union(*WITHOUT_DEPENDENCIES.values()).difference(WITHOUT_DEPENDENCIES))
+    named = {*project["dependencies"], *requirements(project, EXTRAS)}
+    apart = sorted(named.intersection(WITHOUT_DEPENDENCIES))
+    wanted = sorted(named.union(*map(WITHOUT_DEPENDENCIES.get, apart)).difference(apart))
     print("installing torch and torchvision", flush=True)
     pip("pip", "setuptools", "torch", "torchvision")
     print(f"installing {len(wanted)} packages and what they need", flush=True)
     pip(*wanted)
-    pip("--no-deps", *WITHOUT_DEPENDENCIES)
+    pip("--no-deps", *apart)
     pip("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
 
 
