@@ -145,7 +145,9 @@ def test_two_processes_train_what_one_trains(
     for key in one:
         if not key.endswith(WITHOUT_GRADIENT):
             # 200 steps of Adam fit late fusion at the end, from scores that differ by rounding.
-            close = 1e-4 if "late_fusions." in key else 1e-5
+            # So do token-wise ones, of groups of the queries that a process has, and where a
+            # gradient is tiny, Adam's step is as large as elsewhere.
+            close = 1e-4 if "late_fusions." in key or name == "wti" else 1e-5
             torch.testing.assert_close(two[key], one[key], rtol=close, atol=close, msg=key)
     logs = [(f / "metrics.jsonl").read_text() for f in (tmp_path, done / "first" / name)]
     for line, other in zip(*(map(json.loads, log.splitlines()) for log in logs), strict=True):
