@@ -2,7 +2,8 @@
 
 One process, then two, into separate stores that must be byte-identical; then each extractor in a
 run of its own, where a clip is decoded once for each extractor. With --recipe, instead: the default
-settings beside those of a recipe, one process each. Time spent is read from the ledger of a run;
+settings beside those of a recipe, one process each, after a run without clips that measures
+precisions. Time spent is read from the ledger of a run;
 wall time and processor time include starting Python and loading models. Weights of CLIP, AST and
 R(2+1)D are random: time is that of trained ones.
 """
@@ -26,6 +27,7 @@ from m2hf.pipelines.run_times import RunTimer, RunTimes
 from m2hf.streams import extractor_of
 
 M2HF = str(Path(sys.executable).with_name("m2hf"))
+NO_SHARE = "262143/262144"  # of an array job: no bucket, so that only precisions are measured
 RANDOM = tuple(f"extract.{name}.pretrained=''" for name in ("encoder", "audio", "motion"))
 
 
@@ -104,13 +106,18 @@ def _compare(corpus: ClipFolder, only: str, recipe: str) -> int:
     """Print seconds by extractor of the default settings and of a recipe, as Markdown and JSON."""
     runs: dict[str, RunTimes] = {}
     processor: dict[str, float] = {}
+    starting_s: dict[str, float] = {}
     for name, options in (("default", ()), (recipe, ("--config", recipe))):
+        before = _processor_s()
+        corpus.extract(name, only, *options, "--array", NO_SHARE)
+        starting_s[name] = _processor_s() - before
         before = _processor_s()
         runs[name] = corpus.extract(name, only, *options)
         processor[name] = _processor_s() - before
     seconds = {
         name: {extractor_of(stream): spent.wall_s for stream, (_, spent) in run.spent.items()}
         | {"all models": run.model_s, "processor": processor[name], "wall": run.wall_s}
+        | {"processor, a run without clips before": starting_s[name]}
         for name, run in runs.items()
     }
     print(f"| seconds | default | {recipe} | of default |\n|---|---:|---:|---:|")
