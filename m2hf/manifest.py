@@ -144,7 +144,10 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write card.toml and rows.jsonl into `folder`, each atomically; the card comes last."""
-        with atomic_write(folder / "rows.jsonl") as temporary, temporary.open("w") as lines:
+        with (
+            atomic_write(folder / "rows.jsonl") as temporary,
+            temporary.open("w", encoding="utf-8") as lines,
+        ):
             lines.writelines(f"{row.model_dump_json(exclude_none=True)}\n" for row in self.rows)
         atomic_text(folder / "card.toml", tomli_w.dumps(self.card.model_dump()))
 

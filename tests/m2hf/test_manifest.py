@@ -2,6 +2,9 @@
 
 import errno
 import json
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -250,3 +253,15 @@ def test_a_file_without_read_permission_is_named(
     monkeypatch.setattr(Path, "open", read)
     with pytest.raises(UsageError, match=f"^permission denied: .*{name}: this user may not read"):
         Manifest.load(tmp_path)
+
+
+def test_a_manifest_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from m2hf.manifest import Card, Manifest, Row\n"
+        "row = Row(id='caf\\xe9', path='a.mp4', split='train', captions=('ein Gru\\xdf',))\n"
+        "Manifest(Card(name='one', protocol='one_caption'), [row]).save(Path(sys.argv[1]))\n"
+    )
+    ascii_locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    subprocess.run(command, env=os.environ | ascii_locale, check=True)
+    assert [row.id for row in Manifest.load(tmp_path).rows] == ["café"]
