@@ -31,19 +31,19 @@ def interaction(queries: Weighted, videos: Weighted) -> Tensor:
     rows j of a video; 0 where either has none."""
     of_videos, video_order = _grouped(videos)
     of_queries, query_order = _grouped(queries)
+    # Videos run fastest in the columns of a group, so that both maxima are of whole vectors.
+    columns = [rows.rows_BND.transpose(0, 1).flatten(0, 1).T for rows in of_videos]
     scores = [
-        torch.cat([_scores(words, rows) for rows in of_videos], dim=1)
+        torch.cat([_scores(words, *pair) for pair in zip(of_videos, columns, strict=True)], dim=1)
         for group in of_queries
         for words in _split(group, max(rows.rows_BND[..., 0].numel() for rows in of_videos))
     ]
     return torch.cat(scores)[query_order][:, video_order]
 
 
-def _scores(words: Weighted, rows: Weighted) -> Tensor:
-    """(Q, B) of two groups."""
+def _scores(words: Weighted, rows: Weighted, columns_DM: Tensor) -> Tensor:
+    """(Q, B) of two groups; columns_DM: the rows of all videos, row by row."""
     (q, w, _), (b, n, _) = words.rows_BND.shape, rows.rows_BND.shape
-    # Videos run fastest, so that both maxima are of whole vectors.
-    columns_DM = rows.rows_BND.transpose(0, 1).flatten(0, 1).T
     cosine_QWNB = (words.rows_BND.flatten(0, 1) @ columns_DM).view(q, w, n, b)
     by_words_QB = torch.einsum("qw,qwb->qb", words.weights_BN, cosine_QWNB.amax(dim=2))
     by_rows_QB = torch.einsum("bn,qnb->qb", rows.weights_BN, cosine_QWNB.amax(dim=1))

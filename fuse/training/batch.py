@@ -23,12 +23,10 @@ _PER_VIDEO = ("valid", "fused", "completion_loss", "has_target")  # of LevelToke
 
 @dataclass(frozen=True, eq=False)
 class ScoredBatch:
-    """scores of every caption against every video; fused (Q, B), undefined for a video that is
-    valid in no level; positives (Q, B) bool; completion_loss: None where no modality is predicted.
-    Equal in every process of the group."""
+    """scores of every caption against every video; positives (Q, B) bool; completion_loss: None
+    where no modality is predicted. Equal in every process of the group."""
 
     scores: LevelScores
-    fused: Tensor
     positives: Tensor
     completion_loss: Tensor | None
 
@@ -55,8 +53,7 @@ class ScoredBatch:
             (levels_QLB,) = group.gather(len(captions), scores.levels.transpose(0, 1))
             levels_LQB = levels_QLB.transpose(0, 1)
             scores = LevelScores(levels_LQB, scores.valid)
-        fused_QB = model.late(scores.levels, scores.valid)
-        return cls(scores, fused_QB, positives_QB.to(group.device), completion_loss(videos.levels))
+        return cls(scores, positives_QB.to(group.device), completion_loss(videos.levels))
 
 
 def kept_levels(drawn_LQ: Tensor, dropout: float, valid_LB: Tensor, positives_QB: Tensor) -> Tensor:

@@ -192,15 +192,17 @@ class Trainer:
         return StepStatistics(losses, pairs.seen_L, parts.mean_share.detach(), norm_L.detach())
 
     def _fused(self, stage: Stage, scored: ScoredBatch) -> Tensor:
-        """(Q, B) fused scores of a batch, without the levels that are dropped for each caption."""
-        dropout, scores = stage.config.train.level_dropout, scored.scores
+        """(Q, B) fused scores of a batch, without the levels that are dropped for each caption;
+        undefined for a video that is valid in no level."""
+        dropout, scores, late = stage.config.train.level_dropout, scored.scores, stage.model.late
         if stage.level or not dropout:
-            return scored.fused
+            whole_QB: Tensor = late(scores.levels, scores.valid)
+            return whole_QB
         # From the generator of the stage, so that all processes drop the same.
         drawn = stage.order.random(scores.levels.shape[:2], dtype=np.float32)
         drawn_LQ = torch.from_numpy(drawn).to(self.group.device)
         kept_LQ = kept_levels(drawn_LQ, dropout, scores.valid, scored.positives)
-        fused_QB: Tensor = stage.model.late(scores.levels, scores.valid, kept_LQ)
+        fused_QB: Tensor = late(scores.levels, scores.valid, kept_LQ)
         return fused_QB
 
     def _steps(self, stage: Stage) -> int:
