@@ -173,9 +173,10 @@ class FusionConfig(Section):
     """What early fusion reads of a video that lacks the modality."""
     late: LateConfig = LateConfig()
     """How the levels' scores become one score."""
-    strategy: Literal["end_to_end", "ensemble"] = "end_to_end"
+    strategy: Literal["end_to_end", "ensemble", "zero_shot"] = "end_to_end"
     """end_to_end: all levels in one model; ensemble: each level trained and stopped on its own,
-    then late fusion. The two strategies of the paper."""
+    then late fusion: the two strategies of the paper. zero_shot: nothing is trained; a weighted sum
+    of the cosines of levels that share a space with the captions (`m2hf eval --zero-shot`)."""
     balance: BalanceConfig = BalanceConfig()
     """Balance loss of end-to-end training."""
     train: TrainConfig = TrainConfig()

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pydantic import Field
+
 from m2hf.config import Section
 
 FRAMES = "frames"
@@ -30,6 +32,12 @@ class Level(Section):
     trained, BM25 of the caption's words and the stream's strings. Our reading."""
     enabled: bool = True
     """Whether the level is part of the model."""
+    weight: float = Field(default=1.0, gt=0, le=1e6)
+    """In zero-shot fusion, which is the sum over levels of weight x (cosine - `centre`); unused
+    where the fusion is trained."""
+    centre: float = Field(default=0.0, ge=-1, le=1)
+    """In zero-shot fusion, the cosine that a video without the level counts as: that of a caption
+    and a video that don't match."""
 
 
 DEFAULT_STREAMS = {

@@ -94,7 +94,7 @@ def test_flags_are_frozen() -> None:
         "app: --config --host --manifest --media --port --run --set --split --store",
         "config: --config --json --markdown --set",
         "demo: --clips --out --seed --workers",
-        "eval: --baselines --config --manifest --run --set --split --store",
+        "eval: --baselines --config --manifest --out --run --set --split --store --zero-shot",
         "export: --format --json --manifest --out --store --stream",
         "extract: --array --config --manifest --media --only --scheduler --set --store --workers",
         "import: --captions --json --manifest --skip-unknown --store --stream",

@@ -192,6 +192,14 @@ class AffineFusion(LateFusion):
         """A slope of about 0."""
         self.slope_L.masked_fill_(unseen_L, _UNSEEN)
 
+    @torch.no_grad()
+    def weigh(self, weight_L: Tensor, centre_L: Tensor) -> None:
+        """Make S the sum of weight (score - centre), in place of what is fitted. weight_L > 0."""
+        self.centre_L.copy_(centre_L)
+        self.deviation_L.fill_(1.0)
+        self.slope_L.copy_(weight_L + (-(-weight_L).expm1()).log())
+        self.bias_L.zero_()
+
 
 class MentionFusion(LateFusion):
     """Rule `mention`: a positive slope, an offset and a bias for each level. S is a sum of

@@ -230,5 +230,6 @@ def _to_fp32(tokens: Tokens) -> Tokens:
 
 def build_model(config: FusionConfig, widths: Mapping[str, int]) -> Retriever:
     """The untrained retriever of `config.strategy`; widths: as of M2HF."""
-    made = {"end_to_end": M2HF, "ensemble": Ensemble}[config.strategy]
-    return made(config, widths)
+    if config.strategy == "ensemble":
+        return Ensemble(config, widths)
+    return M2HF(config, widths)

@@ -271,6 +271,8 @@ def _notes(run: _Run) -> Iterator[str]:
     file, videos = run.file, len(run.file.video_ids)
     queries = len(file.query_ids)
     yield f"{queries} queries, {videos} videos in the gallery; manifest {file.manifest[:SHORT]}"
+    if file.config.get("strategy") == "zero_shot":
+        yield "zero-shot: nothing was trained, and the weights of levels are those of the recipe"
     if file.trained_on != file.dataset:
         yield f"trained on {file.trained_on}"
     missing = {role: count for role, count in file.missing.items() if count}

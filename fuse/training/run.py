@@ -84,6 +84,11 @@ def train(
     streams that don't belong together or an interrupted run with another config, and Diverged,
     after writing the best weights so far, where a loss is not finite.
     """
+    if config.strategy == "zero_shot":
+        raise UsageError(
+            "fuse.strategy=zero_shot has nothing to train; score it with `m2hf eval --zero-shot "
+            "--out DIR`, or set fuse.strategy to end_to_end or ensemble"
+        )
     require_captions(manifest.rows, f"manifest {manifest.card.name}")
     store = FeatureStore.open(store_root, manifest.card.name, config)
     train_rows, val_rows = train_and_val(manifest, config.train.val_fraction)

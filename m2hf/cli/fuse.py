@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m2hf.cli import options
+from m2hf.errors import UsageError
 from m2hf.manifest import Split
 
 if TYPE_CHECKING:
@@ -118,7 +119,14 @@ def _beside_baselines(ours: float, theirs: Mapping[str, float]) -> str:
 def evaluate(
     manifest: options.ManifestDir,
     store: options.Store,
-    run: options.Run,
+    run: Annotated[Path | None, typer.Option("--run", help="Folder of a training run.")] = None,
+    zero_shot: Annotated[
+        bool,
+        typer.Option("--zero-shot", help="Score without training, what shares a space."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="With --zero-shot: folder to write.")
+    ] = None,
     config: options.Config = None,
     set_: options.Set = None,
     split: Annotated[Split, typer.Option("--split", help="Split to score.")] = "test",
@@ -129,14 +137,37 @@ def evaluate(
         ),
     ] = True,
 ) -> None:
-    """Score a split with RUN's checkpoint; writes RUN/similarity.h5."""
+    """Score a split with RUN's checkpoint; writes RUN/similarity.h5.
+
+    With --zero-shot nothing is trained: the levels of the recipe whose stream shares a space with
+    the captions are compared as they are, and summed. OUT is then a run like any other, with an
+    untrained checkpoint.
+    """
     from m2hf.cli.recipe import load_recipe
     from m2hf.fuse.evaluation.evaluate import evaluate as score
     from m2hf.manifest import Manifest
 
-    given = load_recipe(config, set_)[0].fuse if config is not None or set_ else None
+    folder = _scored_folder(run, zero_shot, out)
+    loaded = Manifest.load(manifest)
+    given = load_recipe(config, set_)[0].fuse if config is not None or set_ or zero_shot else None
+    if zero_shot:
+        from m2hf.fuse.evaluation.zero_shot import write_untrained
+
+        assert given is not None
+        write_untrained(loaded, store, folder, given)
+        given = None
     remarks: list[str] = []
-    path = score(Manifest.load(manifest), store, run, given, split, baselines, remarks.append)
+    path = score(loaded, store, folder, given, split, baselines, remarks.append)
     for remark in remarks:
         typer.echo(remark)
     typer.echo(f"wrote {path}")
+
+
+def _scored_folder(run: Path | None, zero_shot: bool, out: Path | None) -> Path:
+    folder = out if zero_shot else run
+    if folder is None or (run is not None and out is not None) or (zero_shot and run is not None):
+        raise UsageError(
+            "eval scores a trained run, --run RUN, or without training, --zero-shot --out DIR; "
+            "give one of the two"
+        )
+    return folder
