@@ -1,11 +1,11 @@
-"""Captions as unit vectors in the CLIP joint space: the sentence, and each of its tokens."""
+"""Captions as unit vectors of the joint space: the sentence, and each of its tokens."""
 
 from typing import ClassVar
 
 import numpy as np
 
 from m2hf.extract.base import CaptionExtractor, CaptionSession
-from m2hf.extract.networks.encoder import JointSpaceExtractor
+from m2hf.extract.networks.joint_space import JointSpaceExtractor
 from m2hf.features import Features
 from m2hf.streams import CAPTION
 
@@ -13,12 +13,13 @@ from m2hf.streams import CAPTION
 class CaptionEncoder(JointSpaceExtractor, CaptionExtractor):
     """Values (1 + W, D): row 0 is the sentence, with its text; rows 1.. are its W tokens.
 
-    Captions have no times: start_s and end_s are 0. A caption longer than the text tower's input
-    is cut at the last token that fits, and the features' reason says so.
+    A sentence encoder whose sentence isn't the mean of its tokens' last states gives row 0 alone.
+    Captions have no times: start_s and end_s are 0. A caption longer than the encoder's input is
+    cut at the last token that fits, and the features' reason says so.
     """
 
     name: ClassVar[str] = CAPTION
-    libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "torch")
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch")
     texts: ClassVar[bool] = True
 
     def open(self, device: str) -> "CaptionEncoderSession":

@@ -10,7 +10,8 @@ from m2hf.extract.inference.precision import Precision
 from m2hf.extract.media.absent import Absent
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.views import ColourView, FrameView
-from m2hf.extract.networks.encoder import JointSpaceExtractor
+from m2hf.extract.networks.encoder import Encoder
+from m2hf.extract.networks.joint_space import JointSpaceExtractor
 from m2hf.extract.networks.preprocessing import ImageTower, Resize
 from m2hf.features import Features, unit_rows
 from m2hf.streams import CLIP
@@ -24,7 +25,10 @@ class FrameEncoder(JointSpaceExtractor, MediaExtractor):
 
     name: ClassVar[str] = CLIP
     revision: ClassVar[int] = 4
-    libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "pillow", "torch")
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow", "torch")
+
+    encoder: Encoder = Encoder()
+    """The CLIP that encodes; by default, that of `extract.encoder` where this is one."""
 
     view: ColourView = FrameView(fps=1.0, max_side=640)
     """The frames to choose from."""

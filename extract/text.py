@@ -10,7 +10,7 @@ from pydantic import Field
 from m2hf.array_types import BoolArray
 from m2hf.extract.asr import is_hallucinated
 from m2hf.extract.base import DerivedExtractor, DerivedSession
-from m2hf.extract.networks.encoder import JointSpaceExtractor, OpenClip
+from m2hf.extract.networks.joint_space import JointSpaceExtractor, TextModel
 from m2hf.features import Features
 from m2hf.streams import ASR, OCR, TEXT
 
@@ -27,7 +27,7 @@ class Text(JointSpaceExtractor, DerivedExtractor):
 
     name: ClassVar[str] = TEXT
     revision: ClassVar[int] = 2
-    libraries: ClassVar[tuple[str, ...]] = ("numpy", "open_clip_torch", "torch")
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch")
     texts: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = (OCR, ASR)
 
@@ -110,7 +110,7 @@ def _asr_lines(asr: Features, least: float, hallucinated: bool) -> list[_Line]:
     return list(_strings(asr, least, kept))
 
 
-def _chunks(text: str, model: OpenClip) -> Iterator[str]:
+def _chunks(text: str, model: TextModel) -> Iterator[str]:
     """`text` in parts of whole words, each short enough for the text tower.
 
     A single word that is too long (a long number, a script without spaces) is split by

@@ -92,7 +92,7 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     location = [str(part) for part in first["loc"]]
     key = shown(".".join(location))[1:-1]
     if first["type"] == "extra_forbidden":
-        known = sorted(_keys_at(model, location[:-1]))
+        known = sorted(_keys_at(model, location))
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
         return f"unknown key {key!r}; {hint}"
@@ -118,8 +118,9 @@ def _toml_value(text: str) -> Any:
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[str]) -> Iterator[str]:
-    """Field names of the section that `location` leads to."""
-    for part in location:
+    """Field names of the section in which the last part of `location` is no key."""
+    *parents, unknown = location
+    for part in parents:
         field = model.model_fields.get(part)
         if field is None:  # a key of a dict of sections, or an index of a list of them
             continue
@@ -127,5 +128,6 @@ def _keys_at(model: type[BaseModel], location: Sequence[str]) -> Iterator[str]:
         sections = [t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)]
         if not sections:
             return
-        model = sections[0]
+        # Of sections of several kinds, one that has the key isn't the one in which it is unknown.
+        model = min(sections, key=lambda kind: unknown in kind.model_fields)
     yield from model.model_fields

@@ -12,6 +12,7 @@ from m2hf.extract import registry
 from m2hf.extract.base import Extractor
 from m2hf.extract.media.views import MediaLimits
 from m2hf.extract.networks.encoder import Encoder
+from m2hf.extract.networks.joint_space import AnyEncoder, is_open_clip
 
 
 class Cluster(Section):
@@ -48,8 +49,9 @@ class _Running(Section):
     media: MediaLimits = MediaLimits()
     """Where a media file may lie, and what it may cost; one over a limit fails with an error that
     names it."""
-    encoder: Encoder = Encoder()
-    """The CLIP model that `clip`, `caption` and `text` share, if their sections give none."""
+    encoder: AnyEncoder = Encoder()
+    """The model that `clip`, `caption` and `text` share, if their sections give none; a sentence
+    encoder only `caption` and `text`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -59,8 +61,10 @@ class _Running(Section):
         shared = dict(data)
         for name in registry.names():
             section = shared.get(name, {})
-            has_one = "encoder" in registry.extractor_class(name).model_fields
-            if has_one and isinstance(section, dict) and "encoder" not in section:
+            own = registry.extractor_class(name).model_fields.get("encoder")
+            if own is None or not isinstance(section, dict) or "encoder" in section:
+                continue
+            if own.annotation is not Encoder or is_open_clip(data["encoder"]):
                 shared[name] = {**section, "encoder": data["encoder"]}
         return shared
 

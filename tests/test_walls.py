@@ -71,6 +71,7 @@ LIBRARIES: dict[str, str] = {
     "bm25s": "m2hf.fuse.model",
     "open_clip": "m2hf.extract.networks",
     "transformers": "m2hf.extract.networks",
+    "sentence_transformers": "m2hf.extract.networks",
     "easyocr": "m2hf.extract.networks",
     "rapidocr_onnxruntime": "m2hf.extract.networks",
     "whisper": "m2hf.extract.speech",

@@ -7,10 +7,9 @@ from m2hf.errors import ConfigError, ResourceError
 from m2hf.extract.networks.compat import import_torchvision
 from m2hf.extract.networks.fbank import RATE, Fbank
 from m2hf.extract.networks.untrained import seeded
-from m2hf.extract.weights.checked import loading, require_tensors
-from m2hf.extract.weights.sources import HubSource
+from m2hf.extract.weights.checked import loading, read_object, require_sizes, require_tensors
 from m2hf.extract.weights.weight import Weight, WeightFile
-from m2hf.plain_data import json_object, shown
+from m2hf.plain_data import shown
 
 AUDIOSET = "MIT/ast-finetuned-audioset-10-10-0.4593"
 TINY = "m2hf-tiny"  # not on the hub; small enough for tests
@@ -50,25 +49,17 @@ def needs(model: str, folder: Path | None) -> tuple[Weight, ...]:
 
 
 def _hub(model: str, name: str) -> Weight:
-    source = HubSource(model, (name,))
+    get = (
+        f"set extract.audio.pretrained to a folder with {_CONFIG}, {_PREPROCESSOR} and "
+        f"{_TENSORS}; without weights, use logmel in place of audio (see --config offline)"
+    )
     try:
-        cached, sha256 = source.cached()
+        return Weight.of_hub(model, name, size_mb=_SIZE_MB if name == _TENSORS else 0, get=get)
     except ValueError as error:
         raise ConfigError(
             f"extract.audio.model = {model!r}: not a model name of the Hugging Face hub, such "
             f"as {AUDIOSET}; for a folder set extract.audio.pretrained"
         ) from error
-    return Weight(
-        f"{model}/{name}",
-        size_mb=_SIZE_MB if name == _TENSORS else 0,
-        cached=cached,
-        cached_sha256=sha256,
-        source=source,
-        get=(
-            f"set extract.audio.pretrained to a folder with {_CONFIG}, {_PREPROCESSOR} and "
-            f"{_TENSORS}; without weights, use logmel in place of audio (see --config offline)"
-        ),
-    )
 
 
 def load_config(model: str, files: tuple[WeightFile, ...]) -> Any:
@@ -85,17 +76,14 @@ def load_config(model: str, files: tuple[WeightFile, ...]) -> Any:
                 f"{', '.join(_UNTRAINED)}"
             )
         return ASTConfig(**_UNTRAINED[model])
-    values = _read_json(files[1])
+    values = read_object(files[1])
     where = f"weights {files[1].paths[0]}"
     if values.get("model_type") != ASTConfig.model_type:
         raise ResourceError(
             f"{where}: of a model of type {shown(values.get('model_type'))}, "
             f"expected {ASTConfig.model_type!r}"
         )
-    for key, most in _MOST.items():
-        value = values.get(key, 1)
-        if type(value) is not int or not 1 <= value <= most:
-            raise ResourceError(f"{where}: {key} is {shown(value)}, expected 1 to {most}")
+    require_sizes(files[1], values, _MOST)
     with loading(files[1], "the configuration of an AST"):
         return ASTConfig.from_dict(values)
 
@@ -105,7 +93,7 @@ def fbank(config: Any, files: tuple[WeightFile, ...]) -> Fbank:
 
     Raises ResourceError where it has another sample rate or size, or is not normalised.
     """
-    values = _read_json(files[2]) if files else {}
+    values = read_object(files[2]) if files else {}
     wanted = {"sampling_rate": RATE, "do_normalize": True, "num_mel_bins": config.num_mel_bins}
     for key, value in {**wanted, "max_length": config.max_length}.items():
         if values.get(key, value) != value:
@@ -147,12 +135,3 @@ def load(config: Any, files: tuple[WeightFile, ...], seed: int, device: str) -> 
         # transformers draws a missing tensor at random and only logs a warning.
         require_tensors([*info["missing_keys"], *info["mismatched_keys"]])
     return model.eval().to(device)
-
-
-def _read_json(file: WeightFile) -> dict[str, Any]:
-    where = f"weights {file.paths[0]}"
-    try:
-        text = file.read().decode()
-    except UnicodeDecodeError as error:
-        raise ResourceError(f"{where}: not UTF-8 (byte {error.start})") from error
-    return json_object(text, where, ResourceError)

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from pydantic import Field, field_serializer
 
 from m2hf.config import Section
 from m2hf.errors import ConfigError
-from m2hf.extract.base import Extractor
 from m2hf.extract.inference.clock import CLOCK
 from m2hf.extract.networks.compat import import_torchvision
 from m2hf.extract.networks.untrained import UNTRAINED, origin, seeded
@@ -36,6 +35,11 @@ _TINY_PREPROCESSING = {"image_resize_mode": "squash"}  # no crop
 class Encoder(Section):
     """Which CLIP model and weights to use."""
 
+    libraries: ClassVar[tuple[str, ...]] = ("open_clip_torch",)
+
+    kind: Literal["open_clip"] = Field(default="open_clip", exclude=True)
+    """`open_clip`: a CLIP, which encodes frames and text; or `sentence`: a sentence encoder, which
+    encodes text alone, with settings of its own (docs/weights.md)."""
     model: str = "ViT-B-32"
     """A model name of open_clip, or `m2hf-tiny`."""
     pretrained: str = "openai"
@@ -105,28 +109,6 @@ class Encoder(Section):
             "force_quick_gelu": bool(entry.get("quick_gelu", False)),
             **{f"image_{key}": entry[key] for key in keys if key in entry},
         }
-
-
-class JointSpaceExtractor(Extractor):
-    """An extractor whose values are vectors of the joint space of its encoder."""
-
-    network: ClassVar[bool] = True
-
-    encoder: Encoder = Encoder()
-    """The CLIP that encodes; by default, that of `extract.encoder`."""
-
-    @property
-    def width(self) -> int:
-        return self.encoder.width
-
-    def needs(self) -> tuple[Weight, ...]:
-        return self.encoder.needs()
-
-    def weights(self) -> Mapping[str, str]:
-        return self.encoder.weights()
-
-    def flags(self) -> tuple[str, ...]:
-        return self.encoder.flags()
 
 
 class OpenClip:

