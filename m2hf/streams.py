@@ -11,6 +11,8 @@ from typing import Self
 from m2hf.keys import SHORT
 
 CLIP = "clip"  # extractor of frame embeddings
+IMAGE = "image"  # extractor of features of an image network
+CONCEPTS = "concepts"  # extractor of what an image classifier sees, in words
 CAPTION = "caption"  # extractor of caption embeddings: one item a caption, not one a video
 OCR = "ocr"  # extractor of text that is read in frames
 ASR = "asr"  # extractor of speech that is transcribed

@@ -1,7 +1,7 @@
 """The [extract] section of a recipe: how to run, and one sub-section for each extractor."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, create_model, model_validator
@@ -13,6 +13,7 @@ from m2hf.extract.base import Extractor
 from m2hf.extract.media.views import MediaLimits
 from m2hf.extract.networks.encoder import Encoder
 from m2hf.extract.networks.joint_space import AnyEncoder, is_open_clip
+from m2hf.streams import CONCEPTS, IMAGE
 
 
 class Cluster(Section):
@@ -50,8 +51,8 @@ class _Running(Section):
     """Where a media file may lie, and what it may cost; one over a limit fails with an error that
     names it."""
     encoder: AnyEncoder = Encoder()
-    """The model that `clip`, `caption` and `text` share, if their sections give none; a sentence
-    encoder only `caption` and `text`."""
+    """The model that `clip`, `caption`, `text` and `concepts` share, if their sections give none; a
+    sentence encoder not `clip`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -67,6 +68,30 @@ class _Running(Section):
             if own.annotation is not Encoder or is_open_clip(data["encoder"]):
                 shared[name] = {**section, "encoder": data["encoder"]}
         return shared
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_backbone(cls, data: Any) -> Any:
+        """`concepts` classifies what `image` made, and so has its network."""
+        image, concepts = (
+            data.get(name, {}) if isinstance(data, Mapping) else None for name in (IMAGE, CONCEPTS)
+        )
+        if not isinstance(image, Mapping) or not isinstance(concepts, Mapping):
+            return data
+        own = image.get("backbone")
+        if own is None or "backbone" in concepts:
+            return data
+        return {**data, CONCEPTS: {**concepts, "backbone": own}}
+
+    @model_validator(mode="after")
+    def _one_backbone(self) -> "_Running":
+        image, concepts = (self.extractor(name).model_dump() for name in (IMAGE, CONCEPTS))
+        if image["backbone"] != concepts["backbone"]:
+            raise ValueError(
+                f"{CONCEPTS}.backbone differs from {IMAGE}.backbone, whose features it classifies; "
+                f"set {IMAGE}.backbone alone"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_names(self) -> "_Running":

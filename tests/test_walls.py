@@ -72,6 +72,7 @@ LIBRARIES: dict[str, str] = {
     "open_clip": "m2hf.extract.networks",
     "transformers": "m2hf.extract.networks",
     "sentence_transformers": "m2hf.extract.networks",
+    "timm": "m2hf.extract.networks",
     "easyocr": "m2hf.extract.networks",
     "rapidocr_onnxruntime": "m2hf.extract.networks",
     "whisper": "m2hf.extract.speech",

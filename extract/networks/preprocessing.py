@@ -5,6 +5,7 @@ such; normalisation runs there. F frames of (H, W), S the side of the network's 
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,38 +20,32 @@ _MIN_COSINE = 0.999
 _PROBES = 4
 
 
-class ImageTower:
-    """The image tower of a CLIP on a device, in a precision.
+class Preprocessing:
+    """What a network does to an image before it reads it: resize, crop, normalise."""
 
-    Raises ResourceError where bfloat16 gives vectors whose cosine to float32's is at most 0.999,
-    ConfigError for a resize that can't reproduce the model's preprocessing.
-    """
+    def __init__(self, steps: Sequence[Any], resize: Resize, model: str, extractor: str) -> None:
+        """steps: transforms of torchvision; model, extractor: for messages, such as
+        "encoder.model = 'ViT-B-32'" and "extract.clip".
 
-    def __init__(self, encoder: Encoder, device: str, precision: Precision, resize: Resize) -> None:
-        opened = encoder.open(device)  # also makes `import torchvision` work: see compat
+        Raises ConfigError for steps that `resize` can't reproduce.
+        """
         from torchvision import transforms
 
-        skipped = {"MaybeConvertMode", "MaybeToTensor"}  # frames are RGB; see forward for tensors
-        steps = [s for s in opened.preprocess.transforms if type(s).__name__ not in skipped]
-        if not (steps and isinstance(steps[-1], transforms.Normalize)):
+        skipped = {"MaybeConvertMode", "MaybeToTensor"}  # frames are RGB; see normalise for tensors
+        kept = [s for s in steps if type(s).__name__ not in skipped]
+        if not (kept and isinstance(kept[-1], transforms.Normalize)):
             raise ConfigError(
-                f"encoder.model = {encoder.model!r}: its preprocessing is not supported, expected "
-                "one that ends with Normalize"
+                f"{model}: its preprocessing is not supported, expected one that ends with "
+                "Normalize"
             )
-        self._geometry, self._normalise = steps[:-1], steps[-1]
+        self._geometry, self._normalise = kept[:-1], kept[-1]
         by_torch = transforms.Resize | transforms.CenterCrop
         if resize == "torch" and not all(isinstance(s, by_torch) for s in self._geometry):
             raise ConfigError(
-                f"extract.clip.resize = 'torch': the preprocessing of {encoder.model} isn't only "
-                "resize and crop; set it to 'pillow'"
+                f"{extractor}.resize = 'torch': the preprocessing of {model} isn't only resize and "
+                "crop; set it to 'pillow'"
             )
         self._resize = resize
-        self._model: Any = opened.model
-        self._dtype: Any = next(opened.model.parameters()).dtype
-        self.width = opened.width
-        assert precision != AUTO  # a job replaces it
-        if precision == "bfloat16":
-            self._to_bfloat16(encoder.model, device)
 
     def prepare(self, pixels_FHW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(F, 3, S, S) uint8."""
@@ -72,9 +67,37 @@ class ImageTower:
             done.append(np.asarray(image).transpose(2, 0, 1))
         return np.stack(done)
 
+    def normalise(self, images_B3SS: Any) -> Any:
+        """float32 of uint8 images on the device."""
+        return self._normalise(images_B3SS.float().div(255))
+
+
+class ImageTower:
+    """The image tower of a CLIP on a device, in a precision.
+
+    Raises ResourceError where bfloat16 gives vectors whose cosine to float32's is at most 0.999,
+    ConfigError as `Preprocessing`.
+    """
+
+    def __init__(self, encoder: Encoder, device: str, precision: Precision, resize: Resize) -> None:
+        opened = encoder.open(device)  # also makes `import torchvision` work: see compat
+        self._preprocessing = Preprocessing(
+            opened.preprocess.transforms,
+            resize,
+            f"encoder.model = {encoder.model!r}",
+            "extract.clip",
+        )
+        self.prepare = self._preprocessing.prepare
+        self._model: Any = opened.model
+        self._dtype: Any = next(opened.model.parameters()).dtype
+        self.width = opened.width
+        assert precision != AUTO  # a job replaces it
+        if precision == "bfloat16":
+            self._to_bfloat16(encoder.model, device)
+
     def forward(self, images_B3SS: Any) -> Any:
         """(B, D) of uint8 images on the device, not L2-normalised."""
-        scaled = self._normalise(images_B3SS.float().div(255))
+        scaled = self._preprocessing.normalise(images_B3SS)
         return self._model.encode_image(scaled.to(self._dtype))
 
     def _to_bfloat16(self, name: str, device: str) -> None:

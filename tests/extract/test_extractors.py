@@ -36,6 +36,7 @@ SETTINGS: dict[str, Any] = {
     **TINY,
     "audio": {"model": "m2hf-tiny", "pretrained": ""},
     "motion": {"model": "s3d", "pretrained": "", "fps": 4.0},
+    "image": {"backbone": {"model": "test_efficientnet", "pretrained": ""}},
     "asr": {"model": "tiny.en"},
     "ocr": {"canvas": 320},
 }
@@ -55,6 +56,9 @@ PATHS = {"pretrained"}
 OTHER: dict[str, Any] = {
     "dtype": "float16",
     "encoder": {"model": "m2hf-tiny", "pretrained": "", "seed": 1},
+    "backbone": {"model": "test_vit", "pretrained": ""},
+    "temperature": 1.0,
+    "classes": 3,
     "view": {"fps": 2.0, "size": (112, 112)},
     "flow.view": {"fps": 2.0, "size": (112, 112), "gray": True},
     "max_frames": 3,

@@ -35,7 +35,7 @@ def test_pillow_is_open_clips_own_preprocessing_to_the_last_bit() -> None:
         pillow = tower("pillow")
         prepared = torch.from_numpy(pillow.prepare(frames))
         got = pillow.forward(prepared)
-    seen = pillow._normalise(prepared.float().div(255))
+    seen = pillow._preprocessing.normalise(prepared)
     torch.testing.assert_close(seen, own, rtol=0, atol=0)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
 
