@@ -115,7 +115,7 @@ def test_flags_are_frozen() -> None:
         "status: --config --json --manifest --media --only --set --store",
         "tables: --dsl --group-maximum --json --kinds --out --qb-scale files",
         "trace: --json --kinds --manifest --run --store row table",
-        "train: --config --manifest --run --set --store",
+        "train: --config --manifest --overwrite --run --set --store",
         "upgrade: --json --store",
         "verify: --json --manifest --only --store",
         "weights check: --config --json --only --set",
