@@ -3,8 +3,10 @@
 checkpoint.safetensors   the trained model (m2hf.fuse.model.checkpoint)
 config.json              the resolved [fuse] config
 metrics.jsonl            one line an epoch; curves.png: the same as a figure (m2hf.fuse.curves)
+validation.json          R@1 of the kept weights on the validation part, by level
 last.safetensors         an unfinished run, from which training resumes; removed at the end
-similarity.h5            scores of a split, by `m2hf eval` (m2hf.fuse.scores.similarity_file)
+similarity.h5            scores of a split, by `m2hf eval` (m2hf.fuse.scores.similarity_file);
+                         `--out` writes others
 report.html              the page of `m2hf report`
 """
 
@@ -23,6 +25,11 @@ class RunFolder:
         return self.root / "checkpoint.safetensors"
 
     @property
+    def finished(self) -> bool:
+        """Whether training is complete: there is a checkpoint, and nothing to resume."""
+        return self.checkpoint.is_file() and not self.progress.exists()
+
+    @property
     def config(self) -> Path:
         return self.root / "config.json"
 
@@ -33,6 +40,10 @@ class RunFolder:
     @property
     def curves(self) -> Path:
         return self.root / "curves.png"
+
+    @property
+    def validation(self) -> Path:
+        return self.root / "validation.json"
 
     @property
     def progress(self) -> Path:

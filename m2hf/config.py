@@ -57,11 +57,29 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
         where = f"--config {path}"
         data = toml(read_text(path, where, ConfigError), where, ConfigError)
     for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {override}: expected key=value, such as extract.threads=2")
-        _assign(data, key.strip().split("."), _toml_value(value.strip()), override)
+        where = f"--set {override}"
+        assign(data, *setting(override, where), where)
     return data
+
+
+def setting(text: str, where: str) -> tuple[str, Any]:
+    """The key and the value of `key.sub=value`; raises ConfigError, whose message starts with
+    `where`."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"{where}: expected key=value, such as extract.threads=2")
+    return key.strip(), _toml_value(value.strip())
+
+
+def assign(data: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set `key.sub` of a recipe to `value`; raises ConfigError, whose message starts with `where`,
+    where a part of the key is no section."""
+    *sections, last = key.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"{where}: {section!r} is a value, not a section")
+    data[last] = value
 
 
 def parse(
@@ -100,14 +118,6 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
         return f"no key {key!r}, which is required"
     at = f"{key} = {shown(first['input'])}: " if key else ""
     return f"{at}{printable(first['msg'].removeprefix('Value error, '))}"
-
-
-def _assign(data: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
-    for key in keys[:-1]:
-        data = data.setdefault(key, {})
-        if not isinstance(data, dict):
-            raise ConfigError(f"--set {override}: {key!r} is a value, not a section")
-    data[keys[-1]] = value
 
 
 def _toml_value(text: str) -> Any:

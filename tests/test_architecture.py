@@ -113,9 +113,10 @@ def test_flags_are_frozen() -> None:
         "search: --config --json --manifest --run --set --split --store --top query",
         "show: --html --json --manifest --media store video",
         "status: --config --json --manifest --media --only --set --store",
+        "sweep: --config --manifest --out --scheduler --set --split --store --workers grid",
         "tables: --dsl --group-maximum --json --kinds --out --qb-scale files",
         "trace: --json --kinds --manifest --run --store row table",
-        "train: --config --manifest --run --set --store",
+        "train: --config --manifest --overwrite --run --set --store",
         "upgrade: --json --store",
         "verify: --json --manifest --only --store",
         "weights check: --config --json --only --set",
@@ -125,12 +126,23 @@ def test_flags_are_frozen() -> None:
 
 
 def test_every_recipe_parses_and_says_how_to_use_it() -> None:
-    from m2hf.cli.recipe import load_recipe
+    from m2hf.cli.recipe import Recipe, load_recipe, recipe_data
+    from m2hf.config import assign, parse
+    from m2hf.fuse.sweep.grid_file import GridFile
 
     recipes = sorted((ROOT / "pipelines" / "recipes").glob("*.toml"))
     assert recipes
+    grids = sorted((ROOT / "pipelines" / "recipes" / "grids").glob("*.toml"))
+    assert grids
     for path in recipes:
         load_recipe(path, [])
+    for path in grids:
+        for cell in GridFile.read(path).all():
+            data = recipe_data(None, [])
+            for key, value in cell.settings.items():
+                assign(data, key, value, str(path))
+            parse(Recipe, data, cell.name)
+    for path in [*recipes, *grids]:
         header = path.read_text(encoding="utf-8").partition("\n\n")[0]
         for word in ("m2hf ", "Time:", "Expect:"):
             assert word in header, f"{path}: the header lacks {word!r}"

@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, str] = {
     "m2hf.pipelines.cluster m2hf.pipelines.timeline m2hf.fuse m2hf.fuse.config "
     "m2hf.fuse.level_table "
     "m2hf.fuse.evaluation m2hf.fuse.training m2hf.fuse.tables m2hf.fuse.tables.given "
-    "m2hf.fuse.report m2hf.fuse.search m2hf.fuse.search.web",
+    "m2hf.fuse.report m2hf.fuse.search m2hf.fuse.search.web m2hf.fuse.sweep",
     "m2hf.data_manifests": "m2hf",
     "m2hf.data_manifests.toybox": "m2hf m2hf.data_manifests",
     "m2hf.extract.weights": "m2hf",
@@ -53,6 +53,8 @@ MAY_IMPORT: dict[str, str] = {
     "m2hf.fuse.model m2hf.fuse.evaluation",
     "m2hf.fuse.tables": "m2hf m2hf.fuse m2hf.fuse.level_table m2hf.fuse.scores",
     "m2hf.fuse.tables.given": "m2hf m2hf.fuse.scores m2hf.fuse.model m2hf.fuse.tables",
+    "m2hf.fuse.sweep": "m2hf m2hf.fuse m2hf.fuse.config m2hf.fuse.level_table m2hf.fuse.features "
+    "m2hf.fuse.scores m2hf.fuse.evaluation m2hf.fuse.training m2hf.fuse.tables",
     "m2hf.fuse.report": "m2hf m2hf.fuse m2hf.fuse.level_table m2hf.fuse.features m2hf.fuse.scores "
     "m2hf.fuse.tables",
     "m2hf.fuse.search": "m2hf m2hf.fuse m2hf.fuse.config m2hf.fuse.level_table "

@@ -57,7 +57,7 @@ def _measure(given: argparse.Namespace, place: Path) -> None:
         if given.json is not None:
             results = {"rows": recalls(scored, QueryKinds.read(kinds))}
             atomic_text(given.json, json.dumps(results, indent=1) + "\n")
-    tables([path for paths in scored.values() for path in paths], kinds=kinds)
+    tables([str(path) for paths in scored.values() for path in paths], kinds=kinds)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -37,9 +37,10 @@ def evaluate(
     split: Split = "test",
     with_baselines: bool = False,
     on_remark: Callable[[str], None] = lambda _: None,
+    out: Path | None = None,
 ) -> Path:
     """Score every caption of `split` against all its videos with the checkpoint in `run_dir`;
-    returns the path of the similarity file, run_dir/similarity.h5.
+    returns the path of the similarity file: `out`, or run_dir/similarity.h5.
 
     config: overrides streams, late, eval, device and threads of the trained config; what the
     weights depend on (levels, project, model, scoring, completion, strategy) must be as trained.
@@ -53,7 +54,7 @@ def evaluate(
     require_single_process("eval")
     require_captions(manifest.split(split), f"split {split}")
     folder = RunFolder(run_dir)
-    path = folder.checkpoint
+    path, similarity = folder.checkpoint, out or folder.similarity
     config = resolve(path, checkpoint.read_header(path), config)
     store = FeatureStore.open(store_root, manifest.card.name, config)
     model, header = checkpoint.load(path, store)
@@ -87,7 +88,7 @@ def evaluate(
     closed = Baselines.of(manifest, store, config, on_remark) if with_baselines else None
     names = closed.names if closed is not None else []
     with (
-        SimilarityDraft.open(folder.similarity, about, levels, banks, names) as draft,
+        SimilarityDraft.open(similarity, about, levels, banks, names) as draft,
         repeatable(config) as device,
     ):
         model.to(device)
@@ -102,7 +103,7 @@ def evaluate(
         if closed is not None and names:
             for name, baseline in closed.score(PooledSplit.of(gallery, store)):
                 draft.write_baseline(name, baseline)
-    return folder.similarity
+    return similarity
 
 
 def _matrices(place: Callable[[str], Matrix], levels: Sequence[str]) -> tuple[list[Matrix], Matrix]:

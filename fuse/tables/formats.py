@@ -48,15 +48,17 @@ def embedded(text: str, suffix: str) -> Any:
 
 def markdown(table: Table) -> str:
     """The table as Markdown without the document: what `m2hf tables` prints."""
-    lines = []
-    for part in map(sheet, table.parts):
-        lines += [f"### {_plain(part.title)}", ""]
-        for grid in part.grids:
-            lines += [f"**{_plain(grid.title)}**", "", *_markdown_grid(grid), ""]
-        lines += [f"{number}. {_plain(note)}" for number, note in enumerate(part.footnotes, 1)]
-        lines += [""] if part.footnotes else []
-        lines += [*(f"- {_plain(note)}" for note in part.notes), ""]
-    return "\n".join(lines)
+    return "\n".join(markdown_sheet(sheet(part)) for part in table.parts)
+
+
+def markdown_sheet(part: Sheet) -> str:
+    """A sheet as Markdown."""
+    lines = [f"### {_plain(part.title)}", ""]
+    for grid in part.grids:
+        lines += [f"**{_plain(grid.title)}**", "", *_markdown_grid(grid), ""]
+    lines += [f"{number}. {_plain(note)}" for number, note in enumerate(part.footnotes, 1)]
+    lines += [""] if part.footnotes else []
+    return "\n".join([*lines, *(f"- {_plain(note)}" for note in part.notes), ""])
 
 
 def _format(suffix: str) -> Callable[[Table], str]:

@@ -54,7 +54,7 @@ class Sheet:
 
 def sheet(part: TablePart) -> Sheet:
     """Lay out a part."""
-    marks = _Footnotes()
+    marks = Footnotes()
     grids = [_direction(part, direction, marks) for direction in DIRECTIONS]
     found = [*grids, *_subsets(part)]
     return Sheet(
@@ -69,12 +69,12 @@ def row_cells(row: TableRow, direction: str) -> dict[str, str]:
     """What grids print of a row in a direction, by column."""
     metrics = row.metrics[direction]
     if row.subset:
-        return {"R@1": _measure(metrics, "R@1"), "queries": f"{metrics.queries}"}
+        return {"R@1": measured(metrics, "R@1"), "queries": f"{metrics.queries}"}
     cells = dict(zip(COLUMNS, _cells(metrics), strict=False))
     return {**cells, COMPARED: _difference(row, direction) if direction == "t2v" else ""}
 
 
-class _Footnotes:
+class Footnotes:
     """Numbers footnotes in the order of their first use."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class _Footnotes:
         return tuple(dict.fromkeys(self.notes.index(text) + 1 for text in texts))
 
 
-def _direction(part: TablePart, direction: str, marks: _Footnotes) -> Grid:
+def _direction(part: TablePart, direction: str, marks: Footnotes) -> Grid:
     compared = direction == "t2v" and any(_whole(row) and row.paper for row in _rows(part))
     head = ("", *_MEASURES, *([COMPARED] if compared else []))
     lines: list[GridLine] = []
@@ -126,7 +126,7 @@ def _subsets(part: TablePart) -> Iterator[Grid]:
                 if not found:  # rows by kind of query have only T2V
                     continue
                 queries = next(iter(found.values())).queries
-                cells = [_measure(found[name], "R@1") for name in columns]
+                cells = [measured(found[name], "R@1") for name in columns]
                 lines.append(GridLine(f"{direction.upper()}, {subset}", (*cells, f"{queries}")))
         label = f": {block.label}" if block.label else ""
         yield Grid(f"R@1 by subset of the queries{label}", ("", *columns, "queries"), tuple(lines))
@@ -145,10 +145,11 @@ def _cells(metrics: AggregateMetrics) -> Iterator[str]:
         if name == _INTERVAL:
             yield f"{metrics.interval[0]:.1f} to {metrics.interval[1]:.1f}"
         else:
-            yield _measure(metrics, name)
+            yield measured(metrics, name)
 
 
-def _measure(metrics: AggregateMetrics, name: str) -> str:
+def measured(metrics: AggregateMetrics, name: str) -> str:
+    """A measure as printed: mean and deviation, or the spread under ties."""
     decimals = 2 if name == "MnR" else 1
     text = f"{metrics.mean[name]:.{decimals}f}"
     if metrics.deviation:

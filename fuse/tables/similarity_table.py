@@ -1,13 +1,14 @@
 """The table of similarity files: levels and late fusion, subsets, seeds, and the paper's number.
 
 numpy only. Files of one data set and split make one part. In it, runs that differ only in the seed
-make one block, whose numbers are means; every other run is a block of its own, labelled with the
-config keys in which it differs. Equal files give equal tables, at any path and time.
+make one block, whose numbers are means; every other run is a block of its own. Its label is given,
+or the config keys in which it differs. Equal files give equal tables, at any path and time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.bootstrap import LEVEL, paired_interval
 from m2hf.fuse.tables.chain import chain_of, streams_read
 from m2hf.fuse.tables.kinds import QueryKinds
+from m2hf.fuse.tables.labels import block_labels, without_seed
 from m2hf.fuse.tables.paper import PaperResult, paper_result
 from m2hf.fuse.tables.post_processing import (
     TRANSDUCTIVE_HEADING,
@@ -34,6 +36,8 @@ SMALLER = "gallery smaller than the protocol's"
 FEWER = "fewer queries than the protocol's"
 BASELINE = "baseline"
 
+_UNLABELLED: Mapping[Path, str] = MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class SimilarityTable:
@@ -43,10 +47,13 @@ class SimilarityTable:
     ranking: Ranking = field(default_factory=Ranking)
     kinds: QueryKinds | None = None
 
-    def build(self, paths: Sequence[Path]) -> Table:
-        """Compute every metric; raises UsageError for a file that is no similarity file, or is
-        given twice."""
-        runs = [_Run.open(path) for path in paths]
+    def build(self, paths: Sequence[Path], labels: Mapping[Path, str] = _UNLABELLED) -> Table:
+        """Compute every metric. labels: of the blocks of these runs; others are labelled by config.
+
+        Raises UsageError for a file that is no similarity file, or is given twice, and for one
+        label of different models.
+        """
+        runs = [_Run.open(path, labels.get(path, "")) for path in paths]
         for place, run in enumerate(runs):
             if run.digest in [other.digest for other in runs[:place]]:
                 raise UsageError(f"{run.path}: the same file is given twice; each run counts once")
@@ -58,11 +65,12 @@ class SimilarityTable:
     def _part(self, runs: Sequence["_Run"]) -> TablePart:
         models: dict[str, list[_Run]] = {}
         for run in runs:
-            models.setdefault(run.model_key, []).append(run)
+            models.setdefault(f"{run.label} {run.model_key}", []).append(run)
         groups = [
             sorted(group, key=lambda run: (run.seed, run.digest)) for group in models.values()
         ]
-        labels = _labels([group[0].file.config for group in groups])
+        configs = [without_seed(group[0].file.config) for group in groups]
+        labels = block_labels([group[0].label for group in groups], configs)
         blocks: list[TableBlock] = []
         notes = [note for run in runs for note in _notes(run)]
         shown: list[NamedRanks] = []
@@ -121,10 +129,11 @@ class _Run:
     path: Path
     file: SimilarityFile
     digest: str
+    label: str
 
     @classmethod
-    def open(cls, path: Path) -> "_Run":
-        return cls(path, SimilarityFile.read(path), sha256_file(path))
+    def open(cls, path: Path, label: str) -> "_Run":
+        return cls(path, SimilarityFile.read(path), sha256_file(path), label)
 
     @property
     def part_key(self) -> str:
@@ -136,7 +145,7 @@ class _Run:
     def model_key(self) -> str:
         """Equal for runs that differ only in the seed."""
         file = self.file
-        config = _without_seed(file.config)
+        config = without_seed(file.config)
         extra = [sorted(file.bank), sorted(file.baselines)]
         return canonical_json([config, file.streams, file.trained_on, *extra])
 
@@ -225,36 +234,6 @@ def _subsets(ranked: Sequence[NamedRanks], present: Mapping[str, BoolArray]) -> 
         for name, chosen_V in ((f"with {role}", present_V), (f"without {role}", ~present_V)):
             rows = [r.subset(name, chosen_V) for r in ranked]
             yield from (row for row in rows if row is not None)
-
-
-def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
-    train = {key: value for key, value in config.get("train", {}).items() if key != "seed"}
-    return {**config, "train": train}
-
-
-def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Strategy, late rule and balance of each run, and every key in which runs differ."""
-    flat = [dict(_flat(_without_seed(config))) for config in configs]
-    keys = sorted({key for config in flat for key in config})
-    main = ("strategy", "late.rule", "balance.form")
-    differing = [k for k in keys if k not in main and len({str(c.get(k)) for c in flat}) > 1]
-    labels = []
-    for config in flat:
-        parts = [str(config[key]) for key in ("strategy",) if key in config]
-        parts += [f"late {config['late.rule']}"] if "late.rule" in config else []
-        balance = config.get("balance.form", "none")
-        parts += [f"balance {balance}"] if balance != "none" else []
-        parts += [f"{key} {config.get(key)}" for key in differing]
-        labels.append(", ".join(parts))
-    return labels
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _reference(file: SimilarityFile) -> tuple[PaperResult, bool] | None:

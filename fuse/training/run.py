@@ -5,6 +5,7 @@ from its last epoch and ends with the same weights (same device, same seed).
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from m2hf.fuse.training.trainer import Diverged, Trainer, TrainingData, recall_b
 from m2hf.keys import canonical_json, sha256_hex
 from m2hf.manifest import Manifest
 
-__all__ = ["EpochReport", "TrainSummary", "train"]
+__all__ = ["EpochReport", "TrainSummary", "run_key", "train"]
 
 _CALIBRATION = (2048, 1024)  # captions and videos; two numbers a level need no more
 
@@ -74,20 +75,28 @@ def train(
     on_epoch: OnEpoch | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
     with_baselines: bool = False,
+    overwrite: bool = False,
 ) -> TrainSummary:
     """Train on the train split of `manifest` and write checkpoint, config, log and curves into
     `run_dir` (see `RunFolder`). An interrupted run there is resumed. All processes of `group`
     return the same summary; the main process writes. with_baselines: also find the validation
-    recall of zero-shot and ridge regression.
+    recall of zero-shot and ridge regression. overwrite: train anew where a finished run is there.
 
-    Raises UsageError where a stream or a split lacks what training needs, MismatchError for
-    streams that don't belong together or an interrupted run with another config, and Diverged,
-    after writing the best weights so far, where a loss is not finite.
+    Raises UsageError for a folder with a finished run unless `overwrite`, and where a stream or a
+    split lacks what training needs, MismatchError for streams that don't belong together or an
+    interrupted run with another config, and Diverged, after writing the best weights so far, where
+    a loss is not finite.
     """
     if config.strategy == "zero_shot":
         raise UsageError(
             "fuse.strategy=zero_shot has nothing to train; score it with `m2hf eval --zero-shot "
             "--out DIR`, or set fuse.strategy to end_to_end or ensemble"
+        )
+    folder = RunFolder(run_dir)
+    if folder.finished and not overwrite:
+        raise UsageError(
+            f"{run_dir}: holds a finished run, which is not overwritten; name another --run, or "
+            "give --overwrite to train anew"
         )
     require_captions(manifest.rows, f"manifest {manifest.card.name}")
     store = FeatureStore.open(store_root, manifest.card.name, config)
@@ -103,7 +112,7 @@ def train(
     data = TrainingData(store, captions, Gallery.of(val_rows, store, "val"))
     with repeatable(config, group) as device:
         trainer = Trainer(data, replace(group, device=device))
-        run = _Run(manifest, config, trainer, RunFolder(run_dir))
+        run = _Run(manifest, config, trainer, folder)
         try:
             run.fit(on_epoch)
         except Diverged as error:
@@ -136,7 +145,7 @@ class _Run:
     ) -> None:
         self.manifest, self.config, self.trainer, self.folder = manifest, config, trainer, folder
         self.data, self.group = trainer.data, trainer.group
-        self.key = _key(manifest, self.data.store, config)
+        self.key = run_key(manifest, self.data.store, config)
         progress = Progress.load(folder.progress, self.key)
         captions, val = [c.id for c in self.data.captions], self.data.val
         state = progress.stage.numbers if progress else None
@@ -181,10 +190,11 @@ class _Run:
         model.words = fitted(self.config, self.data.store, videos)
         self._calibrate(model)
         scores = score_gallery(model, self.data.store, self.data.val, self.group.device)
+        recall = recall_by_level(model, scores, self.data.val)
         if self.group.is_main:
-            self._write(model)
+            self._write(model, recall)
         self.group.barrier()  # a process that exits now, as by Diverged, would end the writer
-        return recall_by_level(model, scores, self.data.val)
+        return recall
 
     def baseline_recalls(self) -> dict[str, float]:
         """Validation R@1 in percent of each baseline, computed by the main process."""
@@ -203,7 +213,7 @@ class _Run:
             if on_epoch is not None:
                 on_epoch(report)
 
-    def _write(self, model: Retriever) -> None:
+    def _write(self, model: Retriever, recall: Mapping[str, float]) -> None:
         header = checkpoint.CheckpointHeader(
             self.config,
             self.data.store.info,
@@ -212,6 +222,10 @@ class _Run:
             self.best_epoch,
             words=model.words,
         )
+        val = self.data.val
+        counts = {"queries": len(val.query_ids), "videos": len(val.video_ids)}
+        about = {"R@1": dict(recall), **counts, "epoch": self.best_epoch}
+        atomic_text(self.folder.validation, json.dumps(about, indent=2) + "\n")
         checkpoint.save(self.folder.checkpoint, model, header)
         curves.draw(self.log, self.folder.curves)
         self.folder.progress.unlink(missing_ok=True)
@@ -239,8 +253,9 @@ def _without_late(weights: Tensors) -> dict[str, Tensor]:
     return {name: x for name, x in weights.items() if not name.startswith("late_fusions.")}
 
 
-def _key(manifest: Manifest, store: FeatureStore, config: FusionConfig) -> str:
-    """Digest of what must be equal for a run to be resumed."""
+def run_key(manifest: Manifest, store: FeatureStore, config: FusionConfig) -> str:
+    """Digest of what must be equal for a run to be resumed: config, manifest, and the fingerprints
+    of the streams."""
     about = {
         "config": json.loads(config.model_dump_json()),
         "manifest": manifest.digest,

@@ -11,6 +11,7 @@ import typer
 
 from m2hf.cli import extract, fuse, manifest, options, report, tables
 from m2hf.errors import EXIT_FAILURES
+from m2hf.fuse.run_folder import RunFolder
 
 RECIPE = Path("demo")  # pipelines/recipes/demo.toml
 ASKED = "a dog barks while the sign says OPEN"
@@ -63,9 +64,9 @@ def demo(
     rows, shards = generate(out, clips, seed, workers)
     for run in RUNS:
         _train(run, rows, shards, out / run.folder)
-    similarities = [out / run.folder / "similarity.h5" for run in RUNS]
+    similarities = [f"{run.folder}={out / run.folder / 'similarity.h5'}" for run in RUNS]
     kinds = out / "kinds.csv"
-    _command(f"tables {' '.join(map(_quoted, similarities))} --kinds {_quoted(kinds)}")
+    _command(f"tables {' '.join(map(shlex.quote, similarities))} --kinds {_quoted(kinds)}")
     tables.tables(similarities, kinds=kinds)
     for suffix in (".md", ".csv", ".html"):
         tables.tables(similarities, out=out / f"table{suffix}", kinds=kinds)
@@ -103,8 +104,9 @@ def generate(out: Path, clips: int, seed: int, workers: int) -> tuple[Path, Path
 def _train(run: _Run, rows: Path, shards: Path, folder: Path) -> None:
     where = _trained(rows, shards, folder)
     sets = "".join(f" --set {setting}" for setting in run.settings)
-    _command(f"train {where} --config {RECIPE}{sets}")
-    fuse.train(rows, shards, folder, config=RECIPE, set_=list(run.settings))
+    again = RunFolder(folder).finished  # by an earlier demo in the same folder
+    _command(f"train {where} --config {RECIPE}{sets}{' --overwrite' if again else ''}")
+    fuse.train(rows, shards, folder, RECIPE, list(run.settings), overwrite=again)
     _command(f"eval {where}")
     fuse.evaluate(rows, shards, folder)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from m2hf.fuse.distributed import ProcessGroup
     from m2hf.fuse.training.run import EpochReport
 
+_FEW_VIDEOS = 30  # of validation, below which its R@1 is mostly noise
 _SHOWN = 3  # ids of videos that a stream has no entry for
 
 
@@ -23,12 +24,19 @@ def train(
     run: options.Run,
     config: options.Config = None,
     set_: options.Set = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Train anew where RUN holds a finished run.")
+    ] = False,
 ) -> None:
-    """Train the fusion on cached features; writes RUN/checkpoint.safetensors."""
+    """Train the fusion on cached features; writes RUN/checkpoint.safetensors.
+
+    An interrupted run is resumed by the same command; a finished one is kept, unless --overwrite is
+    given.
+    """
     from m2hf.fuse.distributed import process_group
 
     with process_group() as group:
-        _train(manifest, store, run, config, set_, group)
+        _train(manifest, store, run, config, set_, overwrite, group)
 
 
 def _train(
@@ -37,6 +45,7 @@ def _train(
     run: Path,
     config: Path | None,
     set_: list[str] | None,
+    overwrite: bool,
     group: "ProcessGroup",
 ) -> None:
     from rich.console import Console
@@ -78,7 +87,7 @@ def _train(
 
     try:
         on_epoch = show if group.is_main else None
-        done = fit(loaded, store, run, recipe.fuse, on_epoch, group, with_baselines=True)
+        done = fit(loaded, store, run, recipe.fuse, on_epoch, group, True, overwrite)
     finally:
         if progress.live.is_started:
             progress.stop()
@@ -89,6 +98,8 @@ def _train(
         f"kept epoch {done.best_epoch} of {done.epochs}, "
         f"chosen on {done.val_videos} validation videos"
     )
+    if done.val_videos < _FEW_VIDEOS:
+        typer.echo(_few_videos(done.val_videos))
     typer.echo(_beside_baselines(done.val_recall[LATE_FUSION], done.baselines))
     for role, flags in done.flags.items():
         typer.echo(f"{role}: {', '.join(flags)}")
@@ -116,6 +127,16 @@ def _beside_baselines(ours: float, theirs: Mapping[str, float]) -> str:
     return f"validation R@1 {ours:.1f}, {verdict}: {shown}"
 
 
+def _few_videos(videos: int) -> str:
+    """What it means to choose on so few validation videos: the standard error of a share of one
+    half, which is the largest."""
+    return (
+        f"{videos} validation videos are too few to choose on: R@1 there is uncertain by about "
+        f"{50 / videos**0.5:.0f} points, so the kept epoch and the late fusion follow chance; give "
+        f"{_FEW_VIDEOS} or more, by a val split or by fuse.train.val_fraction"
+    )
+
+
 def evaluate(
     manifest: options.ManifestDir,
     store: options.Store,
@@ -125,7 +146,11 @@ def evaluate(
         typer.Option("--zero-shot", help="Score without training, what shares a space."),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="With --zero-shot: folder to write.")
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Similarity file to write, default RUN/similarity.h5; with --zero-shot: folder.",
+        ),
     ] = None,
     config: options.Config = None,
     set_: options.Set = None,
@@ -137,7 +162,7 @@ def evaluate(
         ),
     ] = True,
 ) -> None:
-    """Score a split with RUN's checkpoint; writes RUN/similarity.h5.
+    """Score a split with RUN's checkpoint; writes RUN/similarity.h5, or the file --out.
 
     With --zero-shot nothing is trained: the levels of the recipe whose stream shares a space with
     the captions are compared as they are, and summed. OUT is then a run like any other, with an
@@ -147,7 +172,7 @@ def evaluate(
     from m2hf.fuse.evaluation.evaluate import evaluate as score
     from m2hf.manifest import Manifest
 
-    folder = _scored_folder(run, zero_shot, out)
+    folder, similarity = _scored(run, zero_shot, out)
     loaded = Manifest.load(manifest)
     given = load_recipe(config, set_)[0].fuse if config is not None or set_ or zero_shot else None
     if zero_shot:
@@ -157,17 +182,22 @@ def evaluate(
         write_untrained(loaded, store, folder, given)
         given = None
     remarks: list[str] = []
-    path = score(loaded, store, folder, given, split, baselines, remarks.append)
+    path = score(loaded, store, folder, given, split, baselines, remarks.append, similarity)
     for remark in remarks:
         typer.echo(remark)
     typer.echo(f"wrote {path}")
 
 
-def _scored_folder(run: Path | None, zero_shot: bool, out: Path | None) -> Path:
+def _scored(run: Path | None, zero_shot: bool, out: Path | None) -> tuple[Path, Path | None]:
+    """The folder of the run to score, and the file to write where it isn't the folder's own."""
     folder = out if zero_shot else run
-    if folder is None or (run is not None and out is not None) or (zero_shot and run is not None):
+    if folder is None or (zero_shot and run is not None):
         raise UsageError(
             "eval scores a trained run, --run RUN, or without training, --zero-shot --out DIR; "
             "give one of the two"
         )
-    return folder
+    if zero_shot or out is None:
+        return folder, None
+    if out.suffix != ".h5" or out.is_dir():
+        raise UsageError(f"--out {out}: expected a similarity file to write, such as affine.h5")
+    return folder, out

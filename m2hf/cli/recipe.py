@@ -1,6 +1,7 @@
 """A whole recipe: the sections of extraction and of fusion."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -28,20 +29,39 @@ def load_recipe(
 
     `config` is a file, or the name of a recipe that ships with m2hf. Raises ConfigError.
     """
-    if config is not None and not config.is_file():  # a folder may well be called `demo`
-        shipped = files("m2hf.pipelines.recipes") / f"{config}.toml"
-        if not shipped.is_file():
-            names = sorted(
-                entry.name.removesuffix(".toml")
-                for entry in files("m2hf.pipelines.recipes").iterdir()
-                if entry.name.endswith(".toml")
-            )
-            raise ConfigError(
-                f"--config {config}: no such file, and no recipe of that name; "
-                f"shipped: {', '.join(names)}"
-            )
-        with as_file(shipped) as path:
-            data = read_recipe(path, overrides or ())
-    else:
-        data = read_recipe(config, overrides or ())
+    data = recipe_data(config, overrides)
     return parse(Recipe, data), data.get("extract", {})
+
+
+def recipe_data(config: Path | None, overrides: list[str] | None) -> dict[str, Any]:
+    """A recipe as written, with its overrides; raises ConfigError."""
+    if config is None:
+        return read_recipe(None, overrides or ())
+    with shipped_file("--config", config) as path:
+        return read_recipe(path, overrides or ())
+
+
+@contextmanager
+def shipped_file(option: str, given: Path, kind: str = "recipe") -> Iterator[Path]:
+    """`given`, or the recipe or grid (`kind`) of that name that ships with m2hf.
+
+    Raises ConfigError, whose message starts with `option`, where there is neither.
+    """
+    if given.is_file():  # a folder may well be called `demo`
+        yield given
+        return
+    shipped = files("m2hf.pipelines.recipes")
+    if kind == "grid":
+        shipped /= "grids"
+    names = {
+        entry.name.removesuffix(".toml"): entry
+        for entry in shipped.iterdir()
+        if entry.name.endswith(".toml")
+    }
+    if str(given) not in names:
+        raise ConfigError(
+            f"{option} {given}: no such file, and no {kind} of that name; "
+            f"shipped: {', '.join(sorted(names))}"
+        )
+    with as_file(names[str(given)]) as path:
+        yield path

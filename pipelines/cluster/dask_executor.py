@@ -1,6 +1,5 @@
 """Run tasks on Dask workers: started on this machine, or those of an existing scheduler."""
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,8 +7,8 @@ from dataclasses import dataclass
 import dask
 from distributed import Client
 
-from m2hf.errors import UsageError, first_line
 from m2hf.pipelines.bucket import TaskResult
+from m2hf.pipelines.cluster.connection import connect, quiet_loss
 from m2hf.pipelines.cluster.dispatch import TaskDispatcher
 from m2hf.pipelines.cluster.workers import (
     GPU,
@@ -21,8 +20,6 @@ from m2hf.pipelines.cluster.workers import (
 )
 from m2hf.pipelines.job import Job
 from m2hf.pipelines.plan import BucketTask
-
-_CONNECT_S = 30
 
 
 @dataclass(frozen=True)
@@ -57,24 +54,9 @@ class DaskExecutor:
 
     @contextmanager
     def _client(self, job: Job) -> Iterator[Client]:
-        # If the scheduler is lost, m2hf reports it in one line; this logger would add a traceback.
-        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+        quiet_loss()
         if self.scheduler:
-            try:
-                client = Client(self.scheduler, timeout=_CONNECT_S)
-            # A TypeError of a tls:// address without certificates, a RuntimeError of a tcp:// one
-            # where the configuration requires encryption.
-            except (TypeError, RuntimeError) as error:
-                raise UsageError(
-                    f"--scheduler {self.scheduler}: {first_line(error)}; set the address and the "
-                    "certificates of the cluster, as `source FOLDER/environment` of tls.sh does"
-                ) from error
-            except (OSError, ValueError) as error:
-                raise UsageError(
-                    f"--scheduler {self.scheduler}: no Dask scheduler answers there: "
-                    f"{first_line(error)}"
-                ) from error
-            with client:
+            with connect(self.scheduler) as client:
                 yield client
             return
         settings = {

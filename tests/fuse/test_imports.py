@@ -45,8 +45,8 @@ from m2hf.cli.tables import tables
 from m2hf.cli.trace import trace
 similarity, folder, store = map(Path, sys.argv[1:])
 for suffix in (".csv", ".tex", ".html", ".json", ".md"):
-    tables([similarity], out=folder / f"t{suffix}", dsl=[20.0])
-tables([similarity])
+    tables([str(similarity)], out=folder / f"t{suffix}", dsl=[20.0])
+tables([str(similarity)])
 trace(folder / "t.md", "late_fusion", run=[similarity.parent], store=store)
 assert "torch" not in sys.modules
 """

@@ -296,6 +296,23 @@ def test_several_processes_are_refused(
     assert ended.value.code == 2
 
 
+def test_other_similarity_files_of_a_run(
+    corpus: Any, run: Any, tmp_path: Path, m2hf: Callable[..., Any]
+) -> None:
+    corpus.manifest.save(tmp_path / "manifest")
+    before = evaluate(corpus.manifest, corpus.store, run.folder).read_bytes()
+    paths = ("--manifest", tmp_path / "manifest", "--store", corpus.store, "--run", run.folder)
+    for rule in ("mention", "max"):
+        out = tmp_path / f"{rule}.h5"
+        done = m2hf("eval", *paths, "--out", out, "--set", f"fuse.late.rule={rule}")
+        assert done.returncode == 0, done.stderr
+        assert SimilarityFile.read(out).config["late"]["rule"] == rule
+    assert (run.folder / "similarity.h5").read_bytes() == before
+    refused = m2hf("eval", *paths, "--out", tmp_path / "folder")
+    assert refused.returncode == 2
+    assert "expected a similarity file to write" in refused.stderr
+
+
 def test_a_failure_leaves_the_file_that_was_there(
     corpus: Any, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,7 +130,13 @@ def test_weights_from_tiny_to_large_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [[], ["--zero-shot"], ["--run", "a", "--out", "b"], ["--zero-shot", "--run", "a"]]
+    "options",
+    [
+        [],
+        ["--zero-shot"],
+        ["--run", "a", "--out", "b", "--zero-shot"],
+        ["--zero-shot", "--run", "a"],
+    ],
 )
 def test_one_of_run_and_zero_shot_is_given(
     m2hf: Callable[..., Any], tmp_path: Path, options: list[str]

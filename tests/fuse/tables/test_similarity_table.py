@@ -253,6 +253,28 @@ def test_other_configs_stand_apart_and_say_what_differs(made: SimilarityFile, wr
     assert [part.title for part in other.parts] == ["a|b test", "a|b val"]
 
 
+def test_labels_head_the_blocks(made: SimilarityFile, write: Write, m2hf: Any) -> None:
+    seeds = [write(f"s{n}", config={**made.config, "train": {"seed": n}}) for n in range(2)]
+    other = write("other", config={**made.config, "late": {"rule": "max"}})
+    table = SimilarityTable().build([*seeds, other], dict.fromkeys(seeds, "two seeds"))
+    labels = [block.label for part in table.parts for block in part.blocks]
+    assert labels == ["two seeds", "end_to_end, late max"]
+    assert len(table.parts[0].blocks[0].rows[0].metrics["t2v"].runs) == 2
+    assert [b.digest for b in table.parts[0].blocks] == [
+        b.digest for b in SimilarityTable().build([*seeds, other]).parts[0].blocks
+    ]
+    with pytest.raises(UsageError, match=r"label 'same' .* more than the seed \(late.rule\)"):
+        SimilarityTable().build([*seeds, other], dict.fromkeys([*seeds, other], "same"))
+
+    named = [f"two seeds={path}" for path in seeds]
+    shown = m2hf("tables", *named, f"max={other}")
+    assert "**two seeds**" in shown.stdout
+    assert "**max**" in shown.stdout
+    refused = m2hf("tables", f"={other}")
+    assert refused.returncode == 2
+    assert "expected LABEL=FILE" in refused.stderr
+
+
 def test_a_file_counts_once(write: Write) -> None:
     paths = [write("one"), write("two")]
     with pytest.raises(UsageError, match="the same file is given twice"):

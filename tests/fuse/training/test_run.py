@@ -16,6 +16,7 @@ from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.splits import train_and_val
 from m2hf.fuse.level_table import Level
+from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.metrics import text_to_video
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.training.optimiser import warm_cosine
@@ -40,7 +41,12 @@ def test_it_learns(corpus: Any, run: Any) -> None:
 
 def test_the_run_folder(run: Any, config: FusionConfig) -> None:
     names = {path.name for path in run.folder.iterdir()} - {"similarity.h5"}
-    assert names == {"checkpoint.safetensors", "config.json", "curves.png", "metrics.jsonl"}
+    written = {"checkpoint.safetensors", "config.json", "curves.png", "metrics.jsonl"}
+    assert names == {*written, "validation.json"}
+    validation = json.loads((run.folder / "validation.json").read_text())
+    assert validation["R@1"] == run.summary.val_recall
+    assert (validation["queries"], validation["videos"]) == (12, 12)
+    assert validation["epoch"] == run.summary.best_epoch
     assert (run.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     resolved = json.loads((run.folder / "config.json").read_text())
     assert parse(FusionConfig, resolved) == config
@@ -68,6 +74,31 @@ def test_same_seed_same_bytes(corpus: Any, short: FusionConfig, tmp_path: Path) 
     assert (tmp_path / "a" / "metrics.jsonl").read_bytes() != (
         tmp_path / "c" / "metrics.jsonl"
     ).read_bytes()
+
+
+def test_a_finished_run_is_not_overwritten_unasked(
+    corpus: Any, short: FusionConfig, tmp_path: Path, m2hf: Any
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    train(corpus.manifest, corpus.store, folder.root, short)
+    before = {path: path.read_bytes() for path in folder.root.iterdir()}
+    other = short.model_copy(update={"train": short.train.model_copy(update={"seed": 4})})
+    with pytest.raises(UsageError, match="holds a finished run"):
+        train(corpus.manifest, corpus.store, folder.root, other)
+    assert {path: path.read_bytes() for path in folder.root.iterdir()} == before
+    train(corpus.manifest, corpus.store, folder.root, other, overwrite=True)
+    assert folder.checkpoint.read_bytes() != before[folder.checkpoint]
+
+    corpus.manifest.save(tmp_path / "manifest")
+    paths = ("--manifest", tmp_path / "manifest", "--store", corpus.store, "--run", folder.root)
+    refused = m2hf("train", *paths)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "--overwrite" in refused.stderr
+    sets = ("--set", "fuse.train.epochs=1", "--set", "fuse.model.width=32")
+    again = m2hf("train", *paths, *sets, "--overwrite")
+    assert again.returncode == 0, again.stderr
+    assert "12 validation videos are too few to choose on" in again.stdout
 
 
 def test_epochs_are_reported_and_patience_ends_them(
