@@ -91,37 +91,40 @@ def test_flags_are_frozen() -> None:
             yield f"{path}: {' '.join(options)}"
 
     assert list(flags(typer.main.get_command(app))) == [
-        "app: --config --host --manifest --media --port --run --set --split --store",
-        "config: --config --json --markdown --set",
+        "app: --config --host --manifest --media --port --project --run --set --split --store",
+        "config: --config --json --markdown --project --set",
         "demo: --clips --out --seed --workers",
-        "eval: --baselines --config --manifest --out --run --set --split --store --zero-shot",
-        "export: --format --json --manifest --out --store --stream",
-        "extract: --array --config --manifest --media --only --scheduler --set --store --workers",
-        "import: --captions --json --manifest --skip-unknown --store --stream",
+        "eval: --baselines --config --manifest --out --project --run --set --split --store "
+        "--zero-shot",
+        "export: --format --json --manifest --out --project --store --stream",
+        "extract: --array --config --manifest --media --only --project --scheduler --set --store "
+        "--workers",
+        "import: --captions --json --manifest --project --skip-unknown --store --stream",
+        "init: --captions --config --name videos",
         "manifest build: --annotations --json --media --out --splits name",
-        "manifest check: --json --media manifest",
+        "manifest check: --json --media --project manifest",
         "manifest from-captions: --name --out captions",
         "manifest from-folder: --captions --name --out videos",
         "manifest list: --json",
         "manifest toybox: --clips --kind --out --seed --store",
-        "matrices: --dsl --fuse --group-maximum --json --out --qb --qb-scale --queries --query-ids "
-        "--tune-on-test --val-matrix --val-queries --video-ids --weights matrix",
-        "plan: --config --json --manifest --media --only --set --store",
-        "report: --kinds --manifest --out --run --similarity --store",
-        "retry: --array --config --damaged --manifest --media --only --scheduler --set --store "
-        "--workers",
-        "search: --config --json --manifest --run --set --split --store --top query",
-        "show: --html --json --manifest --media store video",
-        "status: --config --json --manifest --media --only --set --store",
-        "sweep: --config --manifest --out --scheduler --set --split --store --workers grid",
-        "tables: --dsl --group-maximum --json --kinds --out --qb-scale files",
-        "trace: --json --kinds --manifest --run --store row table",
-        "train: --config --manifest --overwrite --run --set --store",
-        "upgrade: --json --store",
-        "verify: --json --manifest --only --store",
-        "weights check: --config --json --only --set",
-        "weights list: --config --json --only --set",
-        "weights pull: --config --only --set",
+        "matrices: --dsl --fuse --group-maximum --json --out --qb --qb-scale --queries "
+        "--query-ids --tune-on-test --val-matrix --val-queries --video-ids --weights matrix",
+        "plan: --config --json --manifest --media --only --project --set --store",
+        "report: --kinds --manifest --out --project --run --similarity --store",
+        "retry: --array --config --damaged --manifest --media --only --project --scheduler --set "
+        "--store --workers",
+        "search: --config --json --manifest --project --run --set --split --store --top query",
+        "show: --html --json --manifest --media --project --store names",
+        "status: --config --json --manifest --media --only --project --set --store",
+        "sweep: --config --manifest --out --project --scheduler --set --split --store --workers grid",
+        "tables: --dsl --group-maximum --json --kinds --out --project --qb-scale files",
+        "trace: --json --kinds --manifest --project --run --store row table",
+        "train: --config --manifest --overwrite --project --run --set --store",
+        "upgrade: --json --project --store",
+        "verify: --json --manifest --only --project --store",
+        "weights check: --config --json --only --project --set",
+        "weights list: --config --json --only --project --set",
+        "weights pull: --config --only --project --set",
     ]
 
 

@@ -18,6 +18,7 @@ from m2hf.cli import (
     extract,
     fuse,
     importing,
+    init,
     manifest,
     matrices,
     options,
@@ -52,6 +53,7 @@ def _add(verb: Callable[..., None], name: str | None = None) -> None:
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(weights.app, name="weights")
 for verb in (
+    init.init,
     extract.plan,
     extract.extract,
     extract.status,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m2hf.cli import options
+from m2hf.cli.project import NOTHING, FromProject
 from m2hf.errors import UsageError
 from m2hf.manifest import Split
 
@@ -161,6 +162,7 @@ def evaluate(
             "--baselines/--no-baselines", help="Also score zero-shot and ridge, as table rows."
         ),
     ] = True,
+    project: FromProject = NOTHING,
 ) -> None:
     """Score a split with RUN's checkpoint; writes RUN/similarity.h5, or the file --out.
 
@@ -172,8 +174,12 @@ def evaluate(
     from m2hf.fuse.evaluation.evaluate import evaluate as score
     from m2hf.manifest import Manifest
 
+    if zero_shot and "run" in project:
+        run = None
     folder, similarity = _scored(run, zero_shot, out)
     loaded = Manifest.load(manifest)
+    if not zero_shot and "config" in project:
+        config = None  # the run has its own
     given = load_recipe(config, set_)[0].fuse if config is not None or set_ or zero_shot else None
     if zero_shot:
         from m2hf.fuse.evaluation.zero_shot import write_untrained

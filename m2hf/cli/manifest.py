@@ -18,15 +18,16 @@ app = typer.Typer(help="Make and check manifests.", no_args_is_help=True)
 
 
 Name = Annotated[str, typer.Option("--name", help="Dataset name; default: OUT's.")]
+Captions = Annotated[
+    Path | None, typer.Option("--captions", help="CSV: id,caption[,split]; default: none.")
+]
 
 
 @app.command("from-folder")
 def from_folder(
     videos: Annotated[Path, typer.Argument(help="Folder of videos.")],
     out: Annotated[Path, typer.Option("--out", help="Manifest folder to write.")],
-    captions: Annotated[
-        Path | None, typer.Option("--captions", help="CSV: id,caption[,split]; default: none.")
-    ] = None,
+    captions: Captions = None,
     name: Name = "",
 ) -> None:
     """Make a manifest from a folder of videos, and a CSV of captions if there is one.
@@ -37,15 +38,8 @@ def from_folder(
     from m2hf.data_manifests.folder import from_folder as build
 
     built = build(videos, captions, name or out.resolve().name)
-    _save_own(built, out)
-    if captions is None:
-        typer.echo(
-            "no captions: all videos are in split test; features can be extracted, but training "
-            "and evaluation need --captions"
-        )
-    elif built.without_captions:
-        ids = printable(shortened(built.without_captions))
-        typer.echo(f"{len(built.without_captions)} videos have no caption: {ids}")
+    built.manifest.save(out)
+    print_own(built, captions)
     typer.echo(f"wrote {out} ({built.manifest.digest[:8]})")
 
 
@@ -63,7 +57,8 @@ def from_captions(
     from m2hf.data_manifests.folder import from_captions as build
 
     built = build(captions, name or out.resolve().name)
-    _save_own(built, out)
+    built.manifest.save(out)
+    _print_own(built)
     typer.echo(f"wrote {out} ({built.manifest.digest[:8]})")
 
 
@@ -165,7 +160,6 @@ def list_(json: options.Json = False) -> None:
         typer.echo(f"{entry.name}: {entry.protocol}; {counts}")
 
 
-@app.command()
 def check(
     manifest: Annotated[Path, typer.Argument(help="Manifest folder.")],
     media: Annotated[
@@ -192,9 +186,23 @@ def check(
         raise typer.Exit(EXIT_FAILURES)
 
 
-def _save_own(built: "OwnManifest", out: Path) -> None:
-    """Write the manifest; print its counts and remarks."""
-    built.manifest.save(out)
+app.command()(options.command(check))
+
+
+def print_own(built: "OwnManifest", captions: Path | None) -> None:
+    """Print counts and remarks of the manifest of a folder of videos; captions: their file."""
+    _print_own(built)
+    if captions is None:
+        typer.echo(
+            "no captions: all videos are in split test; they can be extracted and searched, but "
+            "training and evaluation need --captions"
+        )
+    elif built.without_captions:
+        ids = printable(shortened(built.without_captions))
+        typer.echo(f"{len(built.without_captions)} videos have no caption: {ids}")
+
+
+def _print_own(built: "OwnManifest") -> None:
     for split, count in built.manifest.counts().items():
         typer.echo(f"{split}: {count.videos} videos, {count.captions} captions")
     for remark in built.remarks:

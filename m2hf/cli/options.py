@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from m2hf.cli.project import FILES, KEYS, FromProject, ProjectFolder
 from m2hf.errors import UsageError
 
 Config = Annotated[
@@ -42,6 +43,8 @@ Kinds = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 
+_PROJECT, _CONTEXT = "project", "context"
+
 TOYBOX_CLIPS = 640  # of the default toybox, which ships with some precomputed features
 
 
@@ -68,8 +71,10 @@ class ExecutorOptions:
 
 def command(verb: Callable[..., None]) -> Callable[..., None]:
     """`verb` with a signature that typer reads: a parameter whose type is one of the dataclasses
-    above becomes an option for each of its fields."""
+    above becomes an option for each of its fields. A verb that has an option which a project's
+    file gives has --project; a parameter of type FromProject tells it which of them were taken."""
     groups: dict[str, type[Any]] = {}
+    told = ""
     options: list[inspect.Parameter] = []
     hints = get_type_hints(verb, include_extras=True)
     for parameter in inspect.signature(verb).parameters.values():
@@ -77,11 +82,20 @@ def command(verb: Callable[..., None]) -> Callable[..., None]:
         if kind in (JobOptions, ExecutorOptions):
             groups[parameter.name] = kind
             options += _options_of(kind)
+        elif kind is FromProject:
+            told = parameter.name
         else:
             options.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+    in_project = not {*KEYS, FILES}.isdisjoint(option.name for option in options)
+    if in_project:
+        options += _project_options()
 
     @wraps(verb)
     def flat(**given: Any) -> None:
+        if in_project:
+            del given[_PROJECT]
+            taken = FromProject.of(given.pop(_CONTEXT), given)
+            given |= {told: taken} if told else {}
         for name, kind in groups.items():
             given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
         verb(**given)
@@ -89,6 +103,14 @@ def command(verb: Callable[..., None]) -> Callable[..., None]:
     flat.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     flat.__annotations__ = {option.name: option.annotation for option in options}
     return flat
+
+
+def _project_options() -> list[inspect.Parameter]:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(_PROJECT, keyword, default=None, annotation=ProjectFolder),
+        inspect.Parameter(_CONTEXT, keyword, annotation=typer.Context),
+    ]
 
 
 def _options_of(kind: type[Any]) -> list[inspect.Parameter]:

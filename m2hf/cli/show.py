@@ -6,12 +6,18 @@ from typing import Annotated
 import typer
 
 from m2hf.cli import options
+from m2hf.cli.project import NOTHING, FromProject
 from m2hf.errors import EXIT_FAILURES, UsageError
 
 
 def show(
-    store: Annotated[Path, typer.Argument(help="Folder of the feature shards.")],
-    video: Annotated[str, typer.Argument(metavar="ID", help="Id of the video.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="[STORE] ID", help="Folder of the shards, and id of the video."),
+    ],
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Folder of the feature shards, if not before ID.")
+    ] = None,
     manifest: Annotated[
         Path | None, typer.Option("--manifest", help="Manifest folder: captions and paths.")
     ] = None,
@@ -21,6 +27,7 @@ def show(
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Page to write.")] = None,
     json: options.Json = False,
+    project: FromProject = NOTHING,
 ) -> None:
     """Print windows, strings and outcomes of one video in every stream.
 
@@ -36,6 +43,9 @@ def show(
     from m2hf.pipelines.timeline.text import lines
     from m2hf.pipelines.timeline.timeline import Timeline
 
+    place, video = _place_and_video(names, store, project)
+    if html is None and "media" in project:
+        media = None
     if media is not None and (html is None or manifest is None):
         raise UsageError(
             "--media is for the thumbnails of --html and needs --manifest for the video's path"
@@ -44,7 +54,7 @@ def show(
         raise UsageError(f"--media {media}: no such folder; give the root of the video files")
     loaded = None if manifest is None else Manifest.load(manifest)
     rows = {} if loaded is None else loaded.by_id
-    layout = StoreLayout.open(store, "" if loaded is None else loaded.card.name)
+    layout = StoreLayout.open(place, "" if loaded is None else loaded.card.name)
     timeline = Timeline.read(layout, video, rows.get(video), rows)
     if media is not None and timeline.row is None:
         raise UsageError(f"--manifest {manifest}: no video {video!r}, so no path under --media")
@@ -63,3 +73,17 @@ def show(
     if preview is not None and preview.error:
         typer.echo(f"m2hf: {video}: no thumbnails: {preview.error}", err=True)
         raise typer.Exit(EXIT_FAILURES)
+
+
+def _place_and_video(
+    names: list[str], store: Path | None, project: FromProject
+) -> tuple[Path, str]:
+    """The store and the id that `show [STORE] ID` names."""
+    if len(names) == 2 and (store is None or "store" in project):
+        return Path(names[0]), names[1]
+    if len(names) == 1 and store is not None:
+        return store, names[0]
+    raise UsageError(
+        "show needs a store and the id of one video: show STORE ID, or show ID with --store or in "
+        "the folder of a project"
+    )

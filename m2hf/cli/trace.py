@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from m2hf.cli import options
+from m2hf.cli.project import NOTHING, FromProject
 from m2hf.errors import EXIT_FAILURES
 
 
@@ -22,13 +23,14 @@ def trace(
     ] = None,
     kinds: options.Kinds = None,
     json: options.Json = False,
+    project: FromProject = NOTHING,
 ) -> None:
     """Print the chain from a number to similarity file, checkpoint, shards, config and weights.
 
     With --run for each run of the row, compute its numbers again from RUN/similarity.h5, and
     compare what the table prints and what it records; give --kinds, if the table was made with it.
     With --run, --store or --manifest, compare these files with the chain. The exit code is 3 if
-    anything differs.
+    anything differs. The run, store and manifest of a project are compared with a row of one run.
     """
     from dataclasses import asdict
 
@@ -36,9 +38,15 @@ def trace(
     from m2hf.fuse.tables.records import json_text
     from m2hf.fuse.tables.trace import Trace
 
-    comparison = Trace.of(table, row).compare(tuple(run or ()), kinds)
+    traced = Trace.of(table, row)
+    apart = project.names if len(traced.runs) != 1 else ()
+    runs = () if "run" in apart else tuple(run or ())
+    comparison = traced.compare(runs, kinds)
     found = comparison.trace
-    checked = found.check(TraceFiles(tuple(run or ()), store, manifest))
+    files = TraceFiles(
+        runs, None if "store" in apart else store, None if "manifest" in apart else manifest
+    )
+    checked = found.check(files)
     if json:
         record = {"records": found.records, "place": found.place, "chain": found.chain}
         differences = [asdict(each) for each in comparison.differences]

@@ -18,7 +18,6 @@ _RECORDED = "the one above is recorded, and the file is checked against it from 
 app = typer.Typer(help="List, download and check weight files.", no_args_is_help=True)
 
 
-@app.command("list")
 def list_(
     config: options.Config = None,
     set_: options.Set = None,
@@ -92,8 +91,9 @@ def check(
         raise typer.Exit(EXIT_FAILURES)
 
 
-app.command()(pull)
-app.command()(check)
+app.command("list")(options.command(list_))
+app.command()(options.command(pull))
+app.command()(options.command(check))
 
 
 def _needs(config: options.Config, set_: options.Set, only: str) -> "list[RequiredWeight]":
