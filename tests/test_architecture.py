@@ -116,7 +116,8 @@ def test_flags_are_frozen() -> None:
         "search: --config --json --manifest --project --run --set --split --store --top query",
         "show: --html --json --manifest --media --project --store names",
         "status: --config --json --manifest --media --only --project --set --store",
-        "sweep: --config --manifest --out --project --scheduler --set --split --store --workers grid",
+        "sweep: --config --manifest --out --project --scheduler --set --split --store --workers "
+        "grid",
         "tables: --dsl --group-maximum --json --kinds --out --project --qb-scale files",
         "trace: --json --kinds --manifest --project --run --store row table",
         "train: --config --manifest --overwrite --project --run --set --store",

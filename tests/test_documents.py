@@ -129,16 +129,30 @@ def test_the_citation_names_this_version_and_the_paper() -> None:
     assert len(paper["authors"]) == 8
 
 
-def test_the_architecture_page_is_short_and_has_a_line_for_every_module() -> None:
-    page = text("docs/architecture.md")
-    assert len(page.split()) <= 1000
-    tree = page.rpartition("```\nm2hf/")[2].partition("```")[0]
-    folders: list[str] = []
-    listed = []
-    for line in f"m2hf/{tree}".splitlines():
+def tree(page: str) -> tuple[list[str], list[str]]:
+    """Folders and files of the tree in a page, each of whose lines has a description."""
+    drawn = text(page).rpartition("```\nm2hf/")[2].partition("```")[0]
+    above: list[str] = []
+    folders, files = [], []
+    for line in f"m2hf/{drawn}".splitlines():
         name, *described = line.split()
         assert described, line
-        folders[(len(line) - len(line.lstrip())) // 2 :] = [name.rstrip("/")]
-        listed += ["/".join(folders)] if name.endswith(".py") else []
+        above[(len(line) - len(line.lstrip())) // 2 :] = [name.rstrip("/")]
+        (files if name.endswith(".py") else folders).append("/".join(above))
+    return folders, files
+
+
+def test_the_architecture_page_is_short_and_has_a_line_for_every_folder() -> None:
+    assert len(text("docs/architecture.md").split()) <= 1000
+    folders, files = tree("docs/architecture.md")
+    assert not files
+    packages = {path.parent for path in SOURCES.values()}
+    data = {"pipelines/recipes"}
+    assert {*folders} == {str(path.relative_to(ROOT)) for path in packages} - data
+
+
+def test_every_module_has_a_line() -> None:
+    folders, files = tree("docs/modules.md")
+    assert folders == tree("docs/architecture.md")[0]
     modules = [path for path in SOURCES.values() if path.name != "__init__.py"]
-    assert sorted(listed) == sorted(str(path.relative_to(ROOT)) for path in modules)
+    assert sorted(files) == sorted(str(path.relative_to(ROOT)) for path in modules)
