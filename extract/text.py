@@ -1,4 +1,4 @@
-"""Text of a clip (OCR and speech) as unit vectors in the CLIP joint space."""
+"""Text of a clip (OCR and speech) as vectors of the joint space."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from m2hf.array_types import BoolArray
+from m2hf.array_types import BoolArray, FloatArray
 from m2hf.extract.asr import is_hallucinated
 from m2hf.extract.base import DerivedExtractor, DerivedSession
-from m2hf.extract.networks.joint_space import JointSpaceExtractor, TextModel
-from m2hf.features import Features
+from m2hf.extract.networks.joint_space import JointSpaceExtractor, TextModel, is_open_clip
+from m2hf.features import Features, unit_rows
 from m2hf.streams import ASR, OCR, TEXT
 
 NO_TEXT = "no text read or heard"
@@ -23,6 +23,10 @@ class Text(JointSpaceExtractor, DerivedExtractor):
     The OCR strings of one frame are one line, and each segment of speech is one. A line that OCR
     finds again later is one line, which ends later. A line longer than the text tower's input
     becomes several rows.
+
+    By a CLIP each row is the unit vector of its line. By a sentence encoder the rows are moved by
+    one vector, so that their mean, which is what is scored, is the unit vector of the whole text:
+    all lines joined, as one passage, or where that is too long the mean of its parts by tokens.
     """
 
     name: ClassVar[str] = TEXT
@@ -55,7 +59,8 @@ class _Line:
 class TextSession(DerivedSession):
     def __init__(self, declared: Text, device: str) -> None:
         self._declared = declared
-        self._model = declared.encoder.open(device)
+        self._model: TextModel = declared.encoder.open(device)
+        self._as_whole = not is_open_clip(declared.encoder)
 
     def extract(self, inputs: Mapping[str, Features]) -> Features:
         declared = self._declared
@@ -70,13 +75,23 @@ class TextSession(DerivedSession):
         ]
         if not rows:
             return Features.empty(NO_TEXT, self._model.width, texts=True)
+        values_ND = self._model.encode_sentences([row.text for row in rows])
+        if self._as_whole:
+            values_ND += self._whole(" ".join(line.text for line in lines)) - values_ND.mean(axis=0)
         return Features(
-            self._model.encode_sentences([row.text for row in rows]),
+            values_ND,
             np.array([row.start_s for row in rows]),
             np.array([row.end_s for row in rows]),
             texts=tuple(row.text for row in rows),
             confidence=np.array([row.confidence for row in rows]),
         )
+
+    def _whole(self, text: str) -> FloatArray:
+        """(D,) unit vector of a text of any length."""
+        parts = list(_chunks(text, self._model))
+        weights_P = np.array([self._model.token_count(part) for part in parts], np.float32)
+        whole_D: FloatArray = unit_rows(weights_P[None] @ self._model.encode_sentences(parts))[0]
+        return whole_D
 
 
 def _strings(features: Features, least: float, kept: BoolArray) -> Iterator[_Line]:
@@ -116,6 +131,10 @@ def _chunks(text: str, model: TextModel) -> Iterator[str]:
     A single word that is too long (a long number, a script without spaces) is split by
     characters.
     """
+    whole = " ".join(text.split())
+    if 0 < model.token_count(whole) <= model.max_tokens:
+        yield whole
+        return
     part = ""
     for word in text.split():
         longer = f"{part} {word}".strip()

@@ -94,7 +94,8 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         known = sorted(_keys_at(model, location))
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        listed = f"known here: {', '.join(known)}" if known else "`m2hf config` lists all keys"
+        hint = f"did you mean {near[0]!r}?" if near else listed
         return f"unknown key {key!r}; {hint}"
     if first["type"] == "missing":
         return f"no key {key!r}, which is required"
@@ -118,10 +119,13 @@ def _toml_value(text: str) -> Any:
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[str]) -> Iterator[str]:
-    """Field names of the section in which the last part of `location` is no key."""
+    """Field names of the section in which the last part of `location` is no key; none for a section
+    of a name of the recipe's own, whose kind is not known here."""
     *parents, unknown = location
     for part in parents:
         field = model.model_fields.get(part)
+        if field is None and model.model_config.get("extra") == "allow":
+            return
         if field is None:  # a key of a dict of sections, or an index of a list of them
             continue
         inner = [field.annotation, *get_args(field.annotation)]

@@ -46,6 +46,8 @@ def setting_groups(default: Section, value: Section, name: str = "") -> Iterator
         given = getattr(value, field_name)
         if isinstance(given, Section | Mapping):
             yield from _nested(key, field, getattr(default, field_name, _UNSET), given)
+    for own, section in (value.model_extra or {}).items():  # of names that the recipe gives
+        yield from _nested(f"{name}.{own}", FieldInfo(), _UNSET, section)
 
 
 def _nested(

@@ -39,10 +39,12 @@ class Origins:
 
 
 def _source(layout: StoreLayout, derived: ShardHeader, extractor: str) -> Stream | None:
-    reads = {derived.extractor: derived.fingerprint, **derived.config.get("reads", {})}
-    if extractor not in reads:
+    if derived.kind == extractor:
+        name = StreamName.of(derived.extractor, derived.fingerprint)
+    elif read := derived.config.get("reads", {}).get(extractor):
+        name = StreamName.of(extractor, read)
+    else:
         return None
-    name = StreamName.of(extractor, reads[extractor])
     return Stream.open(layout, name) if name in layout.streams() else None
 
 

@@ -20,6 +20,20 @@ _PAGE = """\
 Every key of a recipe, with its default. `m2hf config` prints the same in a terminal, and with
 `--config RECIPE` and `--set KEY=VALUE` the values that a run would use. Generated: run
 `m2hf config --markdown > docs/settings.md` after a change.
+
+A section `[extract.NAME]` with the key `extractor` is an instance: that extractor once more, with
+settings of its own. NAME (lower-case letters, digits and _) is its stream, and what `--only`,
+`extract.extractors` and `fuse.streams` call it. An instance of `text` reads the streams `ocr` and
+`asr`, as `text` does.
+
+```
+[extract]
+extractors = ["clip", "caption", "caption_sentence", "ocr", "asr", "text"]
+
+[extract.caption_sentence]
+extractor = "caption"
+encoder = {kind = "sentence"}
+```
 """
 
 

@@ -98,6 +98,7 @@ def verify(
 ) -> None:
     """Recompute every digest of every shard, and record damaged items for `retry --damaged`; exit
     code 3 where there are some."""
+    from m2hf.extract import registry
     from m2hf.layout import StoreLayout
     from m2hf.manifest import Manifest
     from m2hf.pipelines import extraction
@@ -105,7 +106,11 @@ def verify(
 
     layout = StoreLayout(store, Manifest.load(manifest).card.name)
     stored = [stream.extractor for stream in layout.streams()]
-    shards = list(extraction.verify(layout, select(only, default=stored, imported=stored)))
+    shards = list(
+        extraction.verify(
+            layout, select(only, default=stored, known=registry.names(), stored=stored)
+        )
+    )
     wrong = [shard for shard in shards if shard.problem]
     items = sum(shard.intact for shard in shards)
     if json:
@@ -134,7 +139,7 @@ def _job(on: options.JobOptions) -> "Job":
     from m2hf.pipelines.job import Job
 
     recipe, section = load_recipe(on.config, on.set_)
-    names = select(on.only, default=recipe.extract.extractors)
+    names = select(on.only, default=recipe.extract.extractors, known=recipe.extract.names)
     return Job.prepare(on.manifest, on.media, on.store, section, names)
 
 

@@ -28,25 +28,28 @@ def query_encoder(
     """
     from m2hf.extract.caption import CaptionEncoder
 
-    if captions.extractor != CaptionEncoder.name or captions.config.get("imported"):
+    if not captions.of_captions or captions.config.get("imported"):
         raise UsageError(
             f"the captions of {captions.dataset} were imported, so their text encoder is unknown; "
             "extract `caption` and train on it"
         )
-    declared = captions.config["config"]
-    own = section.get(CaptionEncoder.name, {})
+    declared, where = captions.config["config"], f"extract.{captions.extractor}"
+    own = {k: v for k, v in section.get(captions.extractor, {}).items() if k != "extractor"}
     encoder = dict(declared["encoder"])
-    for given in (section.get("encoder", {}), own.get("encoder", {})):
-        same = given.get("kind") in (None, encoder.get("kind", "open_clip"))
-        encoder = {**encoder, **given} if same else dict(given)
+    kind, shared, given = _kind(encoder), section.get("encoder", {}), own.get("encoder", {})
+    if _kind(shared) == kind:  # a shared one of another kind is not for these captions
+        encoder |= shared
+    encoder = {**encoder, **given} if given.get("kind", kind) == kind else given
     for key, word in _PATHS.items():
         if encoder.get(key) == word:
             raise UsageError(
                 f"the captions were encoded by a checkpoint {word} with weights of sha256 "
                 f"{max(captions.weights.items(), key=_is_tensors)[1]}; give its path: "
-                f"--set extract.caption.encoder.{key}=PATH"
+                f"--set {where}.encoder.{key}=PATH"
             )
-    caption = parse(CaptionEncoder, {**declared, **own, "encoder": encoder}, "extract.caption")
+    caption = parse(
+        CaptionEncoder, {**declared, **own, "encoder": encoder}, f"extract.{captions.extractor}"
+    )
     os.environ["HF_HUB_OFFLINE"] = "1"  # never download: missing weights are an error
     now = caption.declared({})
     if now != captions.config:
@@ -71,6 +74,10 @@ def query_encoder(
         return replace(features, reason="; ".join(filter(None, [features.reason, never])))
 
     return encode
+
+
+def _kind(encoder: Mapping[str, Any]) -> Any:
+    return encoder.get("kind", "open_clip")
 
 
 def _is_tensors(weight: tuple[str, str]) -> bool:

@@ -102,7 +102,8 @@ def _needs(config: options.Config, set_: options.Set, only: str) -> "list[Requir
     from m2hf.pipelines.required_weights import required_weights
 
     recipe, _ = load_recipe(config, set_)
-    return required_weights(recipe.extract, select(only, default=recipe.extract.extractors))
+    extract = recipe.extract
+    return required_weights(extract, select(only, default=extract.extractors, known=extract.names))
 
 
 def _line(need: "RequiredWeight") -> str:

@@ -22,7 +22,7 @@ from m2hf.manifest import Manifest, Row
 from m2hf.packed_rows import RowsByBucket
 from m2hf.shard import Shard
 from m2hf.shard_header import ShardHeader
-from m2hf.streams import CAPTION, StreamName
+from m2hf.streams import StreamName
 
 PROVENANCE = "provenance.json"
 SCHEMA, VERSION = "m2hf.export", 1
@@ -113,15 +113,15 @@ class _StreamReader:
     def open(cls, layout: StoreLayout, name: str, ledger: LedgerView) -> "_StreamReader":
         """Read the header of every shard; raises UsageError where there is none."""
         stream = layout.find_stream(name)
-        if stream.extractor == CAPTION:
-            raise UsageError(
-                f"--stream {name}: a stream of captions; only streams of videos are exported"
-            )
         headers: list[ShardHeader] = []
         width, dtype = 0, ""
         for path in layout.shards(stream):
             shard = Shard.open(path)
             headers.append(shard.header)
+            if shard.header.of_captions:
+                raise UsageError(
+                    f"--stream {name}: a stream of captions; only streams of videos are exported"
+                )
             if shard.header.fingerprint != headers[0].fingerprint:
                 raise ShardError(f"{path}: its fingerprint differs from the stream's; move it away")
             width, dtype = shard.values.shape[1], shard.values.dtype.name

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from m2hf.pages import templates
+from m2hf.pipelines.timeline.entry import StreamEntry
 from m2hf.pipelines.timeline.preview import Preview
 from m2hf.pipelines.timeline.text import marked_text, summary_line
-from m2hf.pipelines.timeline.timeline import StreamEntry, Timeline
+from m2hf.pipelines.timeline.timeline import Timeline
 from m2hf.printable import printable
 
 _THUMBNAIL_PX = 110

@@ -22,7 +22,7 @@ from m2hf.extract.media.sound import Sound
 from m2hf.extract.media.views import FrameView
 from m2hf.extract.thumbnail import jpeg
 from m2hf.manifest import Row
-from m2hf.pipelines.timeline.timeline import StreamEntry
+from m2hf.pipelines.timeline.entry import StreamEntry
 from m2hf.thumbnails import ThumbnailImage
 
 _SIDE = 160  # pixels, the longer side of a thumbnail

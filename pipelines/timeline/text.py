@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from m2hf.features import Features
-from m2hf.pipelines.timeline.timeline import StreamEntry, Timeline
+from m2hf.pipelines.timeline.entry import StreamEntry
+from m2hf.pipelines.timeline.timeline import Timeline
 from m2hf.printable import printable
 from m2hf.streams import HALLUCINATED, THUMBNAIL
 from m2hf.thumbnails import thumbnails
@@ -41,7 +42,7 @@ def summary_line(entry: StreamEntry) -> str:
     if summary is None:
         return ""
     rows = f"{summary.rows} {'windows' if entry.strings is None else 'strings'}"
-    if entry.extractor == THUMBNAIL and entry.features is not None:
+    if entry.kind == THUMBNAIL and entry.features is not None:
         size = sum(len(thumbnail.jpeg) for thumbnail in thumbnails(entry.features))
         rows = f"{summary.rows} thumbnails, {size / 1000:.1f} kB"
     line = f"{rows}, {summary.start_s:.1f} to {summary.end_s:.1f} s"

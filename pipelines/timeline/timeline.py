@@ -1,140 +1,23 @@
-"""The features of one video in a store, and why others are missing: from shards and ledger.
-
-N rows of an entry, D their width.
-"""
+"""The features of one video in a store, and why others are missing: from shards and ledger."""
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from m2hf.errors import ShardError, UsageError
 from m2hf.extract import registry
-from m2hf.features import Features
 from m2hf.keys import bucket_of
 from m2hf.layout import StoreLayout
 from m2hf.ledger_view import Key, LedgerView
 from m2hf.manifest import Row, captions_of
+from m2hf.pipelines.timeline.entry import EntryOutcome, StreamEntry
 from m2hf.shard import Shard
-from m2hf.shard_header import ShardHeader
-from m2hf.streams import CAPTION, CLIP, THUMBNAIL, StreamName, extractor_of
+from m2hf.streams import CAPTION, CLIP, StreamName, extractor_of
 
 NO_STREAM = "the store has no such stream"
-
-
-class EntryOutcome(StrEnum):
-    """The outcome of one item in one stream. DAMAGED: an unreadable shard, or an item that doesn't
-    match its digest; MISSING: neither in a shard nor in the ledger."""
-
-    OK = "ok"
-    EMPTY = "empty"
-    FAILED = "failed"
-    QUARANTINED = "quarantined"
-    DAMAGED = "damaged"
-    MISSING = "not extracted"
-
-
-@dataclass(frozen=True)
-class RowSummary:
-    """Statistics of an entry's rows. norm_min, norm_max: of their L2 norms; alike: mean cosine of
-    adjacent rows, None where there are fewer than two with a non-zero norm."""
-
-    rows: int
-    width: int
-    dtype: str
-    start_s: float
-    end_s: float
-    norm_min: float
-    norm_max: float
-    alike: float | None
-
-    @classmethod
-    def of(cls, features: Features) -> "RowSummary | None":
-        """None where there are no rows."""
-        values_ND = features.values.astype(np.float64)
-        if not len(values_ND):
-            return None
-        norms_N = np.linalg.norm(values_ND, axis=1)
-        pairs = norms_N[:-1] * norms_N[1:]
-        dots = (values_ND[:-1] * values_ND[1:]).sum(axis=1)
-        cosines = dots[pairs > 0] / pairs[pairs > 0]
-        return cls(
-            rows=len(values_ND),
-            width=values_ND.shape[1],
-            dtype=features.values.dtype.name,
-            start_s=round(float(features.start_s.min()), 4),
-            end_s=round(float(features.end_s.max()), 4),
-            norm_min=round(float(norms_N.min()), 4),
-            norm_max=round(float(norms_N.max()), 4),
-            alike=round(float(cosines.mean()), 4) if len(cosines) else None,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class StreamEntry:
-    """One item in one stream. reason: why it is not ok, or a remark on rows that are; header,
-    features and source (sha256 of what they were made from): None or "" if not in a shard."""
-
-    stream: str
-    item: str
-    outcome: EntryOutcome
-    reason: str = ""
-    header: ShardHeader | None = None
-    features: Features | None = None
-    source: str = ""
-
-    @property
-    def extractor(self) -> str:
-        return extractor_of(self.stream)
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        return () if self.header is None else tuple(self.header.flags)
-
-    @property
-    def strings(self) -> tuple[str, ...] | None:
-        """Recognized text, one string per row; None for a stream without text."""
-        if self.features is None or self.extractor == THUMBNAIL:
-            return None
-        return self.features.texts
-
-    @property
-    def summary(self) -> RowSummary | None:
-        return None if self.features is None else RowSummary.of(self.features)
-
-    def windows(self) -> Iterator[dict[str, Any]]:
-        """Per row: start_s and end_s, text and confidence of a string, and named columns."""
-        if self.features is None:
-            return
-        f, strings = self.features, self.strings
-        columns = () if self.header is None else self.header.columns
-        for i in range(len(f.values)):
-            times = zip(("start_s", "end_s"), (f.start_s[i], f.end_s[i]), strict=True)
-            window: dict[str, Any] = {name: round(float(at), 4) for name, at in times}
-            if strings is not None and f.confidence is not None:
-                window |= {"text": strings[i], "confidence": round(float(f.confidence[i]), 4)}
-            for name, value in zip(columns, f.values[i], strict=False):
-                window[name] = round(float(value), 4)
-            yield window
-
-    def as_json(self) -> dict[str, Any]:
-        """The entry that `show --json` prints."""
-        return {
-            "stream": self.stream,
-            "item": self.item,
-            "outcome": self.outcome.value,
-            "reason": self.reason,
-            "flags": list(self.flags),
-            "fingerprint": "" if self.header is None else self.header.fingerprint,
-            "source_sha256": self.source,
-            "summary": None if (summary := self.summary) is None else asdict(summary),
-            "windows": list(self.windows()),
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +52,12 @@ class Timeline:
         }
         for stream in sorted({*layout.streams(), *in_ledger}, key=_extraction_order):
             shard = _BucketShard.open(layout, stream, bucket, buckets)
-            if stream.extractor != CAPTION:
+            failed = {item for item, of in reasons if of == stream and caption_id.fullmatch(item)}
+            if not _of_captions(layout, stream, shard) and not failed:
                 entries.append(shard.entry(stream, video, ledger, reasons))
                 continue
             items = {i for i in shard.ids if caption_id.fullmatch(i)}
-            items |= {i for i, of in reasons if of == stream and caption_id.fullmatch(i)}
+            items |= failed
             if row is not None:
                 items = {caption.id for caption in captions_of([row])}
             order = sorted(items, key=lambda item: int(item.rpartition("#")[2]))
@@ -194,7 +78,7 @@ class Timeline:
     @property
     def frames(self) -> StreamEntry | None:
         """The entry of the frames, where it has rows."""
-        found = (e for e in self.entries if e.extractor == CLIP and e.outcome is EntryOutcome.OK)
+        found = (e for e in self.entries if e.kind == CLIP and e.outcome is EntryOutcome.OK)
         return next(found, None)
 
     def streams_of_other_file(self, sha256: str) -> list[str]:
@@ -204,7 +88,7 @@ class Timeline:
             e.stream
             for e in self.entries
             if e.header is not None
-            and e.extractor not in derived
+            and e.kind not in derived
             and not e.header.config.get("imported")
             and e.source != sha256
         ]
@@ -272,6 +156,17 @@ class _BucketShard:
         return StreamEntry(stream, item, outcome, reason, header, features, source)
 
 
+def _of_captions(layout: StoreLayout, stream: StreamName, of_bucket: _BucketShard) -> bool:
+    """Whether a stream's items are captions: by the header of the bucket's shard, else of another
+    one, else by its name."""
+    if of_bucket.shard is not None:
+        return of_bucket.shard.header.of_captions
+    for path in layout.shards(stream):
+        with suppress(ShardError):
+            return Shard.open(path).header.of_captions
+    return stream.extractor == CAPTION
+
+
 def _failures(ledger: LedgerView) -> dict[Key, str]:
     return {
         key: f"{f.error} at {f.stage}: {f.message} (attempt {f.attempt})"
@@ -288,10 +183,10 @@ def _extraction_order(stream: str) -> tuple[int, str]:
 def _unknown(layout: StoreLayout, video: str, known: Iterable[str]) -> str:
     ids = set(known)
     for stream in layout.streams():
-        if stream.extractor != CAPTION:
-            for path in layout.shards(stream):
-                with suppress(ShardError):  # ids for a hint: a damaged shard may be skipped
-                    ids |= set(Shard.open(path).ids)
+        for path in layout.shards(stream):
+            with suppress(ShardError):  # ids for a hint: a damaged shard may be skipped
+                shard = Shard.open(path)
+                ids |= set() if shard.header.of_captions else set(shard.ids)
     similar = difflib.get_close_matches(video, sorted(ids), n=3, cutoff=0.5)
     if similar:
         hint = f"similar ids: {', '.join(similar)}"

@@ -21,10 +21,11 @@ from m2hf.keys import bucket_of, fingerprint, sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.ledger import LedgerWriter
 from m2hf.manifest import Card, Manifest, Row
+from m2hf.pipelines.timeline.entry import EntryOutcome
 from m2hf.pipelines.timeline.page import page
 from m2hf.pipelines.timeline.preview import Preview
 from m2hf.pipelines.timeline.text import COLUMNS, bar, lines
-from m2hf.pipelines.timeline.timeline import NO_STREAM, EntryOutcome, Timeline
+from m2hf.pipelines.timeline.timeline import NO_STREAM, Timeline
 from m2hf.shard import ShardItem, write_shard
 from m2hf.shard_header import ShardHeader
 
