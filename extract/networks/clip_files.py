@@ -13,7 +13,7 @@ from typing import Any
 from m2hf.errors import ConfigError, ResourceError
 from m2hf.extract.networks.compat import import_torchvision
 from m2hf.extract.weights.checked import read_object, require_sizes
-from m2hf.extract.weights.repository import Repository
+from m2hf.extract.weights.repository import Repository, folder_of
 from m2hf.extract.weights.sources import HubSource
 from m2hf.extract.weights.weight import ShippedFile, Weight, WeightFile
 from m2hf.plain_data import shown
@@ -78,8 +78,9 @@ def repository(model: str) -> Repository | None:
     """The hub's repository or the folder that `model` names; None for another name."""
     if model.startswith(_HUB):
         return Repository(model.removeprefix(_HUB), "encoder.model", get=_GET_TEXT)
-    if model.startswith((_LOCAL, "/", "./", "../", "~")):
-        folder = Path(model.removeprefix(_LOCAL)).expanduser()
+    local = model.startswith(_LOCAL)
+    folder = Path(model.removeprefix(_LOCAL)).expanduser() if local else folder_of(model)
+    if folder is not None:
         return Repository(str(folder), "encoder.model", folder)
     return None
 

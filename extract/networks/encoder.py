@@ -32,8 +32,9 @@ class Encoder(Section):
     libraries: ClassVar[tuple[str, ...]] = ("open_clip_torch",)
 
     kind: Literal["open_clip"] = Field(default="open_clip", exclude=True)
-    """`open_clip`: a CLIP, which encodes frames and text; or `sentence`: a sentence encoder, which
-    encodes text alone, with settings of its own (docs/weights.md)."""
+    """`open_clip`: a CLIP, which encodes frames and text; `sentence`, a sentence encoder, and
+    `clap`, the text tower of a CLAP, encode text alone, with settings of their own
+    (docs/weights.md)."""
     model: str = "ViT-B-32"
     """A model name of open_clip; `m2hf-tiny`; `hf-hub:ORG/NAME`, a repository of the Hugging Face
     hub; or a folder as /PATH, ./PATH or local-dir:PATH. The last two have open_clip_config.json,

@@ -98,11 +98,16 @@ class Architecture:
         return model.eval().to(device)
 
 
+def tensors(repository: Repository, size_mb: int) -> Weight:
+    """The weights, as safetensors if they are published so."""
+    return repository.weight(_TENSORS[0], _TENSORS, size_mb)
+
+
 def needs(repository: Repository, size_mb: int) -> tuple[Weight, ...]:
     """The weights, the configuration and that of the preprocessing."""
     return (
-        repository.weight(_TENSORS[0], _TENSORS, size_mb),
-        repository.weight("config.json"),
+        tensors(repository, size_mb),
+        repository.config(),
         repository.weight(_PREPROCESSORS[0], _PREPROCESSORS),
     )
 

@@ -65,3 +65,8 @@ class Repository:
 def by_name(files: tuple[WeightFile, ...]) -> dict[str, WeightFile]:
     """Files by the names that they have in the repository, for `checked.loading_folder`."""
     return {file.paths[0].name: file for file in files}
+
+
+def folder_of(model: str) -> Path | None:
+    """The folder that `model` is the path of; None for a name of the hub."""
+    return Path(model).expanduser() if model.startswith(("/", "./", "../", "~")) else None
