@@ -85,7 +85,7 @@ class Asr(MediaExtractor):
     network: ClassVar[bool] = True
 
     model: str = "base"
-    """Name of a Whisper model, such as base or tiny.en."""
+    """Name of a Whisper model, such as base, tiny.en, large-v3, turbo or distil-large-v3."""
 
     checkpoint: str = Field(default="", exclude=True)  # its digest counts, not its path
     """Path of a .pt or CTranslate2 file to use in place of the installed weights of `model`."""
@@ -115,12 +115,17 @@ class Asr(MediaExtractor):
     """Seed of the sampling at temperatures above 0, set anew for each clip."""
 
     def needs(self) -> tuple[Weight, ...]:
-        return (checkpoints.weight(self.model, self.checkpoint), vad.weight())
+        return (*self._whisper, vad.weight())
+
+    @property
+    def _whisper(self) -> tuple[Weight, ...]:
+        converted = self.engine == "faster-whisper"
+        return checkpoints.weights(self.model, self.checkpoint, converted)
 
     def weights(self) -> Mapping[str, str]:
         found = dict(super().weights())
-        if self.engine == "faster-whisper":
-            whisper = self.needs()[0].locate()
+        if self.engine == "faster-whisper" and len(self._whisper) == 1:
+            whisper = self._whisper[0].locate()
             for name, data in companion_files(whisper).items():
                 found[f"{whisper.name}/{name}"] = hashlib.sha256(data).hexdigest()
         return found
@@ -136,8 +141,8 @@ class AsrSession(MediaSession):
     def __init__(self, declared: Asr, device: str) -> None:
         self._declared = declared
         self._decoding = Decoding(declared.temperatures, declared.seed)
-        file = declared.needs()[0].locate()
-        self._engine = open_engine(declared.engine, file, device, declared.compute_type)
+        files = tuple(weight.locate() for weight in declared._whisper)
+        self._engine = open_engine(declared.engine, files, device, declared.compute_type)
 
     def extract(self, clip: DecodedClip) -> Features:
         declared = self._declared

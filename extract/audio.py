@@ -17,8 +17,9 @@ from m2hf.features import Features
 
 class Audio(LearnedExtractor):
     """Values (K, D): for each window, the input of the classifier of AST (D 768) or of PANNs'
-    Cnn14 (D 2048). A window is as long as those that the network was trained on (AST 10.24 s,
-    Cnn14 10 s); a shorter clip is padded with silence.
+    Cnn14 (D 2048), or the unit vector of CLAP's audio tower (D 512). A window is as long as those
+    that the network was trained on (AST 10.24 s, Cnn14 and CLAP 10 s); a shorter clip is padded
+    with silence, or repeated where CLAP's own files say so.
     """
 
     name: ClassVar[str] = "audio"
@@ -26,12 +27,13 @@ class Audio(LearnedExtractor):
     tag: ClassVar[str] = audio_networks.TAG
 
     model: str = ast_network.AUDIOSET
-    """cnn14, or the name of an AST on the Hugging Face hub."""
+    """cnn14, or the name of an AST or a CLAP on the Hugging Face hub, such as
+    laion/clap-htsat-unfused."""
 
     pretrained: str = tag
-    """Weights: `published` for those published under the model's name; a path, for an AST a folder
-    as transformers saves it, for cnn14 a PANNs checkpoint (.pth, or .safetensors with the same
-    keys); or "" for random weights, drawn from `seed`."""
+    """Weights: `published` for those published under the model's name; a path, for an AST or CLAP
+    a folder as transformers saves it, for cnn14 a PANNs checkpoint (.pth, or .safetensors with the
+    same keys); or "" for random weights, drawn from `seed`."""
 
     @property
     def _chosen(self) -> AudioNetwork:
@@ -45,7 +47,7 @@ class Audio(LearnedExtractor):
         return self._chosen.needs(self.path) if self.pretrained else ()
 
     def sample_rates(self) -> tuple[int, ...]:
-        return (self._chosen.rate,)
+        return (self._chosen.rate(self.files()),)
 
     def open(self, device: str) -> "AudioSession":
         return AudioSession(self, device)

@@ -1,61 +1,109 @@
-"""Motion as embeddings of a network trained on Kinetics (torchvision), one row per window."""
+"""Motion as embeddings of a network trained on videos, one row per window."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import (
+    Field,
+    FieldSerializationInfo,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 
+from m2hf.errors import ConfigError
 from m2hf.extract.base import MediaSession
 from m2hf.extract.inference.windows import Windows
 from m2hf.extract.media.absent import Absent
 from m2hf.extract.media.decode import DecodedClip
 from m2hf.extract.media.frames import Frames
 from m2hf.extract.media.views import FrameView
-from m2hf.extract.networks import video_networks
+from m2hf.extract.networks import hub_video, video_networks
 from m2hf.extract.networks.learned import LearnedExtractor, WindowNetwork
-from m2hf.extract.networks.video_networks import MEAN, NETWORKS, STD
+from m2hf.extract.networks.video_networks import (
+    NETWORKS,
+    WINDOW,
+    VideoNetworkByName,
+    VideoWindow,
+)
 from m2hf.extract.weights.weight import Weight
 from m2hf.features import Features
 
 
 class Motion(LearnedExtractor):
     """Values (L, D): for each window, the input of the classifier of R(2+1)D-18 (D 512) or S3D
-    (D 1024). A clip shorter than a window is padded with its last frame."""
+    (D 1024), or what a network of transformers pools: VideoMAE and V-JEPA 2 the mean of its tokens,
+    TimeSformer its class token, X-CLIP its video vector. A clip shorter than a window is padded
+    with its last frame."""
 
     name: ClassVar[str] = "motion"
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "torchvision")
     tag: ClassVar[str] = video_networks.TAG
 
-    model: Literal["r2plus1d_18", "s3d"] = "r2plus1d_18"
-    """torchvision's name of the network."""
+    model: str = "r2plus1d_18"
+    """torchvision's name of the network, r2plus1d_18 or s3d; or the name of a VideoMAE, V-JEPA 2,
+    TimeSformer or X-CLIP on the Hugging Face hub, such as microsoft/xclip-base-patch32."""
 
     pretrained: str = tag
-    """Weights: `kinetics400` for torchvision's, from torch's cache; the path of a state dict (.pth
-    or .safetensors); or "" for random weights, drawn from `seed`."""
+    """Weights: `kinetics400` for the published ones; a path, for torchvision's networks a state
+    dict (.pth or .safetensors), else a folder as transformers saves it; or "" for random weights,
+    drawn from `seed`."""
 
-    fps: float = Field(default=15.0, ge=0.01, le=60.0)
-    """Frames per second that the network reads."""
+    fps: float = Field(default=0.0, ge=0.0, le=60.0)
+    """Frames per second that the network reads; 0: those of its training, 15 for torchvision's."""
 
-    frames: int = Field(default=16, ge=16, le=32)
-    """Frames per window."""
+    frames: int = Field(default=0, ge=0, le=256)
+    """Frames per window; 0: those of its training, 16 for torchvision's networks, which read 16 to
+    32. V-JEPA 2 reads any even number, the others of transformers only their own."""
 
     overlap: float = Field(default=0.0, ge=0.0, le=0.99)
     """Overlap of consecutive windows, as a share of their length."""
 
+    @field_validator("frames")
+    @classmethod
+    def _readable(cls, frames: int, info: ValidationInfo) -> int:
+        if frames and info.data.get("model") in NETWORKS and not WINDOW.allows(frames):
+            raise ValueError(f"expected {WINDOW.least} to {WINDOW.most}")
+        return frames
+
+    @field_serializer("fps", "frames")
+    def _of_training(self, value: int | float, info: FieldSerializationInfo) -> int | float:
+        """torchvision's are written out; those of a model's files are in its weights."""
+        if value or self.model not in NETWORKS:
+            return value
+        return WINDOW.fps if info.field_name == "fps" else WINDOW.frames
+
+    @property
+    def _chosen(self) -> VideoNetworkByName:
+        return hub_video.named(self.model)
+
     @property
     def width(self) -> int:
-        return NETWORKS[self.model].width
+        return self._chosen.width(self.files())
+
+    @property
+    def window(self) -> VideoWindow:
+        """What it reads; raises ConfigError for `frames` that the network can't read."""
+        own = self._chosen.window(self.files())
+        frames = self.frames or own.frames
+        if not own.allows(frames):
+            span = f"{own.least} to {own.most}" if own.least < own.most else str(own.least)
+            multiple = f", a multiple of {own.step}" if own.step > 1 else ""
+            raise ConfigError(
+                f"extract.motion.frames = {frames}: {self.model} reads {span}{multiple}"
+            )
+        return VideoWindow(self.fps or own.fps, frames, own.least, own.most, own.step)
 
     @property
     def view(self) -> FrameView:
-        return FrameView(fps=self.fps, size=NETWORKS[self.model].size)
+        return FrameView(fps=self.window.fps, **self._chosen.scaling)
 
     def views(self) -> tuple[FrameView, ...]:
         return (self.view,)
 
     def needs(self) -> tuple[Weight, ...]:
-        return (video_networks.weight(self.model, self.path),) if self.pretrained else ()
+        return self._chosen.needs(self.path) if self.pretrained else ()
 
     def open(self, device: str) -> "MotionSession":
         return MotionSession(self, device)
@@ -63,26 +111,26 @@ class Motion(LearnedExtractor):
 
 class MotionSession(MediaSession):
     def __init__(self, declared: Motion, device: str) -> None:
-        self._declared = declared
-        file = next(iter(declared.files()), None)
-        network = video_networks.load(declared.model, file, declared.seed, device)
-        self._network = WindowNetwork(network, declared, device)
-        self._windows = Windows(declared.frames, declared.overlap)
+        self._view, self._width, self._window = declared.view, declared.width, declared.window
+        loaded = hub_video.load(declared.model, declared.files(), declared.seed, device)
+        self._prepare = loaded.prepare
+        self._network = WindowNetwork(loaded.forward, declared, device)
+        self._windows = Windows(self._window.frames, declared.overlap)
 
     def extract(self, clip: DecodedClip) -> Features:
-        declared = self._declared
-        frames = clip.frames(declared.view)
+        frames = clip.frames(self._view)
         if isinstance(frames, Absent):
-            return Features.empty(frames.reason, declared.width)
+            return Features.empty(frames.reason, self._width)
         if len(frames) < 2:
-            return Features.empty("fewer than two frames", declared.width)
-        shown = at_even_times(frames, declared.fps)
+            return Features.empty("fewer than two frames", self._width)
+        fps, length = self._window.fps, self._window.frames
+        shown = at_even_times(frames, fps)
         starts = self._windows.starts(len(shown))
-        values = self._network.encode(self._window(frames, shown, start) for start in starts)
+        values = self._network.encode(self._input(frames, shown, start) for start in starts)
         first_s, last_s = frames.start_s[0], frames.end_s[-1]
-        start_s = first_s + np.array(starts) / declared.fps
-        window_s = declared.frames / declared.fps
-        short = len(shown) < declared.frames
+        start_s = first_s + np.array(starts) / fps
+        window_s = length / fps
+        short = len(shown) < length
         return Features(
             values,
             start_s,
@@ -90,16 +138,10 @@ class MotionSession(MediaSession):
             reason=f"padded from {last_s - first_s:.2f} to {window_s:.2f} s" if short else "",
         )
 
-    def _window(self, frames: Frames, shown: NDArray[np.intp], start: int) -> NDArray[np.float32]:
-        """(3, T, crop, crop): the window from `start` on, cropped and normalised as in training."""
-        crop = NETWORKS[self._declared.model].crop
-        positions = np.minimum(np.arange(self._declared.frames) + start, len(shown) - 1)
-        pixels_THWC = frames.pixels[shown[positions]]
-        _, height, width, _ = pixels_THWC.shape
-        top, left = round((height - crop) / 2), round((width - crop) / 2)
-        cropped = pixels_THWC[:, top : top + crop, left : left + crop].astype(np.float32) / 255
-        scaled = (cropped - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
-        return np.ascontiguousarray(scaled.transpose(3, 0, 1, 2))
+    def _input(self, frames: Frames, shown: NDArray[np.intp], start: int) -> NDArray[np.float32]:
+        """The network's input for the window from `start` on."""
+        positions = np.minimum(np.arange(self._window.frames) + start, len(shown) - 1)
+        return self._prepare(frames.pixels[shown[positions]])
 
 
 def at_even_times(frames: Frames, fps: float) -> NDArray[np.intp]:

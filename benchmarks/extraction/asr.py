@@ -113,7 +113,7 @@ def plain(model: str) -> Callable[[DecodedClip], tuple[TranscribedSegment, ...]]
     import torch
 
     declared = Asr(model=model)
-    whisper = checkpoints.load(checkpoints.weight(model, "").locate(), "cpu")
+    whisper = checkpoints.load(checkpoints.weights(model, "", converted=False)[0].locate(), "cpu")
     for part in (whisper.encoder, whisper.decoder):
         CLOCK.watch(part)
 

@@ -23,7 +23,8 @@ from benchmarks.tiny_clip.measure import probe, who_sounds, zero_shot
 from benchmarks.tiny_clip.stills import Stills
 from benchmarks.tiny_clip.train import TinyClipRecipe, Training
 from m2hf.atomic import atomic_write
-from m2hf.extract.networks.encoder import TINY, TOYBOX, Encoder
+from m2hf.extract.networks.clip_files import TINY, TOYBOX
+from m2hf.extract.networks.encoder import Encoder
 from m2hf.pipelines.heap import keep_freed_memory
 
 TEST_STILLS, TEST_SEED = 1200, 1

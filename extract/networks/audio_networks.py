@@ -1,20 +1,28 @@
-"""The networks that `audio` can run: any AST of the Hugging Face hub, and Cnn14 of PANNs."""
+"""The networks that `audio` can run: AST and CLAP of the Hugging Face hub, and Cnn14 of PANNs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2hf.errors import ConfigError
-from m2hf.extract.networks import ast_network, cnn14, fbank
-from m2hf.extract.weights.weight import Weight, WeightFile
+from m2hf.extract.networks import ast_network, clap_network, cnn14, fbank, hub_model
+from m2hf.extract.networks.ast_network import AST
+from m2hf.extract.networks.clap_network import CLAP
+from m2hf.extract.networks.hub_model import Architecture, Files
+from m2hf.extract.weights.repository import Repository
+from m2hf.extract.weights.weight import Weight
 
 TAG = "published"
-Files = tuple[WeightFile, ...]
+_SIZE_MB = 346  # of an AST
+_GET = (
+    "set extract.audio.pretrained to a folder with config.json, preprocessor_config.json and "
+    "model.safetensors; without weights, use logmel in place of audio (see --config offline)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +40,11 @@ class LoadedAudioNetwork:
 class AudioNetwork(Protocol):
     """An architecture that `audio` can load."""
 
-    rate: ClassVar[int]
-    """Sample rate of its input in Hz."""
-
     def needs(self, path: Path | None) -> tuple[Weight, ...]:
         """Its weight files at `path`, or as published."""
+
+    def rate(self, files: Files) -> int:
+        """Sample rate of its input in Hz."""
 
     def width(self, files: Files) -> int:
         """D, for the weights in `files`, or for random weights where there are none."""
@@ -49,42 +57,59 @@ class AudioNetwork(Protocol):
 
 
 @dataclass(frozen=True)
-class Ast:
-    """D: the mean of AST's two class tokens."""
+class HubAudio:
+    """A network of transformers: AST (D: the mean of its two class tokens), or the audio tower of
+    CLAP (D: unit vectors of the space that it shares with its text tower)."""
 
     model: str
-    rate: ClassVar[int] = fbank.RATE
 
     def needs(self, path: Path | None) -> tuple[Weight, ...]:
         if path is None and "/" not in self.model:
             raise ConfigError(
                 f"extract.audio.model = {self.model!r}: expected {cnn14.NAME}, or the name of an "
-                f"AST on the hub, such as {ast_network.AUDIOSET}"
+                f"AST or CLAP on the hub, such as {ast_network.AUDIOSET}"
             )
-        return ast_network.needs(self.model, path)
+        place = Repository(self.model, "extract.audio.model", path, _GET)
+        return hub_model.needs(place, _SIZE_MB)
+
+    def rate(self, files: Files) -> int:
+        return clap_network.RATE if self._is_clap(files) else fbank.RATE
 
     def width(self, files: Files) -> int:
-        return int(ast_network.load_config(self.model, files).hidden_size)
+        config = self._architecture(files).configuration(self.model, files)
+        return int(config.projection_dim if self._is_clap(files) else config.hidden_size)
 
     def load(self, files: Files, seed: int, device: str) -> LoadedAudioNetwork:
-        config = ast_network.load_config(self.model, files)
-        model = ast_network.load(config, files, seed, device)
+        architecture = self._architecture(files)
+        config = architecture.configuration(self.model, files)
+        if self._is_clap(files):
+            own = clap_network.Spectrogram(config.audio_config, files)
+            tower = architecture.load(config.audio_config, files, seed, device)
+            return LoadedAudioNetwork(own.hop, own.rows, own, partial(clap_network.embed, tower))
         bank = ast_network.fbank(config, files)
+        model = architecture.load(config, files, seed, device)
 
         def pooled(spectrograms: Any) -> Any:
             return model(spectrograms).pooler_output
 
         return LoadedAudioNetwork(fbank.HOP, bank.rows, bank.spectrogram, pooled)
 
+    def _architecture(self, files: Files) -> Architecture:
+        return hub_model.choose((AST, CLAP), self.model, files, "extract.audio")
+
+    def _is_clap(self, files: Files) -> bool:
+        return self._architecture(files) is CLAP
+
 
 @dataclass(frozen=True)
 class Cnn14:
     """D: the input of Cnn14's classifier."""
 
-    rate: ClassVar[int] = cnn14.RATE
-
     def needs(self, path: Path | None) -> tuple[Weight, ...]:
         return (cnn14.weight(path, TAG),)
+
+    def rate(self, files: Files) -> int:
+        return cnn14.RATE
 
     def width(self, files: Files) -> int:
         return cnn14.WIDTH
@@ -95,8 +120,8 @@ class Cnn14:
 
 
 def named(model: str) -> AudioNetwork:
-    """The network that `model` names: Cnn14, or else an AST."""
-    return Cnn14() if model == cnn14.NAME else Ast(model)
+    """The network that `model` names: Cnn14, or else one of transformers."""
+    return Cnn14() if model == cnn14.NAME else HubAudio(model)
 
 
 @cache

@@ -10,12 +10,17 @@ from pydantic import BeforeValidator
 
 from m2hf.config import Section
 from m2hf.extract.base import Extractor
+from m2hf.extract.networks.clap_text import ClapEncoder
 from m2hf.extract.networks.encoder import Encoder
 from m2hf.extract.networks.sentence_encoder import SentenceEncoder
 from m2hf.extract.weights.weight import Weight
 
-OPEN_CLIP, SENTENCE = "open_clip", "sentence"
-_KINDS: Mapping[str, type[Section]] = {OPEN_CLIP: Encoder, SENTENCE: SentenceEncoder}
+OPEN_CLIP, SENTENCE, CLAP = "open_clip", "sentence", "clap"
+_KINDS: Mapping[str, type[Section]] = {
+    OPEN_CLIP: Encoder,
+    SENTENCE: SentenceEncoder,
+    CLAP: ClapEncoder,
+}
 
 
 def kind_of(encoder: Mapping[str, Any]) -> Any:
@@ -27,7 +32,7 @@ def is_open_clip(encoder: Any) -> bool:
     """Whether an encoder, or its table in a recipe, is of open_clip."""
     if isinstance(encoder, Mapping):
         return bool(kind_of(encoder) == OPEN_CLIP)
-    return not isinstance(encoder, SentenceEncoder)
+    return isinstance(encoder, Encoder)
 
 
 def _of_kind(data: Any) -> Any:
@@ -41,7 +46,7 @@ def _of_kind(data: Any) -> Any:
     return _KINDS[kind].model_validate(data)
 
 
-AnyEncoder = Annotated[Encoder | SentenceEncoder, BeforeValidator(_of_kind)]
+AnyEncoder = Annotated[Encoder | SentenceEncoder | ClapEncoder, BeforeValidator(_of_kind)]
 """An encoder of the class that `kind` of its table names."""
 
 

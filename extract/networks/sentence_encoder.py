@@ -20,10 +20,10 @@ from m2hf.extract.networks.sentence_files import (
     MINILM,
     Prompt,
     SentenceFiles,
-    folder_of,
     needs,
 )
 from m2hf.extract.weights.checked import loading_folder, require_tensors
+from m2hf.extract.weights.repository import folder_of
 from m2hf.extract.weights.weight import Weight
 from m2hf.features import unit_rows
 

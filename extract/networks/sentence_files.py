@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from m2hf.errors import ConfigError, ResourceError
 from m2hf.extract.weights.checked import read_json, read_object, require_sizes
+from m2hf.extract.weights.repository import folder_of
 from m2hf.extract.weights.weight import PackagedFile, Weight, WeightFile
 from m2hf.plain_data import shown
 
@@ -93,11 +94,6 @@ def needs(model: str, prompts: bool) -> tuple[Weight, ...]:
     inside = [name for module in modules for name in module.files]
     inside += [PROMPTS] if prompts else []
     return (first, *(_weight(model, name) for name in inside))
-
-
-def folder_of(model: str) -> Path | None:
-    """The folder that `model` is the path of; None for a name of the hub."""
-    return Path(model).expanduser() if model.startswith(("/", "./", "../", "~")) else None
 
 
 def modules_of(file: WeightFile) -> tuple[Module, ...]:

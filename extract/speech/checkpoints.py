@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from m2hf.errors import ConfigError
 from m2hf.extract.speech.ctranslate2 import read_model
 from m2hf.extract.weights.checked import load_tensors, loading
+from m2hf.extract.weights.repository import Repository
 from m2hf.extract.weights.sources import UrlSource
 from m2hf.extract.weights.weight import PackagedFile, Weight, WeightFile
 from m2hf.plain_data import shown
@@ -59,14 +60,55 @@ _PUBLISHED = {
     "turbo": "aff26ae408abcba5fbf8813c21e62b0941638c5f6eebfb145be0c9839262a19a",
 }
 _FILES = {"large": "large-v3", "turbo": "large-v3-turbo"}  # whose files have other names
+# faster-whisper's names and its repositories of CTranslate2 files; a test compares them, too.
+_CONVERTED = {
+    **{name: f"Systran/faster-whisper-{name}" for name in _PUBLISHED if "turbo" not in name},
+    "large": "Systran/faster-whisper-large-v3",
+    "large-v3-turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo",
+    "turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo",
+    "distil-small.en": "Systran/faster-distil-whisper-small.en",
+    "distil-medium.en": "Systran/faster-distil-whisper-medium.en",
+    "distil-large-v2": "Systran/faster-distil-whisper-large-v2",
+    "distil-large-v3": "Systran/faster-distil-whisper-large-v3",
+    "distil-large-v3.5": "distil-whisper/distil-large-v3.5-ct2",
+}
+_SIZE_MB = 1500  # of a large model
+_GET_CONVERTED = "set extract.asr.checkpoint to a CTranslate2 model.bin in its folder"
 
 
-def weight(model: str, explicit: str) -> Weight:
-    """The checkpoint of Whisper `model`; raises ConfigError for a name that whisper lacks."""
+def weights(model: str, explicit: str, converted: bool) -> tuple[Weight, ...]:
+    """The files of Whisper `model`, the checkpoint first.
+
+    converted: whether they must be those of CTranslate2. A checkpoint that the config or a package
+    gives has the other files in its folder. Distilled models are published as CTranslate2 files,
+    which openai-whisper reads, too. Raises ConfigError for an unknown name.
+    """
+    if explicit or (model in _PUBLISHED and not converted):
+        return (_published(model, explicit),)
+    if model not in _CONVERTED:
+        raise ConfigError(f"extract.asr.model = {model!r}: known are {', '.join(_CONVERTED)}")
+    packaged = _PACKAGED.get(model)
+    if packaged and packaged[2].find():
+        return (_published(model, ""),)
+    place = Repository(_CONVERTED[model], "extract.asr.model", get=_GET_CONVERTED)
+    checkpoint = place.weight("model.bin", size_mb=_SIZE_MB)
+    if not converted:
+        return (checkpoint,)
+    names = ("config.json", "tokenizer.json")
+    vocabulary = place.weight("vocabulary", ("vocabulary.json", "vocabulary.txt"))
+    more = (place.weight("preprocessor_config.json"),) if _has_128_mels(model) else ()
+    return (checkpoint, *map(place.weight, names), vocabulary, *more)
+
+
+def _has_128_mels(model: str) -> bool:
+    """Whether it is of the third version, whose repositories say how many mels it reads."""
+    return model in ("large", "turbo") or "large-v3" in model
+
+
+def _published(model: str, explicit: str) -> Weight:
+    """openai's checkpoint of `model`, or a package's."""
     if explicit:
         return Weight(f"whisper/{model}", size_mb=0, explicit=explicit)
-    if model not in _PUBLISHED:
-        raise ConfigError(f"extract.asr.model = {model!r}: whisper has {', '.join(_PUBLISHED)}")
     size_mb, sha256, packaged = _PACKAGED.get(model, (0, None, None))
     published = _PUBLISHED[model]
     file = f"{_FILES.get(model, model)}.pt"

@@ -19,9 +19,12 @@ from m2hf.extract.networks.compat import import_torchvision
 from m2hf.extract.speech import checkpoints
 from m2hf.extract.speech.vad import Samples
 from m2hf.extract.weights.weight import WeightFile
+from m2hf.plain_data import json_object, read_text
 
 _TOKENIZER = "tokenizer.json"
+_PREPROCESSOR = "preprocessor_config.json"
 _COMPANIONS = ("config.json", _TOKENIZER, "vocabulary.txt", "vocabulary.json")
+_USUAL_MELS = 80  # of faster-whisper, where the folder says nothing
 
 
 class Segment(NamedTuple):
@@ -126,7 +129,7 @@ def _cache_last_output(encoder: Any) -> None:
 class FasterWhisper(Engine):
     """compute_type: CTranslate2's precision, to which the weights are converted on loading."""
 
-    def __init__(self, file: WeightFile, device: str, compute_type: str) -> None:
+    def __init__(self, files: tuple[WeightFile, ...], device: str, compute_type: str) -> None:
         import ctranslate2
         import torch
         from faster_whisper import WhisperModel
@@ -140,7 +143,9 @@ class FasterWhisper(Engine):
                 f"extract.asr.compute_type = {compute_type!r}: not supported on {device}; "
                 f"expected one of {', '.join(sorted({'float32', 'int8', 'float16'} & supported))}"
             )
-        self._files = {"model.bin": file.read(), **companion_files(file)}
+        file, *others = files
+        beside = {other.paths[0].name: other.read() for other in others}
+        self._files = {"model.bin": file.read(), **(beside or companion_files(file))}
         self._threads = torch.get_num_threads()  # set by the job
         self._model = WhisperModel(
             file.name,
@@ -166,7 +171,11 @@ class FasterWhisper(Engine):
                     device_index=self._index,
                     compute_type=self._compute_type,
                     intra_threads=self._threads,
-                    files={n: data for n, data in self._files.items() if n != _TOKENIZER},
+                    files={
+                        name: data
+                        for name, data in self._files.items()
+                        if name not in (_TOKENIZER, _PREPROCESSOR)
+                    },
                 )
             )
 
@@ -230,7 +239,9 @@ class _CachingModel:
 def companion_files(file: WeightFile) -> dict[str, bytes]:
     """Name -> content of the files that CTranslate2 and the tokenizer read next to a model.bin.
 
-    Raises ResourceError where the configuration, the tokenizer or the vocabulary is missing.
+    The preprocessing is one of them where it has another number of mels than usual, as of the
+    third version of Whisper. Raises ResourceError where the configuration, the tokenizer or the
+    vocabulary is missing, or the preprocessing is damaged.
     """
     folder = file.paths[0].parent
     found = {
@@ -243,13 +254,23 @@ def companion_files(file: WeightFile) -> dict[str, bytes]:
             f"{', '.join(found) or 'none of these'}; set extract.asr.checkpoint to such a "
             "model.bin, or extract.asr.engine to openai-whisper"
         )
+    preprocessor = folder / _PREPROCESSOR
+    if preprocessor.is_file():
+        data = preprocessor.read_bytes()
+        where = f"weights {preprocessor}"
+        text = read_text(preprocessor, where, ResourceError)
+        if json_object(text, where, ResourceError).get("feature_size") != _USUAL_MELS:
+            found[_PREPROCESSOR] = data
     return found
 
 
 @cache
-def open_engine(engine: str, file: WeightFile, device: str, compute_type: str) -> Engine:
-    """An engine, cached in the process. Raises ResourceError for weights that can't be loaded,
+def open_engine(
+    engine: str, files: tuple[WeightFile, ...], device: str, compute_type: str
+) -> Engine:
+    """An engine, cached in the process; files: the checkpoint, then those that belong to it, if not
+    in its folder. Raises ResourceError for weights that can't be loaded,
     ConfigError for a compute_type that the device doesn't support."""
     if engine == "openai-whisper":
-        return OpenaiWhisper(file, device)
-    return FasterWhisper(file, device, compute_type)
+        return OpenaiWhisper(files[0], device)
+    return FasterWhisper(files, device, compute_type)

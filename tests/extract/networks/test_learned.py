@@ -227,7 +227,7 @@ def test_missing_weights_say_what_to_do(tmp_path: Path, monkeypatch: pytest.Monk
     ):
         Motion().weights()
     with pytest.raises(
-        ConfigError, match="not a model name of the Hugging Face hub, such as MIT/ast"
+        ConfigError, match="not the name of a repository of the Hugging Face hub, such as ORG"
     ):
         Audio(model="a/b/c").weights()
     with pytest.raises(ConfigError, match="with random weights, expected one of MIT/ast"):

@@ -197,7 +197,7 @@ def test_names_and_digests_are_those_of_the_package() -> None:
     import whisper
 
     expected = {name: url.rpartition("/models/")[2] for name, url in whisper._MODELS.items()}
-    found = {name: checkpoints.weight(name, "").source for name in checkpoints._PUBLISHED}
+    found = {name: checkpoints._published(name, "").source for name in checkpoints._PUBLISHED}
     for name, source in found.items():
         assert isinstance(source, UrlSource)
         digest, file = expected[name].split("/")
