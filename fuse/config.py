@@ -71,23 +71,36 @@ class CompletionConfig(Section):
     in training."""
 
 
+_FITTED = ("affine", "mention", "mention_mixture")  # late rules that training can use
+
+
 class LateConfig(Section):
     """How the levels' scores become one score."""
 
     rule: Literal[
-        "affine", "mention", "z_sum", "z_mean", "sum", "reciprocal_rank", "best_rank", "max"
+        "affine",
+        "mention",
+        "mention_mixture",
+        "z_sum",
+        "z_mean",
+        "sum",
+        "reciprocal_rank",
+        "best_rank",
+        "max",
     ] = "mention"
     """affine: weighted sum of standard scores; mention: sum of softplus of weighted standard
-    scores, so that a level speaks only where it is sure; both are fitted on the validation part.
+    scores, so that a level speaks only where it is sure; mention_mixture: mention plus the log of a
+    mixture of the levels, so that the surest may answer alone; these are fitted on the validation
+    part.
     z_sum, z_mean: sum and mean of standard scores; sum: of raw scores; reciprocal_rank: sum of
     1 / (60 + rank) (Cormack et al., 2009); best_rank, max: the best rank or standard score of any
-    level. End-to-end training uses affine or mention; with another rule it uses mention, and the
-    rule applies to the scores of evaluation. Our reading."""
+    level. End-to-end training uses a fitted rule; with another it uses mention, and the rule
+    applies to the scores of evaluation. Our reading."""
 
     @property
-    def trained(self) -> Literal["affine", "mention"]:
+    def trained(self) -> str:
         """The rule of end-to-end training."""
-        return "affine" if self.rule == "affine" else "mention"
+        return self.rule if self.rule in _FITTED else "mention"
 
 
 class BalanceConfig(Section):

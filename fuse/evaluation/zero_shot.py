@@ -14,7 +14,7 @@ from m2hf.fuse.config import BalanceConfig, FusionConfig, LateConfig
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model import checkpoint
-from m2hf.fuse.model.calibration import AffineFusion
+from m2hf.fuse.model.late_fusion import AffineFusion
 from m2hf.fuse.model.retriever import Retriever, build_model
 from m2hf.fuse.run_folder import RunFolder
 from m2hf.manifest import Manifest

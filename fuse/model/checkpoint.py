@@ -3,13 +3,13 @@
 The metadata holds one JSON text: the resolved config, each stream's fingerprint, width and flags,
 the manifest's digest, library versions, the epoch, and the sha256 of the whole file, computed with
 zeros in its own place (version 1 has none). Before version 3, affine was the one trained late
-rule. Settings that are newer than a file keep the meaning that they had for it. No pickle, no
-clock, no path.
+rule, and before version 4 there was no mention_mixture. Settings that are newer than a file keep
+the meaning that they had for it. No pickle, no clock, no path.
 """
 
 import hashlib
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -34,8 +34,9 @@ from m2hf.plain_data import json_object, shown
 from m2hf.streams import StreamName, extractor_of
 
 SCHEMA = "m2hf.checkpoint"
-VERSION = 3
-_ONE_LATE_RULE = 2  # last version whose files hold one trained late rule
+VERSION = 4
+# Trained late rules of the versions that lack some of today's; the first is named in messages.
+_FITTED = {1: ("affine",), 2: ("affine",), 3: ("mention", "affine")}
 
 # Settings that older versions lack, by path in the config: what they meant without them.
 _BEFORE: dict[str, Any] = {
@@ -189,7 +190,7 @@ def read_header(path: Path) -> CheckpointHeader:
         dataset=record.dataset,
         manifest=record.manifest,
         epoch=record.epoch,
-        fitted=TRAINED if found > _ONE_LATE_RULE else ("affine",),
+        fitted=_FITTED.get(found, TRAINED),
         words={name: record.words[name] for name in config.word_levels},
     )
 
@@ -228,7 +229,7 @@ def load(path: Path, store: FeatureStore) -> tuple[Retriever, CheckpointHeader]:
         model = build_model(header.config, widths)
         weights = safetensors.torch.load_file(path)
         if header.fitted != TRAINED:
-            weights = _with_every_late_rule(weights, model)
+            weights = _with_every_late_rule(weights, model, header.fitted)
         model.words = header.words
         model.load_state_dict(weights)
     except (RuntimeError, AssertionError, ValueError) as error:
@@ -240,15 +241,24 @@ def load(path: Path, store: FeatureStore) -> tuple[Retriever, CheckpointHeader]:
     return model, header
 
 
-def _with_every_late_rule(old: Mapping[str, Tensor], model: Retriever) -> dict[str, Tensor]:
-    """Weights of a version with one trained late rule under their names of today. Its statistics
+def _with_every_late_rule(
+    old: Mapping[str, Tensor], model: Retriever, fitted: Sequence[str]
+) -> dict[str, Tensor]:
+    """Weights of a version with the late rules `fitted` under their names of today. Its statistics
     are those of every rule; slopes of the others are not fitted, and are those of `model`."""
-    new = {n: t for n, t in model.state_dict().items() if "late_fusions.mention." in n}
+    today, weights = model.state_dict(), {}
     for name, tensor in old.items():
-        owner, _, parameter = name.rpartition("late.")
-        if f"{owner}late_fusions.affine.{parameter}" not in model.state_dict():
-            new[name] = tensor
+        owner, _, parameter = name.rpartition("late.")  # of the only rule, before version 3
+        now = f"{owner}late_fusions.{fitted[0]}.{parameter}"
+        weights[now if now in today else name] = tensor
+    for name, start in today.items():
+        owner, late, rest = name.partition("late_fusions.")
+        rule, _, parameter = rest.partition(".")
+        if not late or rule in fitted:
             continue
-        for rule in TRAINED if parameter in ("centre_L", "deviation_L") else ("affine",):
-            new[f"{owner}late_fusions.{rule}.{parameter}"] = tensor
-    return new
+        known = f"{owner}{late}{fitted[0]}.{parameter}"
+        if parameter not in ("centre_L", "deviation_L"):
+            weights[name] = start
+        elif known in weights:
+            weights[name] = weights[known]
+    return weights

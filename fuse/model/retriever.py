@@ -16,8 +16,8 @@ from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.statistics import ColumnStatistics
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.adapters import adapters, joint_width, pooled_first
-from m2hf.fuse.model.calibration import LATE_FUSIONS, LateFusion
 from m2hf.fuse.model.contrastive import ContrastiveLoss, Temperature
+from m2hf.fuse.model.late_fusion import LATE_FUSIONS, LateFusion
 from m2hf.fuse.model.levels import EncodedQueries, Levels, LevelTokens, level_scores
 from m2hf.fuse.model.scorers import SCORERS
 from m2hf.fuse.model.standardise import Standardise, standardisers

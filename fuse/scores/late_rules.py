@@ -23,14 +23,16 @@ _RANK_OFFSET = 60.0  # of reciprocal rank fusion (Cormack et al., 2009)
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """Mean and standard deviation of each level over available videos; alpha > 0 and bias of a
-    trained rule, 1 and 0 where none was fitted; offset of `mention`, which alone reads it. All
-    (L,)."""
+    trained rule, 1 and 0 where none was fitted; offset of `mention` and `mention_mixture`, which
+    alone read it; alpha > 0 and offset within the mixture of the latter. All (L,)."""
 
     centre_L: FloatArray
     deviation_L: FloatArray
     alpha_L: FloatArray
     bias_L: FloatArray
     offset_L: FloatArray
+    mixture_alpha_L: FloatArray
+    mixture_offset_L: FloatArray
 
     @classmethod
     def of(cls, scores_LQV: FloatArray, valid_LV: BoolArray) -> Self:
@@ -41,7 +43,8 @@ class Calibration:
                 known = scores_QV[:, valid_V].astype(np.float64)
                 centre[level], spread[level] = known.mean(), known.std()
         one = np.ones(len(scores_LQV))
-        return cls(centre, np.where(spread > FLAT, spread, 1.0), one, 0 * one, START_OFFSET * one)
+        deviation = np.where(spread > FLAT, spread, 1.0)
+        return cls(centre, deviation, one, 0 * one, START_OFFSET * one, one, 0 * one)
 
     def standard(self, scores_LQV: FloatArray) -> FloatArray:
         """(L, Q, V) standard scores."""
@@ -56,16 +59,28 @@ Rule = Callable[[FloatArray, BoolArray, Calibration], FloatArray]
 
 def affine(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
     """sum_l a_l(v) (alpha_l z_l + b_l)."""
-    return _sum(_sloped(scores_LQV, by) + by.bias_L[:, None, None], valid_LV)
+    terms_LQV = _line(scores_LQV, by, by.alpha_L, by.bias_L)
+    return _sum(terms_LQV, valid_LV)
 
 
 def mention(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
     """sum_l a_l(v) (softplus(alpha_l z_l + c_l) + b_l): a level speaks where it is sure; the
     default."""
-    odds_LQV = _sloped(scores_LQV, by) + by.offset_L[:, None, None]
+    odds_LQV = _line(scores_LQV, by, by.alpha_L, by.offset_L)
     with np.errstate(invalid="ignore"):  # NaN, of a training that diverged, stays NaN
         terms_LQV = np.logaddexp(0.0, odds_LQV) + by.bias_L[:, None, None]
     return _sum(terms_LQV, valid_LV)
+
+
+def mention_mixture(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
+    """`mention` + log sum_l a_l(v) exp(alpha'_l z_l + c'_l): a level that is sure may also answer
+    alone."""
+    log_LQV = _line(scores_LQV, by, by.mixture_alpha_L, by.mixture_offset_L)
+    with np.errstate(invalid="ignore"):  # as in `mention`
+        mixed_QV = np.logaddexp.reduce(np.where(valid_LV[:, None], log_LQV, -np.inf), axis=0)
+    known_QV = np.where(valid_LV.any(axis=0), mixed_QV, 0.0)
+    fused_QV: FloatArray = mention(scores_LQV, valid_LV, by) + known_QV
+    return fused_QV
 
 
 def z_sum(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> FloatArray:
@@ -105,6 +120,7 @@ def maximum(scores_LQV: FloatArray, valid_LV: BoolArray, by: Calibration) -> Flo
 LATE_RULES: dict[str, Rule] = {
     "affine": affine,
     "mention": mention,
+    "mention_mixture": mention_mixture,
     "z_sum": z_sum,
     "z_mean": z_mean,
     "sum": plain_sum,
@@ -113,12 +129,15 @@ LATE_RULES: dict[str, Rule] = {
     "max": maximum,
 }
 
-TRAINED = ("affine", "mention")  # rules whose slopes and biases are fitted
+TRAINED = ("affine", "mention", "mention_mixture")  # rules whose slopes and biases are fitted
 
 
-def _sloped(scores_LQV: FloatArray, by: Calibration) -> FloatArray:
-    sloped: FloatArray = by.alpha_L[:, None, None] * by.standard(scores_LQV)
-    return sloped
+def _line(
+    scores_LQV: FloatArray, by: Calibration, slope_L: FloatArray, added_L: FloatArray
+) -> FloatArray:
+    """(L, Q, V) slope times standard score, and what is added."""
+    line: FloatArray = slope_L[:, None, None] * by.standard(scores_LQV) + added_L[:, None, None]
+    return line
 
 
 def _sum(terms_LQV: FloatArray, valid_LV: BoolArray) -> FloatArray:

@@ -7,7 +7,7 @@ the validation part.
 Q queries, V videos, D width of the captions, X width of the joined streams.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,15 +63,14 @@ class Ridge:
         return np.concatenate(columns, axis=1)
 
 
-def best_strength(ridge: Ridge, val: PooledSplit, needed: str) -> tuple[float, float]:
-    """The strength of `STRENGTHS` with the best T2V R@1, then the best mean rank, on `val`, and
-    that R@1 in percent. needed: the role that a video must have for a score."""
-    results = {}
-    for strength in STRENGTHS:
-        queries_QD, videos_VD = ridge.embed(val, strength)
-        results[strength] = val.result(queries_QD @ videos_VD.T, needed)
-    best = max(STRENGTHS, key=lambda strength: results[strength])
-    return best, results[best][0]
+def best_strength(
+    scores: Callable[[float], Array], val: PooledSplit, needed: str
+) -> tuple[float, tuple[float, float]]:
+    """The strength of `STRENGTHS` whose scores (Q, V) have the best result on `val`, and that
+    result. needed: the role that a video must have for a score."""
+    results = {strength: val.result(scores(strength), needed) for strength in STRENGTHS}
+    best = max(STRENGTHS, key=results.__getitem__)
+    return best, results[best]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +95,14 @@ class Regressions:
         key = (tuple(roles), needed)
         if key not in self._fitted:
             ridge = Ridge(self.train, roles)
-            self._fitted[key] = FittedRidge(ridge, *best_strength(ridge, self.val, needed))
+
+            def scores(strength: float) -> Array:
+                queries_QD, videos_VD = ridge.embed(self.val, strength)
+                scores_QV: Array = queries_QD @ videos_VD.T
+                return scores_QV
+
+            strength, (recall, _) = best_strength(scores, self.val, needed)
+            self._fitted[key] = FittedRidge(ridge, strength, recall)
         return self._fitted[key]
 
 

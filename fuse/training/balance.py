@@ -23,8 +23,8 @@ from torch.nn.functional import softplus
 
 from m2hf.fuse.config import BalanceConfig
 from m2hf.fuse.level_table import Level
-from m2hf.fuse.model.calibration import LateFusion
 from m2hf.fuse.model.contrastive import pair_losses
+from m2hf.fuse.model.late_fusion import LateFusion
 
 _DWA_TEMPERATURE = 2.0
 _LEAST = 1e-6  # lower bound of a share or a loss in a denominator or a logarithm
@@ -103,8 +103,9 @@ def contributions(
 ) -> Contributions:
     """Contributions of a batch; scale: of S in the loss. It and the late fusion have no gradient
     here: a weak level is to gain by better scores, not by a larger slope."""
-    terms_LQB = scale.detach() * deepcopy(late).requires_grad_(False).terms(levels_LQB)
     real_L1B = valid_LB.unsqueeze(1)
+    fixed, counted_LQB = deepcopy(late).requires_grad_(False), real_L1B.expand_as(levels_LQB)
+    terms_LQB = scale.detach() * fixed.terms(levels_LQB, counted_LQB)
     total_LQ = torch.where(real_L1B, terms_LQB, 0.0).sum(dim=2)
     mean_LQ = total_LQ / real_L1B.sum(dim=2).clamp(min=1)
     query_P, video_P = positives_QB.nonzero(as_tuple=True)

@@ -23,6 +23,7 @@ from m2hf.fuse.features.gallery import Gallery, require_captions
 from m2hf.fuse.features.splits import TrainingSet, absent_videos, train_and_val
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.model import checkpoint
+from m2hf.fuse.model.calibration import calibrate
 from m2hf.fuse.model.retriever import Ensemble, Retriever, build_model
 from m2hf.fuse.model.word_index import fitted
 from m2hf.fuse.run_folder import RunFolder
@@ -244,7 +245,7 @@ class _Run:
         truth = val.video_of_query[queries]
         positives = torch.from_numpy(truth[:, None] == videos).to(device)
         for late in model.trained_rules:
-            late.calibrate(levels, valid, positives, model.contrast)
+            calibrate(late, levels, valid, positives, model.contrast)
 
 
 def _without_late(weights: Tensors) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from m2hf.fuse.model.early import AlignedFusion
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.model.tokens import Tokens
 from m2hf.fuse.scores.pooled import Array, PooledSplit
-from m2hf.fuse.scores.ridge import STRENGTHS, Regressions, Ridge
+from m2hf.fuse.scores.ridge import Regressions, Ridge, best_strength
 
 
 def starts_at_ridge(config: FusionConfig) -> bool:
@@ -115,16 +115,18 @@ def _start_pooled(
     features_VM = np.where(there_V1, seen[1].pooled[stream] - ridge.centre[stream], 0.0)
     queries_QD = unit_rows(val.centred_QD)
     norm, linear = fusion.pooled_parts
-    best = val.part.result(queries_QD @ unit_rows(val.predicted_VD).T, FRAMES)
-    for strength in STRENGTHS:
+
+    def scores(strength: float) -> Array:
         weights_MD = ridge.weights(strength) / ridge.scale[stream]
-        videos_VD = unit_rows(val.predicted_VD + features_VM @ weights_MD)
-        result = val.part.result(queries_QD @ videos_VD.T, FRAMES)
-        if result > best:
-            best = result
-            with torch.no_grad():
-                norm.bias.copy_(torch.from_numpy(-ridge.centre[stream]))
-                linear.weight.copy_(torch.from_numpy((weights_MD / length).T))
+        scores_QV: Array = queries_QD @ unit_rows(val.predicted_VD + features_VM @ weights_MD).T
+        return scores_QV
+
+    strength, result = best_strength(scores, val.part, FRAMES)
+    if result > val.part.result(queries_QD @ unit_rows(val.predicted_VD).T, FRAMES):
+        weights_MD = ridge.weights(strength) / ridge.scale[stream]
+        with torch.no_grad():
+            norm.bias.copy_(torch.from_numpy(-ridge.centre[stream]))
+            linear.weight.copy_(torch.from_numpy((weights_MD / length).T))
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from m2hf.config import parse
 from m2hf.errors import ConfigError
 from m2hf.fuse.config import FusionConfig, LateConfig
 from m2hf.fuse.level_table import DEFAULT_LEVELS, Level
-from m2hf.fuse.scores.late_rules import LATE_RULES
+from m2hf.fuse.scores.late_rules import LATE_RULES, TRAINED
 
 
 def config(**data: Any) -> FusionConfig:
@@ -92,3 +92,8 @@ def test_mistakes_are_one_clear_line(data: dict[str, Any], message: str) -> None
     with pytest.raises(ConfigError, match=message) as caught:
         config(**data)
     assert "\n" not in str(caught.value)
+
+
+def test_training_uses_every_rule_that_is_fitted() -> None:
+    used = {rule: LateConfig.model_validate({"rule": rule}).trained for rule in LATE_RULES}
+    assert used == {rule: rule if rule in TRAINED else "mention" for rule in LATE_RULES}

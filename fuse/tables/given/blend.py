@@ -2,12 +2,11 @@
 
 The syntax is RULE or RULE:NAME,... or RULE:NAME=WEIGHT,... such as `sum:video=0.73,titles=0.27`.
 `sum` weights scores and `affine` standard scores; the other rules take no weights there. The
-parameters of a rule (weights, centres, deviations, biases, offsets) are part of --fuse, come from
+parameters of a rule (weights, centres, deviations, biases and more) are part of --fuse, come from
 a weights file, or are tuned on validation matrices. Tuning on the ranked matrices themselves must
 be requested, and is flagged.
 
-Weights file, TOML or JSON: for each matrix a number, or a table of weight, bias, offset (of
-`mention`), centre and deviation.
+Weights file, TOML or JSON: for each matrix a number, or a table of the fields of `Term`.
 
 L matrices, Q queries, V videos.
 """
@@ -30,17 +29,26 @@ from m2hf.plain_data import json_object, read_text, shown, toml
 WEIGHTED = ("sum", "affine")  # rules that take weights
 STANDARDISED = (*TRAINED, "z_sum", "z_mean", "max")  # rules that read centre and deviation
 
+# Fields of `Term` that only some trained rules read.
+_OWN = {
+    "mention": ("offset",),
+    "mention_mixture": ("offset", "mixture_weight", "mixture_offset"),
+}
+
 # Where the parameters of a blend come from; "none": the rule has none, or all weights are equal.
 Origin = Literal["none", "given", "validation", "test"]
 
 
 class Term(Section):
-    """Parameters of a rule for one matrix: weight (alpha of `affine` and `mention`), bias, offset
-    (of `mention` alone), centre, deviation."""
+    """Parameters of a rule for one matrix: weight (alpha of the trained rules), bias, offset (of
+    `mention` and `mention_mixture`), weight and offset within the mixture of the latter, centre,
+    deviation."""
 
     weight: float = Field(default=1.0, ge=0)
     bias: float = 0.0
     offset: float = START_OFFSET
+    mixture_weight: float = Field(default=1.0, ge=0)
+    mixture_offset: float = 0.0
     centre: float = 0.0
     deviation: float = Field(default=1.0, gt=0)
 
@@ -94,10 +102,19 @@ class Blend:
         return BlendedScores(self, tuple(scores[name] for name in self.terms))
 
     @property
+    def parameters(self) -> tuple[str, ...]:
+        """Fields of `Term` that a rule of `STANDARDISED` reads."""
+        trained = ("weight", "bias") if self.rule in TRAINED else ()
+        return (*trained, *_OWN.get(self.rule, ()), "centre", "deviation")
+
+    @property
     def calibration(self) -> Calibration:
         """The parameters in the form that late rules read."""
         terms = self.terms.values()
-        parameters = [(t.centre, t.deviation, t.weight, t.bias, t.offset) for t in terms]
+        parameters = [
+            (t.centre, t.deviation, t.weight, t.bias, t.offset, t.mixture_weight, t.mixture_offset)
+            for t in terms
+        ]
         return Calibration(*np.array(parameters).T)
 
 

@@ -94,8 +94,10 @@ class MatrixTable:
         for blend in self.blends:
             if blend.rule in STANDARDISED:
                 yield f"{blend.name}: " + ", ".join(
-                    f"{name} weight {t.weight:.4g}, bias {t.bias:.4g}, "
-                    + (f"offset {t.offset:.4g}, " if blend.rule == "mention" else "")
-                    + f"centre {t.centre:.4g}, deviation {t.deviation:.4g}"
-                    for name, t in blend.terms.items()
+                    f"{name} "
+                    + ", ".join(
+                        f"{field.replace('_', ' ')} {getattr(term, field):.4g}"
+                        for field in blend.parameters
+                    )
+                    for name, term in blend.terms.items()
                 )

@@ -3,8 +3,8 @@
 Weights of `sum` add up to one and are searched on a grid of step 0.01: exhaustively for two
 matrices, by coordinate ascent for more, where the other weights keep their proportions. The best
 has the highest T2V R@1, then the highest RSum, then comes first. Centres and deviations are those
-of the matrices. Slopes, biases and offsets of `affine` and `mention` are fitted by the contrastive
-loss, which alone needs torch.
+of the matrices. Slopes, biases and offsets of the trained rules are fitted by the contrastive loss,
+which alone needs torch.
 
 L matrices, Q queries, V videos.
 """
@@ -94,6 +94,8 @@ def _fitted(
             weight=float(by.alpha_L[place]),
             bias=float(by.bias_L[place]),
             offset=float(by.offset_L[place]),
+            mixture_weight=float(by.mixture_alpha_L[place]),
+            mixture_offset=float(by.mixture_offset_L[place]),
             centre=float(by.centre_L[place]),
             deviation=float(by.deviation_L[place]),
         )

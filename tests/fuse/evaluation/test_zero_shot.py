@@ -15,7 +15,7 @@ from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.evaluation.zero_shot import without_training, write_untrained
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.level_table import CAPTIONS, LATE_FUSION
-from m2hf.fuse.model.calibration import AffineFusion
+from m2hf.fuse.model.late_fusion import AffineFusion
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.search.index import SearchIndex
 from m2hf.fuse.tables.similarity_table import SimilarityTable

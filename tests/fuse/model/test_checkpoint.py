@@ -103,8 +103,8 @@ def test_broken_files_are_named(corpus: Any, run: Any, tmp_path: Path) -> None:
     safetensors.torch.save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(UsageError, match="not a checkpoint of m2hf"):
         checkpoint.read_header(path)
-    path.write_bytes(whole.replace(b'\\"version\\":3', b'\\"version\\":9'))
-    with pytest.raises(UsageError, match="schema version 9, this m2hf reads 1 to 3"):
+    path.write_bytes(whole.replace(b'\\"version\\":4', b'\\"version\\":9'))
+    with pytest.raises(UsageError, match="schema version 9, this m2hf reads 1 to 4"):
         checkpoint.read_header(path)
 
 
@@ -135,7 +135,10 @@ def test_version_1_is_readable_for_ever(
     read, written = old.state_dict(), new.state_dict()
     assert read.keys() == written.keys()
     differs = {name for name in read if not torch.equal(read[name], written[name])}
-    assert differs == {f"late_fusions.mention.{n}_L" for n in ("slope", "bias", "offset")}
+    slopes = [f"mention.{n}_L" for n in ("slope", "bias", "offset")]
+    mixture = [f"mention_mixture.{n}_L" for n in ("slope", "bias", "offset")]
+    mixture += [f"mention_mixture.mixture_{n}_L" for n in ("slope", "offset")]
+    assert differs == {f"late_fusions.{name}" for name in (*slopes, *mixture)}
     mention = parse(FusionConfig, {"late": {"rule": "mention"}})
     with pytest.raises(MismatchError, match=r"without the late rule mention, .*late\.rule=affine"):
         resolve(tmp_path / "old", header, mention)
@@ -143,6 +146,27 @@ def test_version_1_is_readable_for_ever(
     safetensors.torch.save_file(tensors, tmp_path / "bare", metadata=metadata)
     with pytest.raises(UsageError, match="damaged checkpoint"):
         checkpoint.read_header(tmp_path / "bare")
+
+
+def test_version_3_has_no_fit_of_the_mixture(
+    corpus: Any, run: Any, config: FusionConfig, tmp_path: Path
+) -> None:
+    store = FeatureStore.open(corpus.store, "synthetic", config)
+    new, header = checkpoint.load(run.summary.checkpoint, store)
+    fits = {n: x.clone() for n, x in new.state_dict().items() if "mixture" not in n}
+    del new.late_fusions["mention_mixture"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "VERSION", 3)
+        checkpoint.save(tmp_path / "old", new, header)
+    old, read = checkpoint.load(tmp_path / "old", store)
+    assert read == replace(header, fitted=("mention", "affine"))
+    found = old.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in fits.items())
+    mixture = found["late_fusions.mention_mixture.centre_L"]
+    assert torch.equal(mixture, found["late_fusions.mention.centre_L"])
+    given = parse(FusionConfig, {"late": {"rule": "mention_mixture"}})
+    with pytest.raises(MismatchError, match=r"rule mention_mixture, .*late\.rule=mention,"):
+        resolve(tmp_path / "old", read, given)
 
 
 @pytest.mark.parametrize("version", [1, 2])

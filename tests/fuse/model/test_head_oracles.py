@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from m2hf.fuse.config import CompletionConfig, ModelConfig
 from m2hf.fuse.model.adapters import NormedProjection, Projection, ResidualAdapter
-from m2hf.fuse.model.calibration import LATE_FUSIONS, MentionFusion
 from m2hf.fuse.model.completion import COMPLETIONS, Completed
 from m2hf.fuse.model.early import (
     EARLY_FORMS,
@@ -24,6 +23,7 @@ from m2hf.fuse.model.early import (
     CrossAttention,
     Nearby,
 )
+from m2hf.fuse.model.late_fusion import LATE_FUSIONS, MentionFusion
 from m2hf.fuse.model.scorers import mean_score
 from m2hf.fuse.model.tokens import Tokens, masked_mean
 
@@ -282,7 +282,7 @@ def test_late_fusion(rule: str) -> None:
     fused = late(levels, valid)
     for q in range(2):
         for v in range(4):
-            expected = 0.0
+            expected, odds_of_one = 0.0, 0.0
             for n in range(3):
                 if valid[n, v]:
                     z = (levels[n, q, v] - late.centre_L[n]) / late.deviation_L[n]
@@ -292,7 +292,11 @@ def test_late_fusion(rule: str) -> None:
                             math.exp(slope) * float(z) + float(late.offset_L[n].detach())
                         )
                         expected += math.log1p(odds) + bias
+                        alpha_L, added_L = (x.detach() for x in late.mixture)
+                        odds_of_one += math.exp(float(alpha_L[n] * z + added_L[n]))
                     else:
                         expected += math.log1p(math.exp(slope)) * float(z) + bias
+            if rule == "mention_mixture" and valid[:, v].any():
+                expected += math.log(odds_of_one)
             close(fused[q, v], expected)
     sound_gradients(late, lambda module, x: module(x, valid), [levels])

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from m2hf.fuse.config import FusionConfig, ModelConfig
 from m2hf.fuse.features.store import FeatureStore
-from m2hf.fuse.model.calibration import AffineFusion
 from m2hf.fuse.model.completion import COMPLETIONS
 from m2hf.fuse.model.early import EARLY_FORMS, AppendFusion
+from m2hf.fuse.model.late_fusion import AffineFusion
 from m2hf.fuse.model.retriever import M2HF, build_model
 from m2hf.fuse.model.scorers import SCORERS, mean_score, unit
 from m2hf.fuse.model.tokens import Tokens, caption_tokens, masked_mean, video_tokens

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from m2hf.fuse.config import FusionConfig, LateConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
-from m2hf.fuse.model.calibration import LATE_FUSIONS, fit_calibration
+from m2hf.fuse.model.calibration import fit_calibration
+from m2hf.fuse.model.late_fusion import LATE_FUSIONS
 from m2hf.fuse.scores.late_rules import LATE_RULES, TRAINED, Calibration
 from m2hf.fuse.scores.metrics import text_to_video
 from m2hf.fuse.scores.similarity_file import SimilarityFile
@@ -21,8 +22,10 @@ from m2hf.fuse.scores.similarity_file import SimilarityFile
 def made(seed: int, missing: float = 0.3) -> tuple[Any, Any, Calibration]:
     rng = np.random.default_rng(seed)
     scores, valid = rng.normal(size=(3, 4, 6)), rng.random((3, 6)) >= missing
-    centre, bias, offset = rng.normal(size=(3, 3))
-    return scores, valid, Calibration(centre, *rng.uniform(0.5, 2, (2, 3)), bias, offset)
+    centre, bias, offset, mixture_offset = rng.normal(size=(4, 3))
+    deviation, alpha, mixture_alpha = rng.uniform(0.5, 2, (3, 3))
+    by = Calibration(centre, deviation, alpha, bias, offset, mixture_alpha, mixture_offset)
+    return scores, valid, by
 
 
 def by_definition(rule: str, scores: Any, valid: Any, by: Calibration, q: int, v: int) -> float:
@@ -34,12 +37,14 @@ def by_definition(rule: str, scores: Any, valid: Any, by: Calibration, q: int, v
         + (sum(scores[n, q, valid[n]] == scores[n, q, v]) - 1) / 2
         for n in known
     }
+    mention = sum(
+        math.log(1 + math.exp(by.alpha_L[n] * z[n] + by.offset_L[n])) + by.bias_L[n] for n in known
+    )
+    odds = sum(math.exp(by.mixture_alpha_L[n] * z[n] + by.mixture_offset_L[n]) for n in known)
     values = {
         "affine": sum(by.alpha_L[n] * z[n] + by.bias_L[n] for n in known),
-        "mention": sum(
-            math.log(1 + math.exp(by.alpha_L[n] * z[n] + by.offset_L[n])) + by.bias_L[n]
-            for n in known
-        ),
+        "mention": mention,
+        "mention_mixture": mention + math.log(odds),
         "z_sum": sum(z.values()),
         "z_mean": sum(z.values()) / len(known),
         "sum": sum(scores[n, q, v] for n in known),
@@ -140,3 +145,38 @@ def test_every_rule_trains(corpus: Any, short: FusionConfig, tmp_path: Any, rule
 
     config = short.model_copy(update={"late": LateConfig.model_validate({"rule": rule})})
     assert train(corpus.manifest, corpus.store, tmp_path, config).val_recall["late_fusion"] > 0
+
+
+@pytest.mark.parametrize("rule", TRAINED)
+@settings(max_examples=25, deadline=None, database=None, derandomize=True)
+@given(seed=st.integers(0, 10_000), level=st.integers(0, 2), more=st.floats(0.0, 100.0))
+def test_a_fused_score_rises_with_every_level(
+    rule: str, seed: int, level: int, more: float
+) -> None:
+    scores, valid, by = made(seed)
+    before = LATE_RULES[rule](scores, valid, by)
+    scores[level] += more
+    after = LATE_RULES[rule](scores, valid, by)
+    assert (after >= before).all()
+    if more > 1e-3:
+        assert (after > before)[:, valid[level]].all()
+
+
+@pytest.mark.parametrize("rule", ["mention", "mention_mixture"])
+def test_a_score_of_minus_infinity_is_the_floor(rule: str) -> None:
+    scores, valid, by = made(4, missing=0.0)
+    scores[0, :, 2] = -np.inf
+    fused, low = LATE_RULES[rule](scores, valid, by), LATE_RULES[rule]
+    assert np.isfinite(fused).all()
+    scores[0, :, 2] = -1e4
+    np.testing.assert_allclose(low(scores, valid, by), fused)
+
+
+def test_the_mixture_of_one_level_is_its_line() -> None:
+    scores, valid, by = made(5, missing=0.0)
+    one = Calibration(*(getattr(by, field.name)[:1] for field in fields(by)))
+    mention, both = (
+        LATE_RULES[name](scores[:1], valid[:1], one) for name in ("mention", "mention_mixture")
+    )
+    line = one.mixture_alpha_L * one.standard(scores[:1])[0] + one.mixture_offset_L
+    np.testing.assert_allclose(both - mention, line)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from m2hf.fuse.config import BalanceConfig, FusionConfig
-from m2hf.fuse.model.calibration import LATE_FUSIONS, AffineFusion
 from m2hf.fuse.model.contrastive import info_nce
+from m2hf.fuse.model.late_fusion import LATE_FUSIONS, AffineFusion
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.training.balance import (
     Balance,
@@ -109,6 +109,13 @@ def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.randn(3, 4, 5, dtype=torch.float64), valid, positives
 
 
+def part(x: torch.Tensor, valid: torch.Tensor, late: Any, level: int, q: int, v: int) -> float:
+    """The share of a level in a mixture of equal slopes and offsets, times the mixture's log."""
+    known = [n for n in range(3) if valid[n, v]]
+    odds = {n: math.exp(float(x[n, q, v] / late.deviation_L[n])) for n in known}
+    return odds.get(level, 0.0) / sum(odds.values()) * math.log(sum(odds.values())) if odds else 0.0
+
+
 @pytest.mark.parametrize("rule", list(LATE_FUSIONS))
 @pytest.mark.parametrize("seed", range(3))
 def test_contributions_in_loops(seed: int, rule: str) -> None:
@@ -125,7 +132,9 @@ def test_contributions_in_loops(seed: int, rule: str) -> None:
         for level in range(3):
             alpha = float(late.alpha_L[level].detach() / late.deviation_L[level])
             odds = [alpha * float(score) for score in scores[level, q]]
-            terms = [softplus(x + 2) if rule == "mention" else x for x in odds]
+            terms = odds if rule == "affine" else [softplus(x + 2) for x in odds]
+            if rule == "mention_mixture":
+                terms = [x + part(scores, valid, late, level, q, b) for b, x in enumerate(terms)]
             known = [terms[b] for b in range(5) if valid[level, b]]
             mean = sum(known) / max(1, len(known))
             expected = 7 * (terms[v] - mean)
@@ -133,7 +142,7 @@ def test_contributions_in_loops(seed: int, rule: str) -> None:
             assert bool(given.available[level, pair]) == bool(valid[level, v])
             raw.append(softplus(expected) if valid[level, v] else 0.0)
         for level in range(3):
-            shares[level] += raw[level] / (sum(raw) or 1.0)
+            shares[level] += raw[level] / max(sum(raw), 1e-6)
     counts = [sum(bool(valid[level, v]) for _, v in pairs) for level in range(3)]
     means = [share / max(1, count) for share, count in zip(shares, counts, strict=True)]
     assert given.mean_share.tolist() == pytest.approx(means)

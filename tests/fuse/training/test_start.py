@@ -14,7 +14,7 @@ from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.model.tokens import Tokens
 from m2hf.fuse.scores.pooled import PooledSplit
-from m2hf.fuse.scores.ridge import Regressions, Ridge, best_strength
+from m2hf.fuse.scores.ridge import Regressions
 from m2hf.fuse.training.start import start_at_ridge, starts_at_ridge
 
 WIDTHS = {FRAMES: 7, CAPTIONS: 6, "text": 5}
@@ -87,8 +87,8 @@ def tokens(values: FloatArray, present: np.ndarray) -> Tokens:
 
 
 def closed(role: str, train: PooledSplit, val: PooledSplit) -> FloatArray:
-    ridge = Ridge(train, [role])
-    queries_QD, videos_VD = ridge.embed(val, best_strength(ridge, val, role)[0])
+    best = Regressions(train, val).fitted([role], role)
+    queries_QD, videos_VD = best.ridge.embed(val, best.strength)
     scores_QV: FloatArray = queries_QD @ videos_VD.T
     return scores_QV
 
@@ -116,11 +116,10 @@ def test_a_joint_space_of_any_width_ranks_as_ridge_as_far_as_it_has_room(joint: 
 
 def test_projected_captions_rank_as_ridge_up_to_the_length_of_a_video() -> None:
     model, train, val = started((CAPTIONS,))
-    ridge = Ridge(train, [FRAMES])
+    best = Regressions(train, val).fitted([FRAMES], FRAMES)
+    ridge = best.ridge
     centred_VX = val.pooled[FRAMES] - statistics(train)[FRAMES].mean_D
-    projected_VD = (val.pooled[FRAMES] - ridge.centre[FRAMES]) @ ridge.weights(
-        best_strength(ridge, val, FRAMES)[0]
-    )
+    projected_VD = (val.pooled[FRAMES] - ridge.centre[FRAMES]) @ ridge.weights(best.strength)
     shorter_V = np.linalg.norm(projected_VD, axis=1) / np.linalg.norm(centred_VX, axis=1)
     expected = closed(FRAMES, train, val) * shorter_V
     found = scores(model, val)["visual"]
@@ -205,8 +204,8 @@ def test_a_fused_level_starts_at_what_its_streams_tell_together() -> None:
     model, train, val = fused((FRAMES,))
     found = scores(model, val)
     rank = {name: -val.result(scores_QV, FRAMES)[1] for name, scores_QV in found.items()}
-    ridge = Ridge(train, [FRAMES, "text"])
-    queries_QD, videos_VD = ridge.embed(val, best_strength(ridge, val, FRAMES)[0])
+    best = Regressions(train, val).fitted([FRAMES, "text"], FRAMES)
+    queries_QD, videos_VD = best.ridge.embed(val, best.strength)
     together = -val.result(queries_QD @ videos_VD.T, FRAMES)[1]
     assert rank["text_visual"] < 0.7 * rank["visual"]
     assert rank["text_visual"] < 1.15 * together
