@@ -92,6 +92,7 @@ def test_flags_are_frozen() -> None:
 
     assert list(flags(typer.main.get_command(app))) == [
         "app: --config --host --manifest --media --port --run --set --split --store",
+        "bundle: --from --out table",
         "config: --config --json --markdown --set",
         "demo: --clips --out --seed --workers",
         "eval: --baselines --config --manifest --out --run --set --split --store --zero-shot",
@@ -108,6 +109,7 @@ def test_flags_are_frozen() -> None:
         "--tune-on-test --val-matrix --val-queries --video-ids --weights matrix",
         "plan: --config --json --manifest --media --only --set --store",
         "report: --kinds --manifest --out --run --similarity --store",
+        "reproduce: --out file",
         "retry: --array --config --damaged --manifest --media --only --scheduler --set --store "
         "--workers",
         "search: --config --json --manifest --run --set --split --store --top query",
