@@ -1,5 +1,6 @@
 """Compute a bundled table again: check every digest, score from the shards, compare each cell."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,13 @@ from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.tables.chain import TraceFiles
 from m2hf.fuse.tables.grid import SHORT, row_cells
-from m2hf.fuse.tables.recompute import Recomputation, maker_of
-from m2hf.fuse.tables.records import json_text
+from m2hf.fuse.tables.recompute import Recomputation, changed, maker_of
 from m2hf.fuse.tables.table import Table, TablePart
 from m2hf.fuse.tables.visible import VisibleRow, visible_row
 from m2hf.fuse.tables.written import read_document
 from m2hf.keys import sha256_file
 from m2hf.manifest import Manifest
+from m2hf.plain_data import json_object, read_text
 
 Say = Callable[[str], None]
 
@@ -57,7 +58,7 @@ class Reproduction:
                     differing.append(f"{name}: its bytes differ from those that were packed")
         for line in sorted(differing):
             say(f"DIFFERS  {line}")
-        if {line.partition(": ")[0] for line in differing} - {about.table}:
+        if any(not _readable_anyway(line.partition(": ")[0], about) for line in differing):
             say("nothing is scored from damaged files")
             return None
         if not differing:
@@ -83,10 +84,10 @@ class Reproduction:
         if not wrong:
             self.say("the table says what its similarity files give")
         again = {run.chain["similarity"]: self._score(run) for run in runs}
-        changed = list(changes(self.about.environment, environment()))
-        self.say("libraries and processor: " + ("; ".join(changed) or "those of the bundle"))
+        moved = list(changes(self.about.environment, environment()))
+        self.say("libraries and processor: " + ("; ".join(moved) or "those of the bundle"))
         table = printed.build(again, kinds if kinds.is_file() else None)
-        right = side_by_side(list(printed.beside(stored, table)), not changed, self.say)
+        right = side_by_side(list(printed.beside(stored, table)), not moved, self.say)
         return right and not wrong
 
     def _run(self, run: ChainRun) -> RunFolder:
@@ -104,11 +105,9 @@ class Reproduction:
             except M2hfError as error:
                 wrong.append(f"{run}: {error}")
                 continue
-            changed = [key for key, unchanged in same.items() if not unchanged]
-            wrong += [f"{run}: {key} is not the one that the table names" for key in changed]
-            config = self._run(run).config
-            if not config.is_file() or config.read_text("utf-8") != json_text(run.chain["config"]):
-                wrong.append(f"{run}: {config.name} is not the config that the table names")
+            differing = [key for key, unchanged in same.items() if not unchanged]
+            wrong += [f"{run}: {key} is not the one that the table names" for key in differing]
+            wrong += [f"{run}: {line}" for line in _config_changes(self._run(run).config, run)]
         path = self.folder / index.KINDS
         if kinds != (sha256_file(path) if path.is_file() else ""):
             wrong.append(f"{index.KINDS}: not the kinds of queries that the table names")
@@ -211,6 +210,22 @@ class _Printed:
 
     def _visible(self, number: int, record: Mapping[str, Any]) -> VisibleRow | None:
         return visible_row(self.text, self.suffix, self.document, number, record)
+
+
+def _readable_anyway(name: str, about: Index) -> bool:
+    """Whether a file that differs is text of which every difference is named."""
+    return name == about.table or bool(re.fullmatch(r"runs/[^/]+/config\.json", name))
+
+
+def _config_changes(path: Path, run: ChainRun) -> Iterator[str]:
+    """Every key in which the config of a run is not that of the table, with both values."""
+    try:
+        found = json_object(read_text(path, path.name), path.name)
+    except M2hfError as error:
+        yield str(error)
+        return
+    for key, there, right in changed(found, run.chain["config"]):
+        yield f"{path.name}: {key} = {there}, and {right} in the table's chain"
 
 
 def _by_name(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

@@ -70,7 +70,7 @@ class Recomputation:
         for direction in by_direction:
             yield Difference(f"{direction.upper()} row", source, "one", "none")
         if chain != self.block.chain and suffix != ".csv":
-            for key, found, right in _changed(chain, self.block.chain):
+            for key, found, right in changed(chain, self.block.chain):
                 yield Difference(f"chain, {key}", source, found, right)
 
     def _printed(self, direction: str, visible: VisibleRow) -> Iterator[Difference]:
@@ -155,13 +155,13 @@ def _text(record: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else canonical_json(value)
 
 
-def _changed(found: Any, right: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
+def changed(found: Any, right: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
     """Path and both values of each place in which two pieces of plain data differ."""
     if isinstance(found, Mapping) and isinstance(right, Mapping):
         for key in dict.fromkeys((*found, *right)):
-            yield from _changed(found.get(key), right.get(key), f"{path}.{key}" if path else key)
+            yield from changed(found.get(key), right.get(key), f"{path}.{key}" if path else key)
     elif isinstance(found, list) and isinstance(right, list) and len(found) == len(right):
         for number, pair in enumerate(zip(found, right, strict=True)):
-            yield from _changed(*pair, f"{path}.{number}")
+            yield from changed(*pair, f"{path}.{number}")
     elif found != right:
         yield path, canonical_json(found), canonical_json(right)
