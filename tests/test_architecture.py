@@ -92,13 +92,14 @@ def test_flags_are_frozen() -> None:
 
     assert list(flags(typer.main.get_command(app))) == [
         "app: --config --host --manifest --media --port --project --run --set --split --store",
+        "bundle: --from --out table",
         "config: --config --json --markdown --project --set",
         "demo: --clips --out --seed --workers",
         "eval: --baselines --config --manifest --out --project --run --set --split --store "
         "--zero-shot",
         "export: --format --json --manifest --out --project --store --stream",
-        "extract: --array --config --manifest --media --only --project --scheduler --set --store "
-        "--workers",
+        "extract: --array --config --manifest --media --only --project --scheduler --set "
+        "--store --workers",
         "import: --captions --json --manifest --project --skip-unknown --store --stream",
         "init: --captions --config --name videos",
         "manifest build: --annotations --json --media --out --splits name",
@@ -111,13 +112,14 @@ def test_flags_are_frozen() -> None:
         "--query-ids --tune-on-test --val-matrix --val-queries --video-ids --weights matrix",
         "plan: --config --json --manifest --media --only --project --set --store",
         "report: --kinds --manifest --out --project --run --similarity --store",
-        "retry: --array --config --damaged --manifest --media --only --project --scheduler --set "
-        "--store --workers",
+        "reproduce: --out file",
+        "retry: --array --config --damaged --manifest --media --only --project --scheduler "
+        "--set --store --workers",
         "search: --config --json --manifest --project --run --set --split --store --top query",
         "show: --html --json --manifest --media --project --store names",
         "status: --config --json --manifest --media --only --project --set --store",
-        "sweep: --config --manifest --out --project --scheduler --set --split --store --workers "
-        "grid",
+        "sweep: --config --manifest --out --project --scheduler --set --split --store "
+        "--workers grid",
         "tables: --dsl --group-maximum --json --kinds --out --project --qb-scale files",
         "trace: --json --kinds --manifest --project --run --store row table",
         "train: --config --manifest --overwrite --project --run --set --store",

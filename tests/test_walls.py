@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, str] = {
     "m2hf.pipelines.cluster m2hf.pipelines.timeline m2hf.fuse m2hf.fuse.config "
     "m2hf.fuse.level_table "
     "m2hf.fuse.evaluation m2hf.fuse.training m2hf.fuse.tables m2hf.fuse.tables.given "
-    "m2hf.fuse.report m2hf.fuse.search m2hf.fuse.search.web m2hf.fuse.sweep",
+    "m2hf.fuse.bundle m2hf.fuse.report m2hf.fuse.search m2hf.fuse.search.web m2hf.fuse.sweep",
     "m2hf.data_manifests": "m2hf",
     "m2hf.data_manifests.toybox": "m2hf m2hf.data_manifests",
     "m2hf.extract.weights": "m2hf",
@@ -55,6 +55,8 @@ MAY_IMPORT: dict[str, str] = {
     "m2hf.fuse.tables.given": "m2hf m2hf.fuse.scores m2hf.fuse.model m2hf.fuse.tables",
     "m2hf.fuse.sweep": "m2hf m2hf.fuse m2hf.fuse.config m2hf.fuse.level_table m2hf.fuse.features "
     "m2hf.fuse.scores m2hf.fuse.evaluation m2hf.fuse.training m2hf.fuse.tables",
+    "m2hf.fuse.bundle": "m2hf m2hf.fuse m2hf.fuse.config m2hf.fuse.scores m2hf.fuse.evaluation "
+    "m2hf.fuse.tables",
     "m2hf.fuse.report": "m2hf m2hf.fuse m2hf.fuse.level_table m2hf.fuse.features m2hf.fuse.scores "
     "m2hf.fuse.tables",
     "m2hf.fuse.search": "m2hf m2hf.fuse m2hf.fuse.config m2hf.fuse.level_table "
@@ -66,8 +68,8 @@ MAY_IMPORT: dict[str, str] = {
 # library -> the parts that may import it; what is not listed here is light, and anybody's
 LIBRARIES: dict[str, str] = {
     "torch": "m2hf.extract m2hf.extract.inference m2hf.extract.networks m2hf.extract.speech "
-    "m2hf.pipelines m2hf.pipelines.cluster m2hf.fuse m2hf.fuse.model m2hf.fuse.evaluation "
-    "m2hf.fuse.training m2hf.fuse.search",
+    "m2hf.pipelines m2hf.pipelines.cluster m2hf.fuse m2hf.fuse.bundle m2hf.fuse.model "
+    "m2hf.fuse.evaluation m2hf.fuse.training m2hf.fuse.search",
     "torchvision": "m2hf.extract.networks",
     "safetensors": "m2hf.extract.networks m2hf.fuse.model m2hf.fuse.training",
     "bm25s": "m2hf.fuse.model",

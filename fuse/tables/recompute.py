@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class Recomputation:
         for direction in by_direction:
             yield Difference(f"{direction.upper()} row", source, "one", "none")
         if chain != self.block.chain and suffix != ".csv":
-            for key, found, right in _changed(chain, self.block.chain):
+            for key, found, right in changed(chain, self.block.chain):
                 yield Difference(f"chain, {key}", source, found, right)
 
     def _printed(self, direction: str, visible: VisibleRow) -> Iterator[Difference]:
@@ -112,20 +112,26 @@ def recompute(
         paths = {sha256: paths[sha256] for sha256 in wanted}
     if (chain or {}).get("files") and kinds is None:
         return "the table was made with --kinds FILE; give the same file"
-    post = _POST.search(record["scoring"])
-    scale = float(post[2]) if post and _is_number(post[2]) else 0.0
-    processing = PostProcessing()
-    if post and scale > 0:
-        processing = PostProcessing((scale,)) if post[1][0] == "d" else PostProcessing((), scale)
-    group = Ranking(True).rule(2, 1)
-    table = SimilarityTable(
-        processing, Ranking(group in notes), None if kinds is None else QueryKinds.read(kinds)
-    ).build(list(paths.values()))
+    table = maker_of([record["scoring"]], notes, kinds).build(list(paths.values()))
     for _, block, row in table.rows():
         if block.digest == digest and row.name == record["name"]:
             return Recomputation(row, block)
     digests = sorted({block.digest for part in table.parts for block in part.blocks})
     return Difference("digest", "the table has", digest, ", ".join(digests))
+
+
+def maker_of(scorings: Iterable[str], notes: Sequence[str], kinds: Path | None) -> SimilarityTable:
+    """What made the rows of these scorings, in a part with these notes; kinds: the file of kinds of
+    queries that it had."""
+    found = filter(None, map(_POST.search, dict.fromkeys(scorings)))
+    scales = [(post[1], float(post[2])) for post in found if _is_number(post[2])]
+    dual = tuple(dict.fromkeys(scale for name, scale in scales if name[0] == "d"))
+    bank = [scale for name, scale in scales if name[0] == "q"]
+    processing = PostProcessing(dual, bank[0]) if bank else PostProcessing(dual)
+    group = Ranking(True).rule(2, 1)
+    return SimilarityTable(
+        processing, Ranking(group in notes), None if kinds is None else QueryKinds.read(kinds)
+    )
 
 
 def _similarity(run: Path) -> Path:
@@ -149,13 +155,13 @@ def _text(record: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else canonical_json(value)
 
 
-def _changed(found: Any, right: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
+def changed(found: Any, right: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
     """Path and both values of each place in which two pieces of plain data differ."""
     if isinstance(found, Mapping) and isinstance(right, Mapping):
         for key in dict.fromkeys((*found, *right)):
-            yield from _changed(found.get(key), right.get(key), f"{path}.{key}" if path else key)
+            yield from changed(found.get(key), right.get(key), f"{path}.{key}" if path else key)
     elif isinstance(found, list) and isinstance(right, list) and len(found) == len(right):
         for number, pair in enumerate(zip(found, right, strict=True)):
-            yield from _changed(*pair, f"{path}.{number}")
+            yield from changed(*pair, f"{path}.{number}")
     elif found != right:
         yield path, canonical_json(found), canonical_json(right)

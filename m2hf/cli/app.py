@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from m2hf import __version__
 from m2hf.cli import (
+    bundle,
     config,
     demo,
     exporting,
@@ -67,6 +68,8 @@ for verb in (
     matrices.matrices,
     report.report,
     trace.trace,
+    bundle.bundle,
+    bundle.reproduce,
     search.search,
     search.app,
     config.config,

@@ -48,11 +48,14 @@ _DISTRIBUTIONS = {
 # Verbs that need several extras, or share modules with extraction but not the rest of it.
 VERBS: dict[str, tuple[str, ...]] = {
     "app": ("app", "extract", "fuse"),
+    "bundle": ("fuse",),
     "demo": ("cluster", "demo", "extract", "fuse", "offline-weights"),
     "eval": ("fuse",),
     "manifest toybox": ("demo",),
     "matrices": ("fuse",),
+    "reproduce": ("fuse",),
     "search": ("extract", "fuse"),
+    "sweep": ("fuse",),
     "train": ("fuse",),
 }
 _GROUPS = ("manifest", "weights")  # verbs of two words
