@@ -124,7 +124,7 @@ def _searcher(
     split: Split | None,
 ) -> "Searcher":
     from m2hf.cli.query_encoder import query_encoder, untrained_query_encoder
-    from m2hf.cli.recipe import load_recipe
+    from m2hf.cli.recipe import layout_of, load_recipe
     from m2hf.extract.caption import CaptionEncoder
     from m2hf.fuse.devices import choose_device
     from m2hf.fuse.level_table import CAPTIONS, FRAMES
@@ -134,7 +134,8 @@ def _searcher(
     from m2hf.manifest import Manifest, captions_of
     from m2hf.streams import CAPTION
 
-    recipe, section = load_recipe(config, set_)
+    layout = layout_of(manifest, store) if run is None else None
+    recipe, section = load_recipe(config, set_, layout)
     loaded = Manifest.load(manifest)
     captions = tuple(c.text for c in captions_of(loaded.rows))
     if run is None:
