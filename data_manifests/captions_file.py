@@ -1,4 +1,4 @@
-"""Read the captions of a data set from a CSV file with the columns id, caption and perhaps split.
+"""Read the captions of a data set from a CSV file with columns of ids, captions and perhaps splits.
 
 All problems of the file are reported together; docs/own-videos.md has the rules for users.
 """
@@ -11,9 +11,35 @@ from m2hf.data_manifests.csv_table import CsvRow, CsvTable, decode_utf8, read_ta
 from m2hf.data_manifests.problems import Problems, Remark, quoted
 from m2hf.errors import ManifestError, UsageError
 from m2hf.manifest import SPLITS, Split
-from m2hf.plain_data import read_bytes
+from m2hf.plain_data import read_bytes, shown
 
-COLUMNS = "id,caption[,split]"
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns. split: "" for `split` where the file has it; one that is named must be
+    there. Raises UsageError for a name that two have."""
+
+    id: str = "id"
+    caption: str = "caption"
+    split: str = ""
+
+    def __post_init__(self) -> None:
+        if len({*self.needed}) < len(self.needed) or not all(self.needed):
+            raise UsageError(
+                f"--id-column, --caption-column, --split-column: {shown(','.join(self.needed))}; "
+                "name a column of its own for each"
+            )
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The columns that the header must have."""
+        return (self.id, self.caption, *([self.split] if self.split else []))
+
+    def __str__(self) -> str:
+        return ",".join(self.needed) + ("" if self.split else "[,split]")
+
+
+COLUMNS = Columns()
 
 
 @dataclass(frozen=True)
@@ -40,7 +66,10 @@ class CaptionsFile:
 
 
 def read_captions(
-    path: Path, resolve: Callable[[str], ResolvedId], known: Collection[str] = ()
+    path: Path,
+    resolve: Callable[[str], ResolvedId],
+    known: Collection[str] = (),
+    columns: Columns = COLUMNS,
 ) -> CaptionsFile:
     """The captions in the file at `path`.
 
@@ -49,11 +78,11 @@ def read_captions(
     Raises UsageError if there is no such file, ManifestError with all problems of the file.
     """
     if not path.is_file():
-        raise UsageError(f"--captions {path}: no such file; expected CSV with {COLUMNS}")
+        raise UsageError(f"--captions {path}: no such file; expected CSV with {columns}")
     problems = Problems(path)
     text = decode_utf8(path, read_bytes(path, f"--captions {path}", ManifestError))
-    table = read_table(path, text, ("id", "caption"), problems)
-    reading = _Reading(problems, resolve, table, known)
+    table = read_table(path, text, columns.needed, problems)
+    reading = _Reading(problems, resolve, table, known, columns)
     for row in table.rows:
         reading.add(row)
     problems.raise_if_any()
@@ -71,6 +100,7 @@ class _Reading:
         resolve: Callable[[str], ResolvedId],
         table: CsvTable,
         known: Collection[str],
+        columns: Columns,
     ) -> None:
         self.found = CaptionsFile()
         self.left_out: dict[str, int] = {}
@@ -78,11 +108,12 @@ class _Reading:
         self._renamed: dict[str, str] = {}
         self._resolved: dict[str, ResolvedId] = {}
         self._resolve = resolve
-        self._known = {row.fields["id"].strip() for row in table.rows} | {*known}
+        self._columns, self._split = columns, columns.split or "split"
+        self._known = {row.fields[columns.id].strip() for row in table.rows} | {*known}
         self._known.discard("")
 
     def add(self, row: CsvRow) -> None:
-        written, text = row.fields["id"].strip(), row.fields["caption"].strip()
+        written, text = (row.fields[c].strip() for c in (self._columns.id, self._columns.caption))
         if self._swallowed(row):
             return
         resolved = self._video(written)
@@ -97,7 +128,7 @@ class _Reading:
             what = f"the caption of {quoted(written)} is empty"
             self._problems.add(row.line, what, "add a text or remove the line")
             sound = False
-        if "split" in self._table.columns:
+        if self._split in self._table.columns:
             sound &= self._add_split(row, resolved.id)
         if sound:
             self.found.texts.setdefault(resolved.id, []).append(text)
@@ -133,7 +164,7 @@ class _Reading:
         return False
 
     def _add_split(self, row: CsvRow, video: str) -> bool:
-        text = row.fields["split"].strip()
+        text = row.fields[self._split].strip()
         split = next((split for split in SPLITS if split == text), None)
         if split is None:
             what = f"split {quoted(text)}; expected {', '.join(SPLITS)}"

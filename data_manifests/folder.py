@@ -5,11 +5,17 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from m2hf.data_manifests.captions_file import CaptionsFile, ResolvedId, read_captions
+from m2hf.data_manifests.captions_file import (
+    COLUMNS,
+    CaptionsFile,
+    Columns,
+    ResolvedId,
+    read_captions,
+)
 from m2hf.data_manifests.media_folder import media_files, name_key
 from m2hf.data_manifests.problems import Remark, quoted
 from m2hf.errors import ManifestError, UsageError
-from m2hf.keys import bucket_of, safe_name
+from m2hf.keys import safe_name, sha256_hex
 from m2hf.manifest import Card, Manifest, Protocol, Row, Split
 from m2hf.media_types import MEDIA_EXTENSIONS, VIDEO_EXTENSIONS
 from m2hf.printable import printable
@@ -27,11 +33,14 @@ class OwnManifest:
     remarks: tuple[Remark, ...]
 
 
-def from_folder(videos: Path, captions: Path | None, name: str) -> OwnManifest:
+def from_folder(
+    videos: Path, captions: Path | None, name: str, columns: Columns = COLUMNS
+) -> OwnManifest:
     """One row a media file under `videos`; its id is the file name without its extension.
 
-    captions: CSV with a header `id,caption[,split]`, one line per caption. Without a split
-    column the ids are split by hash: 70 % train, 10 % val, 20 % test. A video without a caption
+    captions: CSV with a header that has `columns`, one line per caption. Without a split column
+    the ids are divided in the order of their hashes: the first 70 % are train, 10 % val, the rest
+    test; adding videos can move others. A video without a caption
     stays in the gallery as a distractor; where there is a split column it is in test. Without
     captions all videos are in test: there is nothing to train on.
 
@@ -48,19 +57,21 @@ def from_folder(videos: Path, captions: Path | None, name: str) -> OwnManifest:
             f"{videos}: no media file there (looked for *.mp4, *.mkv, ...)"
             + (f"; {left_out}" if left_out else "")
         )
-    found = None if captions is None else read_captions(captions, folder.resolve, folder.paths)
+    found = (
+        None if captions is None else read_captions(captions, folder.resolve, folder.paths, columns)
+    )
     rows = [(video, path.as_posix()) for video, path in folder.paths.items()]
     remarks = (*media.remarks, *folder.remarks)
     made = _manifest(name, "a folder of videos", rows, found)
     return replace(made, remarks=(*remarks, *made.remarks))
 
 
-def from_captions(captions: Path, name: str) -> OwnManifest:
+def from_captions(captions: Path, name: str, columns: Columns = COLUMNS) -> OwnManifest:
     """One row for each id in a captions file, in file order, for features without media.
 
     A row's path is the id (escaped where that is no relative path): no file is expected there,
     and `m2hf manifest check --media` lists it as missing. Without a split column the ids are
-    split by hash.
+    divided as those of `from_folder`.
 
     Raises UsageError where the file is missing, ManifestError for its problems.
     """
@@ -69,7 +80,7 @@ def from_captions(captions: Path, name: str) -> OwnManifest:
     def resolve(written: str) -> ResolvedId:
         return _own_id(spellings.setdefault(name_key(written), written))
 
-    found = read_captions(captions, resolve)
+    found = read_captions(captions, resolve, columns=columns)
     rows = [(video, _path_of(video)) for video in found.texts]
     made = _manifest(name, "a captions file, without media", rows, found)
     files = tuple(v for v in found.texts if PurePosixPath(v).suffix.lower() in MEDIA_EXTENSIONS)
@@ -161,11 +172,12 @@ def _manifest(
     texts = {} if found is None else found.texts
     splits: dict[str, Split] = {} if found is None else found.splits
     all_test = found is None or bool(splits)
+    divided = {} if all_test else _divided([video for video, _ in videos])
     rows = tuple(
         Row(
             id=video,
             path=path,
-            split=splits.get(video, "test") if all_test else _by_hash(video),
+            split=splits.get(video, divided.get(video, "test")),
             captions=tuple(texts.get(video, ())),
         )
         for video, path in videos
@@ -203,6 +215,11 @@ def _is_row(video: str, path: str) -> bool:
     return True
 
 
-def _by_hash(video: str) -> Split:
-    place = bucket_of(video, 10)
-    return "train" if place < 7 else "val" if place == 7 else "test"
+def _divided(ids: list[str]) -> dict[str, Split]:
+    """The split of each id: exact shares of the ids, whatever their order."""
+    ordered = sorted(ids, key=lambda video: sha256_hex(video.encode()))
+    train, val = (len(ids) * tenths // 10 for tenths in (7, 8))
+    return {
+        video: "train" if place < train else "val" if place < val else "test"
+        for place, video in enumerate(ordered)
+    }

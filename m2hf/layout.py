@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
+
+import tomli_w
 
 from m2hf.atomic import atomic_text
 from m2hf.errors import MismatchError, SchemaError, UsageError
@@ -15,6 +18,9 @@ from m2hf.plain_data import json_object, read_text, shown
 from m2hf.streams import StreamName
 
 _RECORD = "store.json"
+_RECIPE_HEADER = (
+    "# The recipe that this store was begun with: verbs use it where --config gives none.\n"
+)
 _PRECISIONS = ("bfloat16", "float32")
 _MOST_BUCKETS = 1 << 18  # each is a task and a file: more than any set needs
 _FEW = 16  # buckets up to which a set has one for each two videos
@@ -181,6 +187,16 @@ class StoreLayout:
         """Store the number of buckets, which never changes afterwards."""
         if not self._record.exists():
             self._write_record(buckets, {})
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe that the store was begun with; there is none if only defaults were used."""
+        return self.folder / "recipe.toml"
+
+    def record_recipe(self, recipe: Mapping[str, Any]) -> None:
+        """Store a recipe as plain data, unless there is one."""
+        if not self.recipe.exists():
+            atomic_text(self.recipe, _RECIPE_HEADER + tomli_w.dumps(recipe))
 
     def _write_record(self, buckets: int, precisions: Mapping[str, str]) -> None:
         record = {"buckets": buckets, "schema": 1}

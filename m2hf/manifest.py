@@ -155,14 +155,18 @@ class Manifest:
     def load(cls, folder: Path) -> Self:
         """Read a manifest folder; raises ManifestError naming file and line of what is wrong, and
         UsageError for a file without read permission."""
+        card, rows_path = cls.read_card(folder), folder / "rows.jsonl"
         try:
-            return cls._load(folder)
+            # Bytes that aren't UTF-8 become surrogates, so that their line can be named.
+            with rows_path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+                return cls(card, read_rows(rows_path, lines))
         except PermissionError as error:
             raise_if_unreadable(folder, error)
             raise
 
     @classmethod
-    def _load(cls, folder: Path) -> Self:
+    def read_card(cls, folder: Path) -> Card:
+        """The card of a manifest folder, without its rows; raises as `load`."""
         card_path, rows_path = folder / "card.toml", folder / "rows.jsonl"
         for path in (card_path, rows_path):
             if not path.is_file():
@@ -173,10 +177,7 @@ class Manifest:
                 )
         where = str(card_path)
         data = toml(read_text(card_path, where, ManifestError), where, ManifestError)
-        card = parse(Card, data, where, ManifestError)
-        # Bytes that aren't UTF-8 become surrogates, so that their line can be named.
-        with rows_path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
-            return cls(card, read_rows(rows_path, lines))
+        return parse(Card, data, where, ManifestError)
 
 
 def shortened(ids: Sequence[str], most: int = 10) -> str:

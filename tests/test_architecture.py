@@ -101,11 +101,12 @@ def test_flags_are_frozen() -> None:
         "extract: --array --config --manifest --media --only --project --scheduler --set "
         "--store --workers",
         "import: --captions --json --manifest --project --skip-unknown --store --stream",
-        "init: --captions --config --name videos",
+        "init: --caption-column --captions --config --id-column --name --split-column videos",
         "manifest build: --annotations --json --media --out --splits name",
         "manifest check: --json --media --project manifest",
-        "manifest from-captions: --name --out captions",
-        "manifest from-folder: --captions --name --out videos",
+        "manifest from-captions: --caption-column --id-column --name --out --split-column captions",
+        "manifest from-folder: --caption-column --captions --id-column --name --out "
+        "--split-column videos",
         "manifest list: --json",
         "manifest toybox: --clips --kind --out --seed --store",
         "matrices: --dsl --fuse --group-maximum --json --out --qb --qb-scale --queries "

@@ -50,9 +50,9 @@ def without_training(config: FusionConfig) -> FusionConfig:
 
 
 def untrained(config: FusionConfig, store: FeatureStore) -> Retriever:
-    """The retriever of a config of strategy `zero_shot`."""
+    """The retriever of a config of strategy `zero_shot`. Levels of words lack their statistics."""
     model = build_model(config, {role: info.width for role, info in store.info.items()})
-    levels = config.trained_levels.values()
+    levels = config.active_levels.values()
     late = cast("AffineFusion", model.late)
     late.weigh(
         torch.tensor([level.weight for level in levels]),

@@ -11,8 +11,8 @@ from typing import Self
 
 from m2hf.errors import MismatchError, UsageError
 from m2hf.fuse.config import FusionConfig
-from m2hf.fuse.features.stream import Stream, StreamInfo
-from m2hf.fuse.level_table import CAPTIONS
+from m2hf.fuse.features.stream import NoItems, Stream, StreamInfo
+from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.layout import StoreLayout
 
 
@@ -23,20 +23,31 @@ class FeatureStore:
         self._streams = dict(streams)
 
     @classmethod
-    def open(cls, root: Path, dataset: str, config: FusionConfig) -> Self:
+    def open(
+        cls, root: Path, dataset: str, config: FusionConfig, videos_only: bool = False
+    ) -> Self:
         """Open what `config` reads of `dataset` in the store at `root`.
+
+        videos_only: without the captions, whose stream has no items then, in the space of the
+        frames, and may be missing.
 
         Raises UsageError for a stream that the store lacks, MismatchError for one that should be
         in the joint space and has another width.
         """
         layout = StoreLayout(root, dataset)
-        streams = {}
+        streams: dict[str, Stream] = {}
         for role in config.roles:
+            if videos_only and role == CAPTIONS:
+                continue
             try:
                 streams[role] = Stream.open(layout, config.streams[role])
             except UsageError as error:
                 raise UsageError(f"{error}{without(role, config)}") from error
-        shared = sorted(config.shared_roles, key=lambda role: role != CAPTIONS)
+        if videos_only:
+            width = streams[FRAMES].info.width
+            streams[CAPTIONS] = NoItems(StreamInfo(config.streams[CAPTIONS], "", width))
+        first = FRAMES if videos_only else CAPTIONS
+        shared = sorted(config.shared_roles, key=lambda role: role != first)
         for role in shared[1:]:
             one, other = streams[role].info, streams[shared[0]].info
             if one.width != other.width:

@@ -210,6 +210,16 @@ class Stream:
             self._items.finite[number_B] = True
 
 
+class NoItems(Stream):
+    """A stream without items, whose width is known: that of captions where there are none."""
+
+    def __init__(self, info: StreamInfo) -> None:
+        self.info = info
+        self._shards = ()
+        self._items = _Items.of(())
+        self._dtype = np.dtype(np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class _Items:
     """Where the items of a stream lie. An item's number is its place in all shards, one after the
@@ -242,7 +252,7 @@ class _Items:
         return cls(
             number,
             first=np.cumsum([0, *sizes]),
-            shard=np.append(np.repeat(np.arange(len(shards)), sizes), 0),
+            shard=np.append(np.repeat(np.arange(len(shards)), np.array(sizes, np.int64)), 0),
             start=np.concatenate([*(shard.offset[:-1] for shard in shards), [0]]),
             row=np.cumsum(count) - count,
             count=count,

@@ -1,4 +1,4 @@
-"""A trained run over a gallery, which scores any query as `m2hf eval` scores a caption.
+"""A model over a gallery, which scores any query as `m2hf eval` scores a caption.
 
 Blocks, model and late rule are those of `m2hf eval`, so a caption of a split gets its scores of
 the similarity file, up to rounding. Every late rule is defined for a single query: its statistics
@@ -41,6 +41,9 @@ from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, Split
 from m2hf.packed_rows import PackedRows
 
+RUN = "run"  # role of the flags on the model
+UNTRAINED = "untrained: zero-shot"
+
 
 @dataclass(frozen=True, eq=False)
 class QueryScores:
@@ -53,12 +56,12 @@ class QueryScores:
 
 @dataclass(frozen=True, eq=False)
 class SearchIndex:
-    """The model of `run`, and the manifest rows that it searches; layout: of the store.
+    """A model, and the manifest rows that it searches; layout: of the store.
 
-    flags: by role, remarks that every result made from these features must repeat.
+    flags: by role, remarks that every result made from these features must repeat; those of the
+    role RUN are on the model.
     """
 
-    run: Path
     model: Retriever
     store: FeatureStore
     layout: StoreLayout
@@ -75,7 +78,8 @@ class SearchIndex:
         config: FusionConfig | None = None,
         split: Split | None = None,
     ) -> Self:
-        """Search `split`, or all videos of the manifest; config: as in `evaluate`.
+        """Search `split`, or all videos of the manifest, with the run in `run_dir`; config: as in
+        `evaluate`.
 
         Raises UsageError where checkpoint, store or videos are missing, MismatchError where they
         don't belong together.
@@ -83,12 +87,29 @@ class SearchIndex:
         require_single_process("search")
         path = RunFolder(run_dir).checkpoint
         config = resolve(path, checkpoint.read_header(path), config)
-        layout = StoreLayout(store_root, manifest.card.name)
-        if not layout.folder.is_dir():
-            StoreLayout.open(store_root, layout.dataset)  # raises, naming the datasets there are
+        layout = layout_of(store_root, manifest)
         store = FeatureStore.open(store_root, layout.dataset, config)
         model, header = checkpoint.load(path, store)
         model.config = config
+        flags = flags_of(store, header)
+        if config.strategy == "zero_shot":
+            flags = {RUN: [UNTRAINED], **flags}
+        return cls.of(model, store, layout, manifest, flags, split)
+
+    @classmethod
+    def of(
+        cls,
+        model: Retriever,
+        store: FeatureStore,
+        layout: StoreLayout,
+        manifest: Manifest,
+        flags: Mapping[str, Sequence[str]],
+        split: Split | None = None,
+    ) -> Self:
+        """Search `split`, or all videos of the manifest, with a model in memory.
+
+        Raises UsageError where none of the videos has frames.
+        """
         model.eval()
         rows = manifest.rows if split is None else manifest.split(split)
         if not rows:
@@ -99,7 +120,7 @@ class SearchIndex:
                 f"{layout.folder}: none of the {len(rows)} videos of {where} has frames in "
                 f"stream {store[FRAMES].info.name}; extract it, or name another split"
             )
-        return cls(run_dir, model, store, layout, rows, flags_of(store, header))
+        return cls(model, store, layout, rows, flags)
 
     @property
     def config(self) -> FusionConfig:
@@ -131,8 +152,8 @@ class SearchIndex:
         captions = self.store[CAPTIONS]
         if features.values.shape[1] != captions.info.width:
             raise MismatchError(
-                f"{self.run}: trained on {captions.info}, the query has width "
-                f"{features.values.shape[1]}; encode it with the encoder of the training captions"
+                f"{self.layout.folder}: captions of width {captions.info.width}, the query has "
+                f"width {features.values.shape[1]}; encode it with the encoder of the captions"
             )
         rows = features.values[None, : self.model.query_rows].astype(captions.dtype)
         there, zero_s = np.ones(rows.shape[:2], np.bool_), np.zeros(rows.shape[:2], np.float32)
@@ -203,6 +224,12 @@ class _Block:
     @property
     def _levels(self) -> list[LevelTokens]:
         return [level for videos in self.videos for level in videos.levels.values()]
+
+
+def layout_of(store_root: Path, manifest: Manifest) -> StoreLayout:
+    """The layout of the manifest's dataset; raises UsageError, naming the datasets there are."""
+    layout = StoreLayout(store_root, manifest.card.name)
+    return layout if layout.folder.is_dir() else StoreLayout.open(store_root, layout.dataset)
 
 
 def sentence_of(query: Features) -> str:

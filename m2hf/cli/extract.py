@@ -57,7 +57,7 @@ def plan(on: options.JobOptions, json: options.Json = False) -> None:
 def extract(on: options.JobOptions, by: options.ExecutorOptions) -> None:
     """Extract what is missing; run it again to resume. Exit code 3: complete, with failures."""
     executor = _executor(by)
-    _run(_decided_job(on, by), executor)
+    _run(on, _decided_job(on, by), executor)
 
 
 def retry(
@@ -75,7 +75,7 @@ def retry(
     job = _decided_job(on, by)
     again = extraction.find_damage(job) if damaged else extraction.reset_failures(job)
     typer.echo(f"{again} items will be {'extracted' if damaged else 'tried'} again", err=True)
-    _run(job, executor, damaged)
+    _run(on, job, executor, damaged)
 
 
 def status(on: options.JobOptions, json: options.Json = False) -> None:
@@ -134,11 +134,13 @@ def verify(
 
 
 def _job(on: options.JobOptions) -> "Job":
-    from m2hf.cli.recipe import load_recipe
+    from m2hf.cli.recipe import layout_of, load_recipe
+    from m2hf.media_root import MediaRoot
     from m2hf.pipelines.config import select
     from m2hf.pipelines.job import Job
 
-    recipe, section = load_recipe(on.config, on.set_)
+    MediaRoot.open(on.media)
+    recipe, section = load_recipe(on.config, on.set_, layout_of(on.manifest, on.store))
     names = select(on.only, default=recipe.extract.extractors, known=recipe.extract.names)
     return Job.prepare(on.manifest, on.media, on.store, section, names)
 
@@ -175,8 +177,11 @@ def _executor(by: options.ExecutorOptions) -> "Executor":
     return DaskExecutor(by.workers, by.scheduler, partial(typer.echo, err=True))
 
 
-def _run(job: "Job", executor: "Executor", retry_damaged: bool = False) -> None:
+def _run(
+    on: options.JobOptions, job: "Job", executor: "Executor", retry_damaged: bool = False
+) -> None:
     from m2hf.cli.progress import extraction_progress
+    from m2hf.cli.recipe import recipe_data
     from m2hf.pipelines import extraction
     from m2hf.pipelines.run_times import RunTimer
 
@@ -188,6 +193,8 @@ def _run(job: "Job", executor: "Executor", retry_damaged: bool = False) -> None:
         for name, counts in found.counts.items()
         if counts["missing"]
     }
+    if on.config is not None or on.set_:
+        job.layout.record_recipe(recipe_data(on.config, on.set_))
     if totals:
         timer, began = RunTimer(job.layout.ledger), time.perf_counter()
         with extraction_progress(console, job.layout.ledger, totals):

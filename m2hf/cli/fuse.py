@@ -1,6 +1,7 @@
 """`m2hf train | eval`: from shards to a similarity file."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,12 +59,13 @@ def _train(
         TimeRemainingColumn,
     )
 
-    from m2hf.cli.recipe import load_recipe
+    from m2hf.cli.recipe import layout_of, load_recipe
     from m2hf.fuse.level_table import LATE_FUSION
     from m2hf.fuse.training.run import train as fit
     from m2hf.manifest import Manifest, shortened
 
-    recipe, _ = load_recipe(config, set_)
+    tell = partial(typer.echo, err=True) if group.is_main else lambda _: None
+    recipe, _ = load_recipe(config, set_, layout_of(manifest, store), tell)
     loaded = Manifest.load(manifest)
     columns = (
         TextColumn("{task.description}"),
@@ -170,7 +172,7 @@ def evaluate(
     the captions are compared as they are, and summed. OUT is then a run like any other, with an
     untrained checkpoint.
     """
-    from m2hf.cli.recipe import load_recipe
+    from m2hf.cli.recipe import layout_of, load_recipe
     from m2hf.fuse.evaluation.evaluate import evaluate as score
     from m2hf.manifest import Manifest
 
@@ -180,13 +182,13 @@ def evaluate(
     loaded = Manifest.load(manifest)
     if not zero_shot and "config" in project:
         config = None  # the run has its own
-    given = load_recipe(config, set_)[0].fuse if config is not None or set_ or zero_shot else None
     if zero_shot:
         from m2hf.fuse.evaluation.zero_shot import write_untrained
 
-        assert given is not None
-        write_untrained(loaded, store, folder, given)
-        given = None
+        recipe, _ = load_recipe(config, set_, layout_of(manifest, store))
+        write_untrained(loaded, store, folder, recipe.fuse)
+        config = set_ = None
+    given = load_recipe(config, set_)[0].fuse if config is not None or set_ else None
     remarks: list[str] = []
     path = score(loaded, store, folder, given, split, baselines, remarks.append, similarity)
     for remark in remarks:

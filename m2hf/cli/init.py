@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from m2hf.cli.manifest import Captions, print_own
+from m2hf.cli import options
+from m2hf.cli.manifest import Captions, columns_of, print_own
 from m2hf.errors import UsageError
 
 
@@ -18,6 +19,7 @@ def init(
     name: Annotated[
         str, typer.Option("--name", help="Dataset name; default: that of this folder.")
     ] = "",
+    columns: options.ColumnOptions = options.COLUMNS,
 ) -> None:
     """Begin a project in this folder: write m2hf.toml and the manifest of a folder of videos.
 
@@ -45,7 +47,8 @@ def init(
         if Path(part).exists() and not Path(part).is_dir():
             raise UsageError(f"{part}: is a file, where the project's folder is to be; rename it")
     load_recipe(recipe, None)
-    built = from_folder(videos, captions, name or here.resolve().name or videos.resolve().name)
+    called = name or here.resolve().name or videos.resolve().name
+    built = from_folder(videos, captions, called, columns_of(columns, captions))
     rows = here / "manifest"
     if (rows / "card.toml").exists() and Manifest.load(rows).digest != built.manifest.digest:
         raise UsageError(

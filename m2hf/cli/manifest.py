@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from m2hf.cli import options
-from m2hf.errors import EXIT_FAILURES
+from m2hf.errors import EXIT_FAILURES, UsageError
 from m2hf.manifest import shortened
 from m2hf.printable import printable
 
 if TYPE_CHECKING:
     from m2hf.data_manifests.build import BuiltManifest
+    from m2hf.data_manifests.captions_file import Columns
     from m2hf.data_manifests.folder import OwnManifest
 
 app = typer.Typer(help="Make and check manifests.", no_args_is_help=True)
@@ -23,40 +24,40 @@ Captions = Annotated[
 ]
 
 
-@app.command("from-folder")
 def from_folder(
     videos: Annotated[Path, typer.Argument(help="Folder of videos.")],
     out: Annotated[Path, typer.Option("--out", help="Manifest folder to write.")],
     captions: Captions = None,
     name: Name = "",
+    columns: options.ColumnOptions = options.COLUMNS,
 ) -> None:
     """Make a manifest from a folder of videos, and a CSV of captions if there is one.
 
-    An id is a file name without its extension. Without a split column, ids are split by hash into
-    70 % train, 10 % val and 20 % test; without captions, all are in test.
+    An id is a file name without its extension. Without a split column, 70 % of the ids are in
+    train, 10 % in val and 20 % in test, by hash; without captions, all are in test.
     """
     from m2hf.data_manifests.folder import from_folder as build
 
-    built = build(videos, captions, name or out.resolve().name)
+    built = build(videos, captions, name or out.resolve().name, columns_of(columns, captions))
     built.manifest.save(out)
     print_own(built, captions)
     typer.echo(f"wrote {out} ({built.manifest.digest[:8]})")
 
 
-@app.command("from-captions")
 def from_captions(
     captions: Annotated[Path, typer.Argument(help="CSV: id,caption[,split].")],
     out: Annotated[Path, typer.Option("--out", help="Manifest folder to write.")],
     name: Name = "",
+    columns: options.ColumnOptions = options.COLUMNS,
 ) -> None:
     """Make a manifest from a CSV of captions alone, for features that are imported.
 
-    The path of a video is its id, where no file is expected. Without a split column, ids are split
-    by hash into 70 % train, 10 % val and 20 % test.
+    The path of a video is its id, where no file is expected. Without a split column, 70 % of the
+    ids are in train, 10 % in val and 20 % in test, by hash.
     """
     from m2hf.data_manifests.folder import from_captions as build
 
-    built = build(captions, name or out.resolve().name)
+    built = build(captions, name or out.resolve().name, columns_of(columns, captions))
     built.manifest.save(out)
     _print_own(built)
     typer.echo(f"wrote {out} ({built.manifest.digest[:8]})")
@@ -186,7 +187,18 @@ def check(
         raise typer.Exit(EXIT_FAILURES)
 
 
+app.command("from-folder")(options.command(from_folder))
+app.command("from-captions")(options.command(from_captions))
 app.command()(options.command(check))
+
+
+def columns_of(given: options.ColumnOptions, captions: Path | None) -> "Columns":
+    """The columns to read; raises UsageError where some are named and no file is given."""
+    from m2hf.data_manifests.captions_file import Columns
+
+    if captions is None and given != options.COLUMNS:
+        raise UsageError("--id-column, --caption-column and --split-column are of --captions FILE")
+    return Columns(given.id_column, given.caption_column, given.split_column)
 
 
 def print_own(built: "OwnManifest", captions: Path | None) -> None:
@@ -208,7 +220,7 @@ def _print_own(built: "OwnManifest") -> None:
     for remark in built.remarks:
         typer.echo(str(remark))
     if built.split_by_hash:
-        typer.echo("no split column: split by hash of the id, 70/10/20")
+        typer.echo("no split column: split 70/10/20, in the order of the ids' hashes")
 
 
 def _print_summary(built: "BuiltManifest", media: Path | None, out: Path) -> None:

@@ -41,6 +41,14 @@ Kinds = Annotated[
     Path | None,
     typer.Option("--kinds", help="CSV id,kind of the queries: a row for each kind."),
 ]
+IdColumn = Annotated[str, typer.Option("--id-column", help="Column of the CSV with ids.")]
+CaptionColumn = Annotated[
+    str, typer.Option("--caption-column", help="Column of the CSV with captions.")
+]
+SplitColumn = Annotated[
+    str,
+    typer.Option("--split-column", help="Column with splits; default: `split`, if it is there."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 
 _PROJECT, _CONTEXT = "project", "context"
@@ -69,6 +77,19 @@ class ExecutorOptions:
     array: ArrayShare = ""
 
 
+@dataclass(frozen=True)
+class ColumnOptions:
+    """The columns of a CSV of captions."""
+
+    id_column: IdColumn = "id"
+    caption_column: CaptionColumn = "caption"
+    split_column: SplitColumn = ""
+
+
+COLUMNS = ColumnOptions()
+_GROUPS = (JobOptions, ExecutorOptions, ColumnOptions)
+
+
 def command(verb: Callable[..., None]) -> Callable[..., None]:
     """`verb` with a signature that typer reads: a parameter whose type is one of the dataclasses
     above becomes an option for each of its fields. A verb that has an option which a project's
@@ -79,7 +100,7 @@ def command(verb: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(verb, include_extras=True)
     for parameter in inspect.signature(verb).parameters.values():
         kind = hints[parameter.name]
-        if kind in (JobOptions, ExecutorOptions):
+        if kind in _GROUPS:
             groups[parameter.name] = kind
             options += _options_of(kind)
         elif kind is FromProject:

@@ -1,14 +1,18 @@
-"""The query encoder: the text encoder of the captions that a checkpoint was trained on."""
+"""The query encoder: the text encoder of the captions that a checkpoint was trained on; without
+training, that of the recipe, whose space the frames are in."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from m2hf.config import parse
 from m2hf.errors import MismatchError, UsageError
 from m2hf.features import Features
 from m2hf.shard_header import ShardHeader
+
+if TYPE_CHECKING:
+    from m2hf.extract.caption import CaptionEncoder
 
 # Keys of a declared encoder that hold this word in place of a path, which is left out.
 _PATHS = {"pretrained": "file", "model": "folder"}
@@ -58,6 +62,46 @@ def query_encoder(
             f"{_difference(dict(captions.config), now)}; use the same weights and settings, or "
             "extract `caption` again and train on it"
         )
+    return _encoder(caption, device, refuse_unknown)
+
+
+def untrained_query_encoder(
+    frames: ShardHeader, caption: "CaptionEncoder", device: str, refuse_unknown: bool
+) -> Callable[[str], Features]:
+    """As `query_encoder`, for frames that are compared with queries as they are.
+
+    frames: header of a shard of the frames; caption: of the recipe. Raises MismatchError where the
+    two are of different encoders, UsageError for imported frames, ResourceError for missing
+    weights.
+    """
+    if frames.config.get("imported"):
+        raise UsageError(
+            f"the frames of {frames.dataset} were imported, so the text encoder of their space is "
+            "unknown; train on captions of that encoder, and give --run"
+        )
+    os.environ["HF_HUB_OFFLINE"] = "1"  # never download: missing weights are an error
+    of_query = _space(caption.declared({}))
+    of_frames = _space(frames.config, of_query["weights"])
+    if of_frames != of_query:
+        raise MismatchError(
+            "the query encoder of the recipe differs from that of the frames: "
+            f"{_difference(of_frames, of_query)}; give the recipe that the frames were "
+            "extracted with: --config RECIPE"
+        )
+    return _encoder(caption, device, refuse_unknown)
+
+
+def _space(declared: Mapping[str, Any], names: Collection[str] = ()) -> dict[str, Any]:
+    """What decides the joint space of an extractor's values; names: of the encoder's weights, where
+    the extractor has others, too."""
+    settings, weights = declared.get("config", {}), declared.get("weights", {})
+    kept = {name: weights.get(name) for name in names or weights}
+    return {"encoder": settings.get("encoder"), "weights": kept}
+
+
+def _encoder(
+    caption: "CaptionEncoder", device: str, refuse_unknown: bool
+) -> Callable[[str], Features]:
     session = caption.open(device)
 
     def encode(query: str) -> Features:

@@ -1,4 +1,5 @@
-"""`m2hf search | app`: search videos with a trained run, in the terminal or on a web page."""
+"""`m2hf search | app`: search videos with a trained run or without one, in the terminal or on a
+web page."""
 
 import socket
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m2hf.cli import options
+from m2hf.cli.project import NOTHING, FromProject
 from m2hf.manifest import Split
 
 if TYPE_CHECKING:
@@ -18,27 +20,35 @@ SearchedSplit = Annotated[
     Split | None, typer.Option("--split", help="Search only this split; default: all videos.")
 ]
 
+SearchedRun = Annotated[
+    Path | None,
+    typer.Option("--run", help="Folder of a training run; without one, search is zero-shot."),
+]
+
 
 def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What the video should show.")],
     manifest: options.ManifestDir,
     store: options.Store,
-    run: options.Run,
+    run: SearchedRun = None,
     config: options.Config = None,
     set_: options.Set = None,
     split: SearchedSplit = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many videos.")] = 10,
     json: options.Json = False,
+    project: FromProject = NOTHING,
 ) -> None:
     """Rank videos for a sentence, with the best frame, matched text and score of each level.
 
     The query encoder is that of the training captions, read from their shards; where its weights
-    are a checkpoint file, give its path: --set extract.encoder.pretrained=PATH.
+    are a checkpoint file, give its path: --set extract.encoder.pretrained=PATH. Without a run, the
+    recipe's levels that need no training are searched, and the words that were read and heard.
     """
     from m2hf.fuse.search.query import checked
     from m2hf.keys import canonical_json
 
     checked(query)  # before anything is loaded
+    run, config = _of_project(run, config, project)
     results = _searcher(manifest, store, run, config, set_, split).search(query, top)
     if json:
         typer.echo(canonical_json(results.as_json()))
@@ -53,7 +63,7 @@ def app(
     manifest: options.ManifestDir,
     media: options.Media,
     store: options.Store,
-    run: options.Run,
+    run: SearchedRun = None,
     config: options.Config = None,
     set_: options.Set = None,
     split: SearchedSplit = None,
@@ -66,6 +76,7 @@ def app(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: any free one.")
     ] = 8000,
+    project: FromProject = NOTHING,
 ) -> None:
     """Serve a search page on this machine, with players that start where a video matches.
 
@@ -83,6 +94,7 @@ def app(
                 "these videos; there is no password",
                 err=True,
             )
+        run, config = _of_project(run, config, project)
         searcher = _searcher(manifest, store, run, config, set_, split)
         videos = int(searcher.index.covered_V.sum())
         names = {host, socket.gethostname()} if is_public(listening) else {host}
@@ -92,39 +104,66 @@ def app(
         )
 
 
+def _of_project(
+    run: Path | None, config: Path | None, project: FromProject
+) -> tuple[Path | None, Path | None]:
+    """The run, None where the project has none yet, and the config for it."""
+    from m2hf.fuse.run_folder import RunFolder
+
+    if run is not None and "run" in project and not RunFolder(run).checkpoint.exists():
+        run = None
+    return run, None if run is not None and "config" in project else config
+
+
 def _searcher(
     manifest: Path,
     store: Path,
-    run: Path,
+    run: Path | None,
     config: Path | None,
     set_: list[str] | None,
     split: Split | None,
 ) -> "Searcher":
-    from m2hf.cli.query_encoder import query_encoder
-    from m2hf.cli.recipe import load_recipe
+    from m2hf.cli.query_encoder import query_encoder, untrained_query_encoder
+    from m2hf.cli.recipe import layout_of, load_recipe
+    from m2hf.extract.caption import CaptionEncoder
     from m2hf.fuse.devices import choose_device
-    from m2hf.fuse.level_table import CAPTIONS
+    from m2hf.fuse.level_table import CAPTIONS, FRAMES
     from m2hf.fuse.search.index import SearchIndex
     from m2hf.fuse.search.searcher import Searcher
+    from m2hf.fuse.search.untrained import untrained_index
     from m2hf.manifest import Manifest, captions_of
+    from m2hf.streams import CAPTION
 
-    recipe, section = load_recipe(config, set_)
-    given = recipe.fuse if config is not None or set_ else None
+    layout = layout_of(manifest, store) if run is None else None
+    recipe, section = load_recipe(config, set_, layout)
     loaded = Manifest.load(manifest)
-    index = SearchIndex.open(loaded, store, run, given, split)
-    device = choose_device(index.config.device)
-    header, words = index.store[CAPTIONS].header, bool(index.config.word_levels)
-    encode = query_encoder(header, section, str(device), refuse_unknown=not words)
-    return Searcher(index, encode, tuple(c.text for c in captions_of(loaded.rows)))
+    captions = tuple(c.text for c in captions_of(loaded.rows))
+    if run is None:
+        index = untrained_index(loaded, store, recipe.fuse, split)
+        device, words = str(choose_device(index.config.device)), bool(index.config.word_levels)
+        caption, frames = recipe.extract.extractor(CAPTION), index.store[FRAMES].header
+        assert isinstance(caption, CaptionEncoder)
+        encode = untrained_query_encoder(frames, caption, device, refuse_unknown=not words)
+    else:
+        given = recipe.fuse if config is not None or set_ else None
+        index = SearchIndex.open(loaded, store, run, given, split)
+        device, words = str(choose_device(index.config.device)), bool(index.config.word_levels)
+        header = index.store[CAPTIONS].header
+        encode = query_encoder(header, section, device, refuse_unknown=not words)
+    return Searcher(index, encode, captions)
 
 
 def _lines(results: "SearchResults") -> Iterator[str]:
+    from m2hf.fuse.search.index import RUN
     from m2hf.printable import printable
 
     missing = f"; {results.unseen} without features not searched" if results.unseen else ""
+    if RUN in results.flags:
+        yield "; ".join(results.flags[RUN])
     yield f"{results.dataset}: {results.videos} videos searched{missing}"
     for role, flags in results.flags.items():
-        yield f"{role}: {', '.join(flags)}"
+        if role != RUN:
+            yield f"{role}: {', '.join(flags)}"
     for hit in results.hits:
         yield from map(printable, _of_hit(hit))
 

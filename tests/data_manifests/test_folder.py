@@ -8,7 +8,7 @@ import pytest
 
 from m2hf.data_manifests.folder import OwnManifest, from_captions, from_folder
 from m2hf.errors import ManifestError
-from m2hf.manifest import Manifest
+from m2hf.manifest import SPLITS, Manifest
 
 ODD_NAMES = [
     "Screen Recording at 12.22.20\u202fPM",
@@ -202,3 +202,13 @@ def test_captions_alone_are_split_as_with_their_videos_and_bad_ids_are_named(
         from_captions(csv(tmp_path, "id,caption\n,x\na\tb,y\n"), "m")
     (remark,) = from_captions(csv(tmp_path, "id,caption\na.mp4,x\n"), "m").remarks
     assert "1 ids end in the extension of a media file" in str(remark)
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, (0, 0, 1)), (3, (2, 0, 1)), (10, (7, 1, 2)), (33, (23, 3, 7))]
+)
+def test_shares_are_exact(tmp_path: Path, count: int, expected: tuple[int, ...]) -> None:
+    text = "id,caption\n" + "".join(f"v{n},x\n" for n in range(count))
+    counts = from_captions(csv(tmp_path, text), "m").manifest.counts()
+    videos_in = [counts[split].videos if split in counts else 0 for split in SPLITS]
+    assert tuple(videos_in) == expected

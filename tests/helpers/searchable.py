@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from m2hf.extract.caption import CaptionEncoder, CaptionEncoderSession
+from m2hf.extract.clip import FrameEncoder
 from m2hf.extract.networks.encoder import Encoder
 from m2hf.features import Features
 from m2hf.fuse.config import FusionConfig
@@ -34,6 +35,7 @@ CONFIG = {
     "train": {"epochs": 1, "batch_size": 4},
 }
 DECLARED = CaptionEncoder(encoder=Encoder(model="m2hf-tiny", pretrained=""))
+OF_FRAMES = FrameEncoder(encoder=DECLARED.encoder)
 
 
 class Searchable:
@@ -101,7 +103,7 @@ class Searchable:
             values /= np.linalg.norm(values, axis=1, keepdims=True)
             return Features(values.astype(np.float32), seconds, seconds + 1)
 
-        self.write("clip", {row.id: frames() for row in rows}, WIDTH)
+        self.write("clip", {row.id: frames() for row in rows}, WIDTH, OF_FRAMES.declared({}))
         captions = {c.id: session.extract(c.text) for c in captions_of(rows)}
         self.write("caption", captions, WIDTH, DECLARED.declared({}))
         lines = ((HOSTILE, 1.0, 2.0), ("woof woof", 0.5, 2.5))

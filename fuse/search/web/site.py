@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from m2hf.errors import M2hfError, UsageError
 from m2hf.fuse.features.stream import Stream
+from m2hf.fuse.search.index import RUN
 from m2hf.fuse.search.query import MAX_CHARACTERS
 from m2hf.fuse.search.results import SearchResults
 from m2hf.fuse.search.searcher import Searcher
@@ -71,6 +72,7 @@ class Site:
                 error, status = str(raised), _status(raised)
         page = self._template.render(
             dataset=self._searcher.index.layout.dataset,
+            untrained="; ".join(self._searcher.index.flags.get(RUN, ())),
             query=query or "",
             longest=MAX_CHARACTERS,
             results=results,

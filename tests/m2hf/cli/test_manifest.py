@@ -78,7 +78,7 @@ def test_from_captions_needs_no_media_and_check_says_missing(m2hf: Command, tmp_
     (tmp_path / "c.csv").write_text("id,caption\na,one\na,two\nb,three\n", encoding="utf-8")
     done = m2hf("manifest", "from-captions", "c.csv", "--out", "m", "--name", "set", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "no split column: split by hash of the id, 70/10/20" in done.stdout
+    assert "no split column: split 70/10/20, in the order of the ids' hashes" in done.stdout
     manifest = Manifest.load(tmp_path / "m")
     assert manifest.card.name == "set"
     assert [(row.id, row.path, len(row.captions)) for row in manifest.rows] == [
@@ -89,3 +89,26 @@ def test_from_captions_needs_no_media_and_check_says_missing(m2hf: Command, tmp_
     done = m2hf("manifest", "check", "m", "--media", tmp_path, cwd=tmp_path)
     assert done.returncode == 3
     assert done.stdout.splitlines()[:2] == ["a: no file a", "b: no file b"]
+
+
+def test_columns_of_other_names(m2hf: Command, tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text(
+        "video;id;text;part\na;7;one;train\nb;8;two;test\n", encoding="utf-8"
+    )
+    named = ("--id-column", "video", "--caption-column", "text")
+    made = ("manifest", "from-captions", "c.csv", "--out", "m")
+    done = m2hf(*made, *named, "--split-column", "part", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = [(row.id, row.split, row.captions) for row in Manifest.load(tmp_path / "m").rows]
+    assert rows == [("a", "train", ("one",)), ("b", "test", ("two",))]
+    for options, message in (
+        (named[:2], "the header is video;id;text;part, expected video,caption,"),
+        ((*named, "--split-column", "fold"), "expected video,text,fold,"),
+        ((*named, "--split-column", "text"), "name a column of its own for each"),
+    ):
+        refused = m2hf(*made, *options, cwd=tmp_path)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert message in refused.stderr
+    alone = m2hf("manifest", "from-folder", ".", "--out", "n", *named, cwd=tmp_path)
+    assert alone.returncode == 2
+    assert "are of --captions FILE" in alone.stderr

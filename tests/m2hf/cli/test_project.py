@@ -132,3 +132,37 @@ def test_show_names_what_it_needs(run: Run) -> None:
     run("init", "videos")
     with pytest.raises(UsageError, match="show STORE ID"):
         run("show", "store", "a", "b")
+
+
+def test_a_store_remembers_the_recipe_that_it_was_begun_with(run: Run) -> None:
+    run("manifest", "from-folder", "videos", "--out", "m")
+    paths = ("--manifest", "m", "--media", "videos", "--store", "s")
+    logmel = (*paths, "--only", "logmel")
+    run("extract", *logmel)
+    recorded = Path("s", "m", "recipe.toml")
+    assert not recorded.exists()
+    mels = ("--set", "extract.logmel.mels=32")
+    run("extract", *logmel, "--config", "offline", *mels)
+    text = recorded.read_text(encoding="utf-8")
+    assert 'model = "m2hf-tiny"' in text
+
+    def ok(*options: str) -> int:
+        counts = json.loads(run("status", *logmel, "--json", *options))["extractors"]
+        return int(counts["logmel"]["ok"])
+
+    assert ok() == 3
+    assert ok("--set", "extract.logmel.mels=16") == 0
+    assert ok("--config", "offline", *mels) == 3
+    run("extract", *logmel, "--config", "demo")
+    assert recorded.read_text(encoding="utf-8") == text
+    for options, remark in (
+        ((), f"m2hf: the recipe is that of the store, {recorded}; --config gives another\n"),
+        (("--config", "demo"), f"the store was begun with another [extract] section: {recorded}"),
+        (("--config", "offline", *mels), ""),
+    ):
+        done = CliRunner().invoke(app, ["plan", *logmel, *options])
+        assert remark in done.stderr
+        assert bool(remark) == bool(done.stderr)
+    recorded.write_text("[extract]\nlogmell = 1\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"unknown key 'extract\.logmell'"):
+        run("status", *logmel)
