@@ -60,8 +60,6 @@ class ClipTokenizer:
 def _of_transformers(
     files: tuple[WeightFile, ...], context: int, mode: str | None, options: Mapping[str, Any]
 ) -> Any:
-    from open_clip.tokenizer import HFTokenizer
-
     vocabulary = files[0].paths[0]
     if vocabulary.suffix == ".model" and find_spec("sentencepiece") is None:
         raise ResourceError(
@@ -74,7 +72,7 @@ def _of_transformers(
             f"expected only {', '.join(sorted(_OPTIONS))}"
         )
     with loading_folder(by_name(files), "a tokenizer of transformers") as folder:
-        made = HFTokenizer(
+        made = library().tokenizer.HFTokenizer(
             str(folder),
             context_length=context,
             tokenizer_mode=mode,

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,3 +213,14 @@ def test_weights_of_another_model_are_refused_for_a_repository() -> None:
         Encoder(model="hf-hub:a/b/c").weights()
     shared = ExtractConfig.model_validate({"encoder": {"model": "hf-hub:a/b"}})
     assert shared.model_dump()["clip"]["encoder"]["pretrained"] == "published"
+
+
+def test_a_process_that_imports_nothing_before_opens_a_folder(folders: dict[str, Path]) -> None:
+    """transformers imports torchvision, which needs `compat` first."""
+    program = (
+        "import sys; from m2hf.extract.networks.encoder import Encoder; "
+        "print(Encoder(model=sys.argv[1]).open('cpu').encode_sentences(['red']).shape)"
+    )
+    command = [sys.executable, "-c", program, str(folders["siglip"])]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == "(1, 24)\n"
