@@ -8,6 +8,7 @@ import h5py
 
 from m2hf.hdf5 import Hdf5Reader
 from m2hf.keys import canonical_json
+from m2hf.streams import CAPTION
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,16 @@ class ShardHeader:
     environment: Mapping[str, str]
     columns: Sequence[str] = ()
     flags: Sequence[str] = ()
+
+    @property
+    def kind(self) -> str:
+        """The extractor that made it, where `extractor` is the name of a recipe for an instance."""
+        return str(self.config.get("extractor", self.extractor))
+
+    @property
+    def of_captions(self) -> bool:
+        """Whether its items are captions, whatever the stream is called; else they are videos."""
+        return self.kind == CAPTION
 
     @classmethod
     def read(cls, file: Hdf5Reader) -> "ShardHeader":

@@ -28,7 +28,7 @@ from m2hf.fuse.evaluation.blocks import Workspace
 from m2hf.fuse.evaluation.evaluate import flags_of, resolve
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.features.stream import PaddedRows
-from m2hf.fuse.level_table import CAPTIONS, FRAMES
+from m2hf.fuse.level_table import FRAMES
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.levels import EncodedQueries, LevelTokens
 from m2hf.fuse.model.retriever import EncodedVideos, Retriever
@@ -40,6 +40,8 @@ from m2hf.fuse.scores.similarity_file import MISSING_SCORE
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, Split
 from m2hf.packed_rows import PackedRows
+
+Query = Mapping[str, Features]  # of one sentence, by query role
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +125,17 @@ class SearchIndex:
         covered_V: BoolArray = np.logical_or.reduce(self.valid_LV, axis=0)
         return covered_V
 
-    def query(self, features: Features, device: torch.device) -> list[EncodedQueries]:
+    def query(self, features: Query, device: torch.device) -> list[EncodedQueries]:
         """Encode the features of a query, at the precision of the stored captions.
 
         Raises MismatchError for another width.
         """
-        captions = self.store[CAPTIONS]
+        return self.model.encode_queries(
+            {role: self._tokens(role, features[role], device) for role in self.store.query_roles}
+        )
+
+    def _tokens(self, role: str, features: Features, device: torch.device) -> Tokens:
+        captions = self.store[role]
         if features.values.shape[1] != captions.info.width:
             raise MismatchError(
                 f"{self.run}: trained on {captions.info}, the query has width "
@@ -136,10 +143,10 @@ class SearchIndex:
             )
         rows = features.values[None, : self.model.query_rows].astype(captions.dtype)
         there, zero_s = np.ones(rows.shape[:2], np.bool_), np.zeros(rows.shape[:2], np.float32)
-        return self.model.encode_queries(Tokens.of(PaddedRows(rows, there, zero_s), device))
+        return Tokens.of(PaddedRows(rows, there, zero_s), device)
 
     @torch.no_grad()
-    def scores(self, features: Features) -> QueryScores:
+    def scores(self, features: Query) -> QueryScores:
         """Scores of every level and of their fusion, for one query."""
         valid_LV, parts = self.valid_LV, []
         text = sentence_of(features) if self.model.words else ""
@@ -205,8 +212,9 @@ class _Block:
         return [level for videos in self.videos for level in videos.levels.values()]
 
 
-def sentence_of(query: Features) -> str:
-    """The text of a query, which its first row has."""
-    if not query.texts:
-        raise ValueError("expected the features of a query with its text")
-    return query.texts[0]
+def sentence_of(query: Query) -> str:
+    """The text of a query, which the first row of its features has."""
+    for features in query.values():
+        if features.texts:
+            return features.texts[0]
+    raise ValueError("expected the features of a query with its text")

@@ -103,7 +103,6 @@ def _searcher(
     from m2hf.cli.query_encoder import query_encoder
     from m2hf.cli.recipe import load_recipe
     from m2hf.fuse.devices import choose_device
-    from m2hf.fuse.level_table import CAPTIONS
     from m2hf.fuse.search.index import SearchIndex
     from m2hf.fuse.search.searcher import Searcher
     from m2hf.manifest import Manifest, captions_of
@@ -113,9 +112,12 @@ def _searcher(
     loaded = Manifest.load(manifest)
     index = SearchIndex.open(loaded, store, run, given, split)
     device = choose_device(index.config.device)
-    header, words = index.store[CAPTIONS].header, bool(index.config.word_levels)
-    encode = query_encoder(header, section, str(device), refuse_unknown=not words)
-    return Searcher(index, encode, tuple(c.text for c in captions_of(loaded.rows)))
+    alone = len(index.store.query_roles) == 1 and not index.config.word_levels
+    encoders = {
+        role: query_encoder(index.store[role].header, section, str(device), refuse_unknown=alone)
+        for role in index.store.query_roles
+    }
+    return Searcher(index, encoders, tuple(c.text for c in captions_of(loaded.rows)))
 
 
 def _lines(results: "SearchResults") -> Iterator[str]:

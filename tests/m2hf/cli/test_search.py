@@ -28,6 +28,7 @@ from m2hf.errors import M2hfError
 from m2hf.extract.networks.encoder import Encoder
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.stream import Stream
+from m2hf.fuse.level_table import CAPTIONS
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.search.index import SearchIndex
 from m2hf.fuse.search.searcher import Searcher
@@ -185,7 +186,7 @@ class Page:
 @pytest.fixture(scope="module")
 def page(corpus: Searchable) -> Iterator[Page]:
     index = SearchIndex.open(corpus.manifest, corpus.store, corpus.run)
-    searcher = Searcher(index, corpus.session.extract, ("a dog",))
+    searcher = Searcher(index, {CAPTIONS: corpus.session.extract}, ("a dog",))
     with bind("127.0.0.1", 0) as listening:
         serving = server(Site(searcher, MediaFiles.open(corpus.media)).app(["my.host"]))
         thread = threading.Thread(target=serving.run, kwargs={"sockets": [listening]})
