@@ -2,19 +2,24 @@
 another width than that of frames and captions."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from m2hf.errors import MismatchError, UsageError
 from m2hf.features import Features, unit_rows
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.distributed import SINGLE_PROCESS
 from m2hf.fuse.evaluation.evaluate import evaluate
+from m2hf.fuse.evaluation.score import Target, fuse_levels
 from m2hf.fuse.features.gallery import Gallery
 from m2hf.fuse.features.splits import usable_captions
 from m2hf.fuse.features.store import FeatureStore
@@ -24,7 +29,7 @@ from m2hf.fuse.model.retriever import build_model
 from m2hf.fuse.model.tokens import caption_tokens, video_tokens
 from m2hf.fuse.report.source import ReportSource
 from m2hf.fuse.scores.baselines import baselines
-from m2hf.fuse.scores.late_rules import LATE_RULES
+from m2hf.fuse.scores.late_rules import LATE_RULES, Calibration
 from m2hf.fuse.scores.metrics import text_to_video
 from m2hf.fuse.scores.pooled import PooledSplit
 from m2hf.fuse.scores.similarity_file import SimilarityFile
@@ -46,6 +51,9 @@ STREAMS = {SENTENCES: "caption_sentence", LINES: "lines"}
 LEVELS = {
     LINES: {"stream": LINES, "query": SENTENCES},
     "spoken": {"stream": LINES, "query": SENTENCES, "fusion": "words", "enabled": True},
+}
+UNFUSED = {
+    f"{stream}_visual": {"stream": stream, "enabled": False} for stream in ("audio", "motion")
 }
 SILENT = {**LEVELS["spoken"], "enabled": False}
 
@@ -118,10 +126,21 @@ def cosines(store: FeatureStore, query: str, stream: str, gallery: Gallery) -> A
     return found
 
 
-@pytest.fixture(scope="module")
-def finished(told: Any, short: FusionConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+RUNS = {
+    "end_to_end": {},
+    "ensemble": {"strategy": "ensemble", "scoring": "wti", "late": {"rule": "affine"}},
+}
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def finished(
+    told: Any,
+    short: FusionConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Path:
     folder = tmp_path_factory.mktemp("finished")
-    config = asking(short, eval={"bank": 20})
+    config = asking(short, eval={"bank": 20}, **RUNS[request.param])
     train(told.manifest, told.store, folder, config, with_baselines=True)
     evaluate(told.manifest, told.store, folder, with_baselines=True)
     return folder
@@ -214,7 +233,7 @@ def test_a_projected_space_starts_at_its_ridge(
 def test_captions_are_projected_to_a_stream_of_another_width(
     told: Any, short: FusionConfig, tmp_path: Path
 ) -> None:
-    config = asking(short, project=[CAPTIONS, "frames", SENTENCES], streams={CAPTIONS: "caption"})
+    config = asking(short, project=[CAPTIONS, "frames", SENTENCES], levels=UNFUSED)
     train(told.manifest, told.store, tmp_path, config)
     found = SimilarityFile.read(evaluate(told.manifest, told.store, tmp_path))
     recall = text_to_video(found.scores[LINES], found.video_of_query).recall[5].expected
@@ -238,6 +257,73 @@ def test_a_level_scores_what_its_query_has(told: Any, file: SimilarityFile, fini
     assert store.told(file.query_ids).sum() == len(file.query_ids) - 1
     notes = render(SimilarityTable().build([finished / "similarity.h5"]), ".md")
     assert f"no features of {SENTENCES}: 1 of 20 queries" in notes
+
+
+def test_only_words_ask_another_role(told: Any, short: FusionConfig, tmp_path: Path) -> None:
+    """Then it has no space, and its strings are the query."""
+    silent = {**LEVELS[LINES], "enabled": False}
+    config = asking(short, levels={LINES: silent, **UNFUSED})
+    assert config.query_roles == (CAPTIONS, SENTENCES)
+    assert SENTENCES not in config.spaces
+    train(told.manifest, told.store, tmp_path, config)
+    found = SimilarityFile.read(evaluate(told.manifest, told.store, tmp_path))
+    query, video = (found.query_ids.index("test007#0"), found.video_ids.index("test007"))
+    assert found.scores["spoken"][query].argmax() == video  # whose line has its id
+    assert (found.scores["spoken"][found.query_ids.index(UNTOLD)] == -1).all()
+
+
+@settings(max_examples=40, deadline=None, database=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10**6),
+    rule=st.sampled_from(sorted(LATE_RULES)),
+    queries=st.integers(1, 6),
+    videos=st.integers(1, 5),
+)
+def test_a_query_is_fused_as_if_it_were_alone(
+    seed: int, rule: str, queries: int, videos: int
+) -> None:
+    """Whatever roles it and the others have features in."""
+    rng = np.random.default_rng(seed)
+    roles = ("captions", "sentences", "captions")
+    present = {role: rng.random(queries) < 0.6 for role in roles}
+    valid_LV = rng.random((3, videos)) < 0.7
+    levels_LQV = rng.normal(size=(3, queries, videos)).astype(np.float32)
+    by = Calibration.of(levels_LQV, valid_LV)
+    levels = {str(n): SimpleNamespace(query=role) for n, role in enumerate(roles)}
+    model = SimpleNamespace(late_rule=rule, config=SimpleNamespace(active_levels=levels))
+    store = _Streams({role: _Stored(present_Q) for role, present_Q in present.items()})
+    fused_QV = np.empty((queries, videos), np.float32)
+    target = Target([str(q) for q in range(queries)], list(levels_LQV), fused_QV)
+    fuse_levels(model, store, target, valid_LV, by)  # type: ignore[arg-type]
+    known_QV = np.zeros((queries, videos), np.bool_)
+    for q in range(queries):
+        own_LV = valid_LV & np.array([present[role][q] for role in roles])[:, None]
+        known_QV[q] = own_LV.any(axis=0)
+        if known_QV[q].any():
+            alone_V = LATE_RULES[rule](levels_LQV[:, [q]], own_LV, by)[0].astype(np.float32)
+            np.testing.assert_allclose(
+                fused_QV[q][known_QV[q]], alone_V[known_QV[q]], rtol=1e-5, atol=1e-6
+            )
+    if known_QV.any() and not known_QV.all():
+        assert (fused_QV[~known_QV] == fused_QV[known_QV].min() - np.float32(1)).all()
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A stream of captions, of which some have features."""
+
+    present_Q: Any
+
+    def present(self, ids: Sequence[str]) -> Any:
+        return self.present_Q
+
+
+class _Streams(dict[str, Any]):
+    """The part of a feature store that fusing reads."""
+
+    @property
+    def query_roles(self) -> tuple[str, ...]:
+        return tuple(self)
 
 
 def test_baselines_ask_what_their_level_asks(told: Any, file: SimilarityFile) -> None:
