@@ -3,8 +3,7 @@
 Reading one needs no torch. Streams and levels are tables with defaults.
 """
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -17,9 +16,10 @@ from m2hf.fuse.level_table import (
     FRAMES,
     OPTIONAL_LEVELS,
     Level,
-    check_level,
-    joint_roles,
+    check_levels,
+    check_project,
     over_default_levels,
+    spaces,
 )
 
 
@@ -27,7 +27,7 @@ class ModelConfig(Section):
     """Sizes of the trained parts."""
 
     joint: int = Field(default=0, ge=0, le=1 << 16)
-    """Width of the joint space where `fuse.project` lists every role that is compared with the
+    """Width of a joint space where `fuse.project` lists every role that is compared with its
     captions, so that no stream gives it; 0: the captions' width."""
     width: int = Field(default=256, ge=2, le=1 << 14)
     """Hidden width of adapters and of cross-attention; a multiple of 2 x heads."""
@@ -217,17 +217,16 @@ class FusionConfig(Section):
     @classmethod
     def _sound_project(cls, given: tuple[str, ...], before: ValidationInfo) -> tuple[str, ...]:
         if "levels" in before.data:
-            _check_project(given, joint_roles(before.data["levels"]))
+            check_project(given, tuple(spaces(before.data["levels"])))
         return tuple(sorted(set(given)))
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        for name, level in self.levels.items():
-            check_level(name, level, self.streams)
+        check_levels(self.levels, self.streams)
         if not self.trained_levels:
             which = "every level but those of words" if self.word_levels else "every level"
             raise ValueError(f"{which} is disabled; enable at least one")
-        if self.model.joint and self.shared_roles:
+        if self.model.joint and all(map(self.shared_by, self.spaces.values())):
             raise ValueError(
                 f"model.joint = {self.model.joint}, but {', '.join(self.shared_roles)} give the "
                 "joint space its width; leave model.joint out, or project them too"
@@ -252,33 +251,52 @@ class FusionConfig(Section):
     @property
     def roles(self) -> tuple[str, ...]:
         """Roles that a run reads: frames, captions, and what the enabled levels name."""
-        read = dict.fromkeys([FRAMES, CAPTIONS, *(v.stream for v in self.active_levels.values())])
-        return tuple(read)
+        streams = (level.stream for level in self.active_levels.values())
+        return tuple(dict.fromkeys([FRAMES, CAPTIONS, *streams, *self.query_roles]))
+
+    @property
+    def query_roles(self) -> tuple[str, ...]:
+        """Roles whose items are captions: `captions`, and other queries of the enabled levels."""
+        queries = (level.query for level in self.active_levels.values())
+        return tuple(dict.fromkeys([CAPTIONS, *queries]))
+
+    @property
+    def spaces(self) -> dict[str, str]:
+        """By joint role the query role whose joint space it is in, or projected to."""
+        return spaces(self.levels)
 
     @property
     def joint_roles(self) -> tuple[str, ...]:
-        """Roles whose rows are compared with the query: in the joint space, or projected to it."""
-        return joint_roles(self.levels)
+        """Roles whose rows are compared with a query's: in its joint space, or projected to it."""
+        return tuple(self.spaces)
 
     @property
     def shared_roles(self) -> tuple[str, ...]:
         """Joint roles that are not projected: their features already lie in the joint space."""
         return tuple(role for role in self.joint_roles if role not in self.project)
 
+    def shared_by(self, query: str) -> tuple[str, ...]:
+        """The shared roles of the space of a query role."""
+        return tuple(role for role in self.shared_roles if self.spaces[role] == query)
+
+    def anchor(self, query: str) -> str:
+        """The role that a query role is compared with first: the frames, or in a space without
+        them the first stream that is not projected, else the first."""
+        if query == CAPTIONS:
+            return FRAMES
+        streams = [role for role, own in self.spaces.items() if own == query != role]
+        return next((role for role in streams if role not in self.project), streams[0])
+
+    def comparable_by(self, query: str) -> bool:
+        """Whether a query role and its anchor share a space."""
+        return not {self.anchor(query), query} & set(self.project)
+
     @property
     def comparable(self) -> bool:
         """Whether frames and captions share a space."""
-        return not {FRAMES, CAPTIONS} & set(self.project)
+        return self.comparable_by(CAPTIONS)
 
     def only(self, *names: str) -> Self:
         """A copy for one network, in which no other levels than `names` are enabled."""
         levels = {n: v.model_copy(update={"enabled": n in names}) for n, v in self.levels.items()}
         return self.model_copy(update={"levels": levels, "strategy": "end_to_end"})
-
-
-def _check_project(given: Sequence[str], joint: Sequence[str]) -> None:
-    for role in given:
-        if role not in joint:
-            near = difflib.get_close_matches(role, joint, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"roles that are: {', '.join(joint)}"
-            raise ValueError(f"{role!r} is not compared with the captions directly; {hint}")

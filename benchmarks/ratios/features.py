@@ -111,7 +111,7 @@ class TrainingSteps:
 class _Loaded:
     """A batch as tensors."""
 
-    captions: Tokens
+    captions: Mapping[str, Tokens]
     videos: Mapping[str, Tokens]
     positives_QB: torch.Tensor
 

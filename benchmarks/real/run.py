@@ -26,6 +26,7 @@ from m2hf.fuse.scores.ridge import Regressions
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.training.run import train
 from m2hf.manifest import Manifest, captions_of
+from m2hf.streams import CAPTION
 
 RIDGE_ROW, TWO_TOWER, DEFAULT = "ridge", "two-tower", "default"
 END_TO_END, ENSEMBLE = "end_to_end", "ensemble"
@@ -65,7 +66,7 @@ class Fold:
         the manifest lacks, by stream."""
         self.manifest, self.store, self.place = Manifest.load(manifest), place / "store", place
         done = import_streams(
-            self.manifest, self.store, folder.streams, folder.captions, skip_unknown=True
+            self.manifest, self.store, folder.streams, {CAPTION: folder.captions}, skip_unknown=True
         )
         self.skipped = {name: made.unknown for name, made in done.items() if made.unknown}
 

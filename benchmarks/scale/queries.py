@@ -22,7 +22,7 @@ def main(root: Path, queries: int) -> None:
     """Print the means."""
     manifest = Manifest.load(root / "manifest")
     index = SearchIndex.open(manifest, root / "store", root / "run")
-    searcher = Searcher(index, index.store[CAPTIONS].features)
+    searcher = Searcher(index, {CAPTIONS: index.store[CAPTIONS].features})
     ids = [f"clip{n % HELD_OUT:08d}#0" for n in range(1 + queries)]
     searcher.search(ids[0], _TOP)
     began = time.process_time(), time.perf_counter()

@@ -43,12 +43,12 @@ def _row(videos: int, queries: int, config: FusionConfig) -> str:
         root = Path(temporary)
         manifest = write(root, size, config)
         index = SearchIndex.open(manifest, root / "store", root / "run", split="test")
-        searcher = Searcher(index, index.store[CAPTIONS].features)
+        searcher = Searcher(index, {CAPTIONS: index.store[CAPTIONS].features})
         first = _seconds(searcher, f"test{0:05d}#0")
         each = sorted(_seconds(searcher, f"test{n:05d}#0") for n in range(queries))
         began = time.perf_counter()
         for n in range(queries):
-            index.scores(index.store[CAPTIONS].features(f"test{n:05d}#0"))
+            index.scores({CAPTIONS: index.store[CAPTIONS].features(f"test{n:05d}#0")})
         scores = (time.perf_counter() - began) / queries
     ms = [1000 * seconds for seconds in (each[len(each) // 2], each[-1], scores)]
     return f"| {videos:,} | {first:.2f} | {ms[0]:.1f} | {ms[1]:.1f} | {ms[2]:.1f} |"

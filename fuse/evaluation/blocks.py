@@ -22,9 +22,8 @@ from m2hf.errors import UsageError
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
-from m2hf.fuse.model.adapters import joint_width
+from m2hf.fuse.model.adapters import joint_widths, own_captions
 from m2hf.fuse.model.interaction import CELLS
-from m2hf.fuse.model.levels import own_captions
 from m2hf.fuse.model.scorers import SCORERS
 
 FUSED_CELLS = 1 << 18  # level scores that late fusion reads at a time
@@ -111,8 +110,9 @@ class _Sizes:
     store: FeatureStore
 
     @property
-    def joint(self) -> int:
-        return joint_width(self.config, {r: info.width for r, info in self.store.info.items()})
+    def joint(self) -> dict[str, int]:
+        """By joint role."""
+        return joint_widths(self.config, {r: info.width for r, info in self.store.info.items()})
 
     @property
     def members(self) -> int:
@@ -120,15 +120,24 @@ class _Sizes:
         return len(self.config.trained_levels) if self.config.strategy == "ensemble" else 1
 
     @property
-    def query_copies(self) -> int:
-        """Encodings of a query: one a network, and one of each level with its own captions."""
-        return self.members + len(own_captions(self.config))
+    def query_copies(self) -> dict[str, int]:
+        """Encodings of a query by role: one a network, and one of each level with its own
+        captions."""
+        levels = self.config.trained_levels
+        copies = dict.fromkeys(self.store.query_roles, 1)
+        if self.config.strategy == "ensemble":  # each network has frames, and so `captions`
+            readers = [level.query for level in levels.values()]
+            copies = {role: max(1, readers.count(role)) for role in copies}
+            copies[CAPTIONS] = self.members
+        for name in own_captions(self.config):
+            copies[levels[name].query] += 1
+        return copies
 
     def queries(self, ids: Sequence[str]) -> Blocks:
-        lengths_N = self.store[CAPTIONS].lengths(ids)
+        lengths_RN = np.stack([self.store[role].lengths(ids) for role in self.store.query_roles])
         first = SCORERS[self.config.scoring].query_rows
-        lengths_N = lengths_N if first is None else np.minimum(lengths_N, first)
-        return Blocks.of(lengths_N[None], _QUERIES, _QUERY_ROWS)
+        lengths_RN = lengths_RN if first is None else np.minimum(lengths_RN, first)
+        return Blocks.of(lengths_RN, _QUERIES, _QUERY_ROWS)
 
     def videos(self, ids: Sequence[str]) -> Blocks:
         lengths = [self.store[role].lengths(ids) for role in self.store.video_roles]
@@ -136,8 +145,10 @@ class _Sizes:
 
     def encoded_queries(self, blocks: Blocks) -> IntArray:
         """(P,) of each block."""
-        floats_P = blocks.counts_P * blocks.rows_RP[0] * self.joint * self.query_copies
-        bytes_P: IntArray = _FLOAT * floats_P
+        width = {role: self._joint(role) for role in self.store.query_roles}
+        floats_R = [width[role] * copies for role, copies in self.query_copies.items()]
+        each_P = np.array(floats_R, dtype=np.int64) @ blocks.rows_RP
+        bytes_P: IntArray = _FLOAT * blocks.counts_P * each_P
         return bytes_P
 
     def scoring(self, queries: int, videos: Blocks) -> int:
@@ -146,15 +157,20 @@ class _Sizes:
         width = {role: self.store.info[role].width for role in rows}
         frames, levels = rows[FRAMES], self.config.trained_levels.values()
         fused = [rows[level.stream] for level in levels if level.fusion != "none"]
-        tokens = sum(n * (width[role] + self.joint) for role, n in rows.items())
-        tokens += (self.members + 2 * len(fused)) * frames * self.joint
+        tokens = sum(n * (width[role] + self._joint(role)) for role, n in rows.items())
+        tokens += (self.members + 2 * len(fused)) * frames * self._joint(FRAMES)
         longest = np.maximum(2 * frames, videos.rows_RP.max(axis=0))
-        encoding = _ENCODING * longest * max(self.joint, self.config.model.width, *width.values())
+        widest = max(*self.joint.values(), self.config.model.width, *width.values())
+        encoding = _ENCODING * longest * widest
         other = np.max([frames, *fused], axis=0)
         encoding += _ATTENTION * self.config.model.heads * frames * other
         held = int((_FLOAT * videos.counts_P * (tokens + encoding)).max())
         cosines = 0 if self.config.scoring == "mean" else _FLOAT * _COSINES * CELLS
-        return held + queries + max(_ENCODING * queries // self.query_copies, cosines)
+        return held + queries + max(_ENCODING * queries // min(self.query_copies.values()), cosines)
+
+    def _joint(self, role: str) -> int:
+        """D of a role's space; of the frames' for a role that is compared with none."""
+        return self.joint.get(role, self.joint[FRAMES])
 
     def fusion(self, videos: int) -> int:
         levels = len(self.config.active_levels)

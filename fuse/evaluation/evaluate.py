@@ -11,7 +11,7 @@ from m2hf.fuse.distributed import require_single_process
 from m2hf.fuse.evaluation.score import Matrix, Target, fuse_levels, score_levels
 from m2hf.fuse.features.gallery import Gallery, querybank, require_captions
 from m2hf.fuse.features.store import FeatureStore
-from m2hf.fuse.level_table import CAPTIONS, LATE_FUSION
+from m2hf.fuse.level_table import LATE_FUSION
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.checkpoint import CheckpointHeader
 from m2hf.fuse.run_folder import RunFolder
@@ -63,7 +63,8 @@ def evaluate(
     bank_ids = _bank(manifest, store, config, split)
     for role in store.video_roles:
         store[role].verify(gallery.video_ids)
-    store[CAPTIONS].verify([*gallery.query_ids, *bank_ids])
+    for role in store.query_roles:
+        store[role].verify([*gallery.query_ids, *bank_ids])
     declared = manifest.card.splits.get(split)
     about = SimilarityHeader(
         dataset=manifest.card.name,
@@ -157,7 +158,7 @@ def _streams(
 ) -> dict[str, dict[str, Any]]:
     used = {}
     for role, info in store.info.items():
-        ids = gallery.query_ids if role == CAPTIONS else gallery.video_ids
+        ids = gallery.query_ids if role in store.query_roles else gallery.video_ids
         header = Shard.open(next(layout.shards(info.name))).header
         used[role] = {
             "stream": info.name,

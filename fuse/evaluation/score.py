@@ -19,7 +19,6 @@ from m2hf.fuse.evaluation.blocks import FUSED_CELLS, Workspace
 from m2hf.fuse.evaluation.scratch import matrices
 from m2hf.fuse.features.gallery import Gallery
 from m2hf.fuse.features.store import FeatureStore
-from m2hf.fuse.level_table import CAPTIONS
 from m2hf.fuse.model.retriever import Retriever
 from m2hf.fuse.model.tokens import caption_tokens, video_tokens
 from m2hf.fuse.model.word_index import WordBlock, texts_of
@@ -50,7 +49,7 @@ class Target:
 class GalleryScores:
     """levels (L, Q, V) float32, -1 where a video is not valid in a level; valid (L, V); fused
     (Q, V) float32, with videos that are valid in no level below all others; present (Q,): queries
-    with features, the others have one lowest score for all videos."""
+    with features in every query role. Without any, all videos have one lowest score."""
 
     levels_LQV: NDArray[np.float32]
     valid_LV: BoolArray
@@ -79,7 +78,7 @@ def score_gallery(
     valid_LV = score_levels(model, store, [target], gallery.video_ids, device)
     by = statistics(levels_LQV, valid_LV) if statistics else model.late.calibration()
     fuse_levels(model, store, target, valid_LV, by)
-    return GalleryScores(levels_LQV, valid_LV, fused_QV, store[CAPTIONS].present(target.query_ids))
+    return GalleryScores(levels_LQV, valid_LV, fused_QV, store.told(target.query_ids))
 
 
 @torch.no_grad()
@@ -91,7 +90,7 @@ def score_levels(
     device: torch.device,
 ) -> BoolArray:
     """Write every level of each target, -1 where a video is not valid in a level or the query has
-    no features; returns the valid videos of each level, (L, V). Memory is bounded by
+    no features in its role; returns the valid videos of each level, (L, V). Memory is bounded by
     `fuse.eval.memory_mb`; raises UsageError where that is too little.
     """
     model.eval()
@@ -110,8 +109,8 @@ def score_levels(
             ids = target.query_ids[part]
             scores = model.score(queries.encoded(number, ids), encoded)
             valid_LV[:, videos] = np.concatenate([scores.valid.cpu().numpy(), words.valid_LV])
-            available_Lqv = valid_LV[:, None, videos] & store[CAPTIONS].present(ids)[:, None]
-            texts = texts_of(store, ids) if model.words else [""] * len(ids)
+            available_Lqv = valid_LV[:, None, videos] & _present(model, store, ids)[..., None]
+            texts = texts_of(model.config, store, ids)
             found_Lqv = [scores.levels.cpu().numpy(), words.scores(texts)]
             scores_Lqv = np.where(
                 available_Lqv, np.concatenate(found_Lqv), np.float32(MISSING_SCORE)
@@ -129,23 +128,50 @@ def fuse_levels(
     valid_LV: BoolArray,
     by: Calibration,
 ) -> None:
-    """Fuse the levels of a target by the model's rule, some rows at a time. The score of a video
-    that is valid in no level, and every score of a query without features, is the lowest of all
-    other scores minus 1."""
-    present_Q, available_V = store[CAPTIONS].present(target.query_ids), valid_LV.any(axis=0)
-    floor = np.float32(np.inf)
-    for rows in _rows(len(present_Q), valid_LV.size):
+    """Fuse the levels of a target by the model's rule, some rows at a time: for each query those
+    whose query role it has features in. The score of a video that is valid in none of them, and so
+    every score of a query without features, is the lowest of all other scores minus 1."""
+    present_LQ = _present(model, store, target.query_ids)
+    all_available, floor = True, np.float32(np.inf)
+    for rows in _rows(present_LQ.shape[1], valid_LV.size):
         levels_LqV = np.stack([matrix[rows] for matrix in target.levels])
-        fused_qV = LATE_RULES[model.late_rule](levels_LqV, valid_LV, by).astype(np.float32)
-        available_qV = present_Q[rows, None] & available_V
+        fused_qV = np.zeros(levels_LqV.shape[1:], np.float32)
+        for has_L, chosen_q in _alike(present_LQ[:, rows]):
+            known_LV = valid_LV & has_L[:, None]
+            rule = LATE_RULES[model.late_rule]
+            fused_qV[chosen_q] = rule(levels_LqV[:, chosen_q], known_LV, by).astype(np.float32)
+        available_qV = _available(present_LQ[:, rows], valid_LV)
+        all_available &= bool(available_qV.all())
         floor = min(floor, fused_qV[available_qV].min(initial=floor))
         target.fused[rows] = fused_qV
-    if present_Q.all() and available_V.all():
+    if all_available:
         return
     floor = floor - np.float32(1) if np.isfinite(floor) else np.float32(MISSING_SCORE)
-    for rows in _rows(len(present_Q), valid_LV.size):
-        available_qV = present_Q[rows, None] & available_V
+    for rows in _rows(present_LQ.shape[1], valid_LV.size):
+        available_qV = _available(present_LQ[:, rows], valid_LV)
         target.fused[rows] = np.where(available_qV, target.fused[rows], floor)
+
+
+def _present(model: Retriever, store: FeatureStore, ids: Sequence[str]) -> BoolArray:
+    """(L, Q) whether the captions `ids` have features in the query role of each level."""
+    present = {role: store[role].present(ids) for role in store.query_roles}
+    levels = model.config.active_levels.values()
+    return np.array([present[level.query] for level in levels], dtype=np.bool_)
+
+
+def _available(present_LQ: BoolArray, valid_LV: BoolArray) -> BoolArray:
+    """(Q, V) whether some level that the query has features for is valid for the video."""
+    available_QV: BoolArray = present_LQ.T @ valid_LV
+    return available_QV
+
+
+def _alike(present_LQ: BoolArray) -> Iterator[tuple[BoolArray, BoolArray]]:
+    """Each set of levels that queries have features for, unless it is empty, with those queries:
+    (L,) and (Q,)."""
+    sets_LP, set_Q = np.unique(present_LQ, axis=1, return_inverse=True)
+    for number, has_L in enumerate(sets_LP.T):
+        if has_L.any():
+            yield has_L, set_Q.reshape(-1) == number
 
 
 class _QueryCache:

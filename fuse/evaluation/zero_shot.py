@@ -32,7 +32,11 @@ def without_training(config: FusionConfig) -> FusionConfig:
             "zero-shot needs frames and captions of one space"
         )
     shared, trained = set(config.shared_roles), config.trained_levels
-    kept = [n for n, level in trained.items() if level.fusion == "none" and level.stream in shared]
+    kept = [
+        name
+        for name, level in trained.items()
+        if level.fusion == "none" and {level.stream, level.query} <= shared
+    ]
     if not kept:
         raise ConfigError(
             "no level of this recipe needs no training; zero-shot compares levels with fusion "

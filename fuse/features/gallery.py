@@ -18,6 +18,7 @@ from m2hf.fuse.features.splits import hash_key
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.level_table import CAPTIONS
 from m2hf.manifest import Caption, Row, captions_of
+from m2hf.streams import extractor_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +42,14 @@ class Gallery:
         place = {row.id: index for index, row in enumerate(rows)}
         captions = list(captions_of(rows))
         ids = tuple(caption.id for caption in captions)
-        if not store[CAPTIONS].present(ids).any():
-            raise UsageError(
-                f"split {split}: its {len(ids)} captions have no features in the store; "
-                "extract `caption` for it"
-            )
+        for role in store.query_roles:
+            if not store[role].present(ids).any():
+                lacks = "the store" if role == CAPTIONS else f"stream {store[role].info.name}"
+                missing = extractor_of(store[role].info.name)
+                raise UsageError(
+                    f"split {split}: its {len(ids)} captions have no features in {lacks}; "
+                    f"extract `{missing}` for it"
+                )
         truth = np.array([place[caption.video] for caption in captions], dtype=np.int64)
         return cls(ids, tuple(place), truth)
 
@@ -76,7 +80,7 @@ class Gallery:
     def missing(self, store: FeatureStore) -> dict[str, int]:
         """Number of videos (for captions: queries) without features, by role."""
         ids = dict.fromkeys(store.video_roles, self.video_ids)
-        ids[CAPTIONS] = self.query_ids
+        ids |= dict.fromkeys(store.query_roles, self.query_ids)
         return {role: int((~store[role].present(ids[role])).sum()) for role in sorted(ids)}
 
 
@@ -90,10 +94,10 @@ def require_captions(rows: Sequence[Row], where: str) -> None:
 
 
 def querybank(rows: Sequence[Row], store: FeatureStore, size: int) -> tuple[str, ...]:
-    """Ids of the `size` captions with features and the lowest sha256 among the training videos
-    `rows`. Raises UsageError where there are fewer."""
+    """Ids of the `size` captions with features in every query role and the lowest sha256 among
+    the training videos `rows`. Raises UsageError where there are fewer."""
     ids = [caption.id for caption in captions_of(rows)]
-    there = [x for x, has in zip(ids, store[CAPTIONS].present(ids), strict=True) if has]
+    there = [x for x, has in zip(ids, store.told(ids), strict=True) if has]
     if len(there) < size:
         raise UsageError(
             f"fuse.eval.bank={size}: split train has {len(there)} captions with features; "

@@ -14,7 +14,7 @@ import numpy as np
 from m2hf.errors import UsageError
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.store import FeatureStore, without
-from m2hf.fuse.level_table import CAPTIONS, FRAMES
+from m2hf.fuse.level_table import FRAMES
 from m2hf.keys import sha256_hex
 from m2hf.manifest import Caption, Manifest, Row, captions_of
 from m2hf.packed_rows import PackedRows
@@ -38,9 +38,9 @@ def train_and_val(manifest: Manifest, val_fraction: float) -> tuple[PackedRows, 
 
 
 def usable_captions(rows: Sequence[Row], store: FeatureStore) -> list[Caption]:
-    """Captions that have features and whose video has frames."""
+    """Captions that have features in every query role and whose video has frames."""
     captions = list(captions_of(rows))
-    has_text = store[CAPTIONS].present([caption.id for caption in captions])
+    has_text = store.told([caption.id for caption in captions])
     has_frames = store[FRAMES].present([caption.video for caption in captions])
     usable = has_text & has_frames
     return [caption for caption, use in zip(captions, usable, strict=True) if use]

@@ -1,4 +1,5 @@
 """Adapters and projections: stored features to the joint space in which captions and videos meet.
+Each query role has a space of its own, with the streams that are compared with it.
 
 A role whose features are in the joint space passes a residual adapter, which is the identity at
 the start. A role with features of another space (`fuse.project`) is projected; if that is frames
@@ -17,24 +18,37 @@ from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.model.standardise import is_centred
 
 
-def joint_width(config: FusionConfig, widths: Mapping[str, int]) -> int:
-    """D: the width of the roles that share the joint space; where all are projected,
+def joint_widths(config: FusionConfig, widths: Mapping[str, int]) -> dict[str, int]:
+    """D by joint role: the width of the roles that share its space; where all are projected,
     `fuse.model.joint`, or the captions' width where that is 0. widths: M by role."""
-    if config.shared_roles:
-        return widths[config.shared_roles[0]]
-    return config.model.joint or widths[CAPTIONS]
+    found = {}
+    for query in dict.fromkeys(config.spaces.values()):
+        shared = config.shared_by(query)
+        found[query] = widths[shared[0]] if shared else config.model.joint or widths[query]
+    return {role: found[query] for role, query in config.spaces.items()}
+
+
+def own_captions(config: FusionConfig) -> tuple[str, ...]:
+    """The levels that adapt captions on their own: all but that of the frames, whose captions are
+    those that frames are scored against; none where a network has a single level."""
+    levels = config.trained_levels
+    if not config.model.own_captions or config.strategy == "ensemble" or len(levels) < 2:
+        return ()
+    return tuple(name for name, level in levels.items() if level.stream != FRAMES)
 
 
 def adapters(config: FusionConfig, widths: Mapping[str, int]) -> nn.ModuleDict:
     """The adapter or projection of every joint role, by role."""
-    joint, model = joint_width(config, widths), config.model
-    linear = model.projection != "adapted"
+    model, linear = config.model, config.model.projection != "adapted"
     made: dict[str, nn.Module] = {}
-    for role in config.joint_roles:
+    for role, joint in joint_widths(config, widths).items():
+        query = config.spaces[role]
+        if role == query and _adapted_by_levels(config, query):
+            continue
         if role in config.project and linear:
-            dropout = 0.0 if role == CAPTIONS else model.input_dropout
+            dropout = 0.0 if role == query else model.input_dropout
             made[role] = Projection(widths[role], joint, dropout)
-        elif role == CAPTIONS and is_centred(config):
+        elif role == query and is_centred(config, query):
             made[role] = _identity(joint)
         else:
             adapter: nn.Module = ResidualAdapter(joint, model.width, model.dropout)
@@ -42,6 +56,11 @@ def adapters(config: FusionConfig, widths: Mapping[str, int]) -> nn.ModuleDict:
                 adapter = nn.Sequential(NormedProjection(widths[role], joint), adapter)
             made[role] = adapter
     return nn.ModuleDict(made)
+
+
+def _adapted_by_levels(config: FusionConfig, query: str) -> bool:
+    """Whether only levels that adapt captions on their own read a query role, as it is stored."""
+    return query != CAPTIONS and config.comparable_by(query) and bool(own_captions(config))
 
 
 class ResidualAdapter(nn.Module):
@@ -97,7 +116,7 @@ def pooled_first(config: FusionConfig) -> frozenset[str]:
     if config.scoring != "mean" or config.model.projection == "adapted":
         return frozenset()
     fused = any(level.fusion != "none" for level in config.trained_levels.values())
-    read = {CAPTIONS, FRAMES} if fused else {CAPTIONS}
+    read = {*config.query_roles, FRAMES} if fused else {*config.query_roles}
     return frozenset(config.project) - read
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
-from m2hf.fuse.model.adapters import ResidualAdapter
+from m2hf.fuse.model.adapters import ResidualAdapter, own_captions
 from m2hf.fuse.model.completion import COMPLETIONS, Completed
 from m2hf.fuse.model.early import EARLY_FORMS
 from m2hf.fuse.model.scorers import Scorer
@@ -24,7 +24,8 @@ class LevelTokens:
 
     tokens: (B, N, D); valid: (B,) bool, whether the level has a score for a video; fused: (B,)
     bool, whether its tokens are scored or the frames instead, None for a level without early
-    fusion; completion_loss, has_target: (B,) of a predicted modality (`Completed`), else None.
+    fusion; completion_loss, has_target: (B,) of a predicted modality (`Completed`), else None;
+    query: the query role in whose joint space they are.
     """
 
     tokens: Tokens
@@ -32,12 +33,13 @@ class LevelTokens:
     fused: Tensor | None = None
     completion_loss: Tensor | None = None
     has_target: Tensor | None = None
+    query: str = CAPTIONS
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedQueries:
     """Q queries encoded by one network: shared, which frames are scored against, and by name those
-    of the levels that have their own; each (Q, W, D)."""
+    of the levels that have their own or another query role; each (Q, W, D)."""
 
     shared: Tokens
     own: Mapping[str, Tokens]
@@ -62,17 +64,26 @@ class Levels(nn.Module):
                 joint, other = widths[FRAMES], widths[level.stream]
                 self.early[name] = EARLY_FORMS[level.fusion](joint, other, config.model)
                 self.completion[name] = complete(joint, other, config.model, config.completion)
-        joint, model = widths[CAPTIONS], config.model
-        self.captions = nn.ModuleDict(
-            {n: ResidualAdapter(joint, model.width, model.dropout) for n in own_captions(config)}
-        )
+        model, self.captions = config.model, nn.ModuleDict()
+        for name in own_captions(config):
+            joint = widths[self.table[name].query]
+            self.captions[name] = ResidualAdapter(joint, model.width, model.dropout)
 
-    def captions_of(self, captions: Tokens) -> dict[str, Tokens]:
-        """Captions in the joint space (Q, W, D), adapted by each level that does it on its own."""
-        return {
-            name: Tokens(adapter(captions.values), captions.mask, captions.time_s)
-            for name, adapter in self.captions.items()
-        }
+    def captions_of(
+        self, captions: Mapping[str, Tokens], adapted: Mapping[str, Tokens]
+    ) -> dict[str, Tokens]:
+        """(Q, W, D) for each level that adapts captions on its own or has another query role than
+        the frames'. captions, adapted: in the joint spaces, by query role; what such levels adapt,
+        and what the others compare."""
+        found = {}
+        for name, level in self.table.items():
+            if name in self.captions:
+                given = captions[level.query]
+                values = self.captions[name](given.values)
+                found[name] = Tokens(values, given.mask, given.time_s)
+            elif level.query != CAPTIONS:
+                found[name] = adapted[level.query]
+        return found
 
     def forward(self, streams: Mapping[str, Tokens]) -> dict[str, LevelTokens]:
         """Tokens of each level, by name. A video without frames is invalid in every level: its
@@ -82,7 +93,8 @@ class Levels(nn.Module):
         for name, level in self.table.items():
             other = streams[level.stream]
             if level.fusion == "none":
-                levels[name] = LevelTokens(other, frames.present & other.present)
+                valid = frames.present & other.present
+                levels[name] = LevelTokens(other, valid, query=level.query)
             else:
                 whole: Completed = self.completion[name](frames, other)
                 tokens = self.early[name](frames, whole.tokens)
@@ -92,27 +104,22 @@ class Levels(nn.Module):
         return levels
 
 
-def own_captions(config: FusionConfig) -> tuple[str, ...]:
-    """The levels that adapt captions on their own: all but that of the frames, whose captions are
-    those that frames are scored against; none where a network has a single level."""
-    levels = config.trained_levels
-    if not config.model.own_captions or config.strategy == "ensemble" or len(levels) < 2:
-        return ()
-    return tuple(name for name, level in levels.items() if level.stream != FRAMES)
-
-
 def level_scores(
-    scorer: Scorer, queries: EncodedQueries, frames: Tokens, levels: Mapping[str, LevelTokens]
+    scorers: Mapping[str, Scorer],
+    queries: EncodedQueries,
+    frames: Tokens,
+    levels: Mapping[str, LevelTokens],
 ) -> tuple[Tensor, Tensor]:
-    """Scores (L, Q, B) and validity (L, B) of all levels, in the order of the table.
+    """Scores (L, Q, B) and validity (L, B) of all levels, in the order of the table. scorers: by
+    query role.
 
-    One scorer serves all levels, and a video without the modality gets the score of its frames and
-    the shared query, so that the fallback is exact in the score, too.
+    One scorer serves all levels of a space, and a video without the modality gets the score of its
+    frames and the shared query, so that the fallback is exact in the score, too.
     """
-    frames_QB: Tensor = scorer(queries.shared, frames)
+    frames_QB: Tensor = scorers[CAPTIONS](queries.shared, frames)
     scores = []
     for name, level in levels.items():
-        query = queries.of_level(name)
+        query, scorer = queries.of_level(name), scorers[level.query]
         if level.tokens is frames:
             scores.append(frames_QB)
         elif level.fused is None:

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.statistics import ColumnStatistics
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
-from m2hf.fuse.model.adapters import adapters, joint_width, pooled_first
+from m2hf.fuse.model.adapters import adapters, joint_widths, pooled_first
 from m2hf.fuse.model.contrastive import ContrastiveLoss, Temperature
 from m2hf.fuse.model.late_fusion import LATE_FUSIONS, LateFusion
 from m2hf.fuse.model.levels import EncodedQueries, Levels, LevelTokens, level_scores
-from m2hf.fuse.model.scorers import SCORERS
+from m2hf.fuse.model.scorers import SCORERS, Scorer
 from m2hf.fuse.model.standardise import Standardise, standardisers
 from m2hf.fuse.model.tokens import Tokens
 from m2hf.fuse.model.words import WordStatistics
@@ -81,8 +81,9 @@ class Retriever(nn.Module):
         """The networks, in the order of their levels."""
         raise NotImplementedError
 
-    def encode_queries(self, captions: Tokens) -> list[EncodedQueries]:
-        """Captions (Q, W, M), row 0 the sentence and further rows its tokens, in joint space."""
+    def encode_queries(self, captions: Mapping[str, Tokens]) -> list[EncodedQueries]:
+        """Captions (Q, W, M) by query role, row 0 the sentence and further rows its tokens, in the
+        joint spaces."""
         return [network.adapt_captions(captions) for network in self.networks()]
 
     def encode_videos(self, streams: Mapping[str, Tokens]) -> list[EncodedVideos]:
@@ -94,7 +95,7 @@ class Retriever(nn.Module):
     ) -> LevelScores:
         """Score every query against every video, with what the two encode methods returned."""
         parts = [
-            level_scores(network.scorer, own_queries, own_videos.frames, own_videos.levels)
+            level_scores(network.scorers, own_queries, own_videos.frames, own_videos.levels)
             for network, own_queries, own_videos in zip(
                 self.networks(), queries, videos, strict=True
             )
@@ -117,23 +118,26 @@ class Retriever(nn.Module):
             for network, own in zip(self.networks(), queries, strict=True)
         ]
 
-    def forward(self, captions: Tokens, streams: Mapping[str, Tokens]) -> LevelScores:
+    def forward(self, captions: Mapping[str, Tokens], streams: Mapping[str, Tokens]) -> LevelScores:
         """Encode and score one batch."""
         return self.score(self.encode_queries(captions), self.encode_videos(streams))
 
 
 class M2HF(Retriever):
-    """One network: all levels over shared adapters and one scorer."""
+    """One network: all levels over shared adapters and one scorer for each query role."""
 
     def __init__(self, config: FusionConfig, widths: Mapping[str, int]) -> None:
         """widths: columns of each role's stream in the store."""
         super().__init__(config)
-        joint = joint_width(config, widths)
+        joint = joint_widths(config, widths)
         self.standardisers = standardisers(config, widths)
         self.adapters = adapters(config, widths)
         self.pooled_first = pooled_first(config)
-        self.levels = Levels(config, {**widths, **dict.fromkeys(config.joint_roles, joint)})
-        self.scorer = SCORERS[config.scoring](joint, config.model)
+        self.levels = Levels(config, {**widths, **joint})
+        scorer = SCORERS[config.scoring]
+        self.scorer: Scorer = scorer(joint[CAPTIONS], config.model)
+        others = dict.fromkeys(q for q in config.spaces.values() if q != CAPTIONS)
+        self.other_scorers = nn.ModuleDict({q: scorer(joint[q], config.model) for q in others})
         self.bf16 = config.precision == "bf16"
         self.contrast = ContrastiveLoss()
         own = bool(self.levels.captions)
@@ -142,6 +146,12 @@ class M2HF(Retriever):
     def networks(self) -> list["M2HF"]:
         """Itself."""
         return [self]
+
+    @property
+    def scorers(self) -> dict[str, Scorer]:
+        """By query role: each has its own space."""
+        others = {query: cast("Scorer", other) for query, other in self.other_scorers.items()}
+        return {CAPTIONS: self.scorer, **others}
 
     @property
     def scale_L(self) -> Tensor:
@@ -158,12 +168,15 @@ class M2HF(Retriever):
             assert isinstance(module, Standardise)
             module.fit(statistics(role))
 
-    def adapt_captions(self, captions: Tokens) -> EncodedQueries:
-        """Captions (Q, W, M) -> (Q, W, D) in joint space, fp32, for each level."""
-        with self._autocast(captions):
-            shared = self._adapt(CAPTIONS, captions)
-            own = self.levels.captions_of(captions if self.config.comparable else shared)
-        return EncodedQueries(_to_fp32(shared), {name: _to_fp32(t) for name, t in own.items()})
+    def adapt_captions(self, captions: Mapping[str, Tokens]) -> EncodedQueries:
+        """Captions (Q, W, M) by query role -> (Q, W, D) in joint space, fp32, for each level."""
+        config = self.config
+        with self._autocast(captions[CAPTIONS]):
+            adapted = {q: self._adapt(q, captions[q]) for q in self.scorers}
+            given = {q: captions[q] if config.comparable_by(q) else adapted[q] for q in adapted}
+            own = self.levels.captions_of(given, adapted)
+        shared = _to_fp32(adapted[CAPTIONS])
+        return EncodedQueries(shared, {name: _to_fp32(t) for name, t in own.items()})
 
     def fuse_streams(self, streams: Mapping[str, Tokens]) -> EncodedVideos:
         """Adapt the streams of B videos, given by role, and apply early fusion."""

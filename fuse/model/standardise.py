@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.statistics import ColumnStatistics
-from m2hf.fuse.level_table import CAPTIONS
 from m2hf.fuse.model.scorers import unit
 from m2hf.fuse.model.tokens import Tokens
 
@@ -47,9 +46,10 @@ class Standardise(nn.Module):
         return Tokens((x_BND - self.mean_D) / self.deviation_D, tokens.mask, tokens.time_s)
 
 
-def is_centred(config: FusionConfig) -> bool:
-    """Whether roles that share the joint space are centred: there is no zero-shot start."""
-    return config.model.projection != "adapted" and not config.comparable
+def is_centred(config: FusionConfig, query: str) -> bool:
+    """Whether roles that share the joint space of a query role are centred: there is no zero-shot
+    start."""
+    return config.model.projection != "adapted" and not config.comparable_by(query)
 
 
 def standardisers(config: FusionConfig, widths: Mapping[str, int]) -> nn.ModuleDict:
@@ -58,6 +58,6 @@ def standardisers(config: FusionConfig, widths: Mapping[str, int]) -> nn.ModuleD
     made = {}
     for role in config.roles:
         shared = role in config.shared_roles
-        if is_centred(config) if shared else config.model.standardise:
-            made[role] = Standardise(widths[role], not shared, role == CAPTIONS)
+        if is_centred(config, config.spaces[role]) if shared else config.model.standardise:
+            made[role] = Standardise(widths[role], not shared, role in config.query_roles)
     return nn.ModuleDict(made)

@@ -13,7 +13,6 @@ from torch.nn.functional import pad
 
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.features.stream import PaddedRows
-from m2hf.fuse.level_table import CAPTIONS
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +61,7 @@ def video_tokens(
 
 def caption_tokens(
     store: FeatureStore, ids: Sequence[str], rows: int | None, device: torch.device
-) -> Tokens:
-    """The first `rows` rows of the captions `ids`: the sentence, then its tokens."""
-    return Tokens.of(store[CAPTIONS].gather(ids, first=rows), device)
+) -> dict[str, Tokens]:
+    """The first `rows` rows of the captions `ids` by query role: the sentence, then its tokens."""
+    roles = store.query_roles
+    return {role: Tokens.of(store[role].gather(ids, first=rows), device) for role in roles}

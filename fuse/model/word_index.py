@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from m2hf.array_types import BoolArray
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.store import FeatureStore
-from m2hf.fuse.level_table import CAPTIONS, FRAMES
+from m2hf.fuse.level_table import FRAMES
 from m2hf.fuse.model.words import WordStatistics, words_of
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it asks for a line for each index
@@ -114,9 +114,12 @@ def documents(store: FeatureStore, role: str, ids: Sequence[str]) -> Iterator[li
         yield [word for text in store[role].strings(video) for word in words_of(text)]
 
 
-def texts_of(store: FeatureStore, ids: Sequence[str]) -> list[str]:
-    """The texts of captions; "" for one without features."""
-    return ["".join(store[CAPTIONS].strings(caption)[:1]) for caption in ids]
+def texts_of(config: FusionConfig, store: FeatureStore, ids: Sequence[str]) -> list[str]:
+    """The texts of captions, which the queries of all levels of words hold; "" for one that none of
+    them has features of."""
+    roles = dict.fromkeys(level.query for level in config.word_levels.values())
+    found = ((store[role].strings(caption) for role in roles) for caption in ids)
+    return [next((texts[0] for texts in stored if texts), "") for stored in found]
 
 
 def fitted(

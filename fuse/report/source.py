@@ -10,7 +10,6 @@ from typing import Self
 from m2hf.errors import MismatchError, UsageError
 from m2hf.fuse.curves import Panel, panels
 from m2hf.fuse.features.stream import Stream
-from m2hf.fuse.level_table import CAPTIONS
 from m2hf.fuse.run_folder import RunFolder
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.keys import SHORT, sha256_file
@@ -77,7 +76,7 @@ class ReportSource:
 def _scored(path: Path, file: SimilarityFile, role: str, layout: StoreLayout) -> Stream:
     """The stream of a role; its items must be equal to the scored ones, byte for byte."""
     recorded = file.streams[role]
-    ids: Iterable[str] = file.query_ids if role == CAPTIONS else file.video_ids
+    ids: Iterable[str] = file.query_ids if role in file.query_roles else file.video_ids
     try:
         stream = Stream.open(layout, recorded["stream"])
     except UsageError as error:

@@ -16,13 +16,14 @@ from m2hf.errors import UsageError
 from m2hf.features import unit_rows
 from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.features.store import FeatureStore
-from m2hf.fuse.level_table import FRAMES
+from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.scores.pooled import Array, PooledSplit, pooled_splits, training_and_val
 from m2hf.fuse.scores.ridge import FittedRidge, Regressions
 from m2hf.fuse.scores.similarity_file import MISSING_SCORE, Baseline
 from m2hf.manifest import Manifest, Split
 
-ZERO_SHOT, RIDGE = "zero_shot", "ridge_"  # the latter before the name of a level
+ZERO_SHOT = "zero_shot"
+RIDGE, ZERO_SHOT_LEVEL = "ridge_", "zero_shot_"  # before the name of a level
 CONCATENATED = f"{RIDGE}concatenated"
 
 _CHUNK = 1024  # queries at a time
@@ -58,23 +59,30 @@ class Baselines:
 
     @property
     def names(self) -> list[str]:
-        """`zero_shot`, `ridge_<level>` for each trained level and `ridge_concatenated`; no
-        `zero_shot` where frames or captions are projected: without training nothing compares
-        them."""
+        """`zero_shot` of the frames, `zero_shot_<level>` for each level with a query role of its
+        own, `ridge_<level>` for each trained level and `ridge_concatenated`; no zero-shot where
+        either side is projected: without training nothing compares them."""
         ridges = [f"{RIDGE}{name}" for name in self.config.trained_levels]
         closed = [ZERO_SHOT] if self.config.comparable else []
+        projected = set(self.config.project)
+        for name, level in self.config.trained_levels.items():
+            if level.query != CAPTIONS and not {level.query, level.stream} & projected:
+                closed.append(f"{ZERO_SHOT_LEVEL}{name}")
         return [*closed, *ridges, CONCATENATED] if self.regressions is not None else closed
 
     def score(self, test: PooledSplit) -> Iterator[tuple[str, Baseline]]:
         """Each of `names` with its scores on `test`, one at a time: its captions as queries against
         all its videos, in the order of the similarity file."""
         for name in self.names:
-            if name == ZERO_SHOT:
-                yield name, _baseline(_zero_shot(test), test, FRAMES, None, self._val_recall(name))
+            query, recall = self._query(name), self._val_recall(name)
+            asked = test.asked(query)
+            if not name.startswith(RIDGE):
+                stream = self._zero_shot_stream(name)
+                yield name, _baseline(_zero_shot(asked, stream), asked, stream, None, recall)
             else:
                 fitted, needed = self._ridge(name)
-                embedded = fitted.ridge.embed(test, fitted.strength)
-                yield name, _baseline(embedded, test, needed, fitted.strength, fitted.val_recall)
+                embedded = fitted.ridge.embed(asked, fitted.strength)
+                yield name, _baseline(embedded, asked, needed, fitted.strength, recall)
 
     def val_recalls(self) -> dict[str, float]:
         """T2V R@1 in percent of each of `names` on the validation part; regressions are needed."""
@@ -82,25 +90,34 @@ class Baselines:
         return {name: recall for name, recall in found.items() if recall is not None}
 
     def _val_recall(self, name: str) -> float | None:
-        if name != ZERO_SHOT:
+        if name.startswith(RIDGE):
             return self._ridge(name)[0].val_recall
         if self.regressions is None:
             return None
-        val = self.regressions.val
-        queries_QD, videos_VD = _zero_shot(val)
-        return val.result(queries_QD @ videos_VD.T, FRAMES)[0]
+        val, stream = self.regressions.val.asked(self._query(name)), self._zero_shot_stream(name)
+        queries_QD, videos_VD = _zero_shot(val, stream)
+        return val.result(queries_QD @ videos_VD.T, stream)[0]
+
+    def _query(self, name: str) -> str:
+        """The query role of a baseline: that of its level, `captions` of the others."""
+        level = self.config.trained_levels.get(level_of(name))
+        return CAPTIONS if level is None else level.query
+
+    def _zero_shot_stream(self, name: str) -> str:
+        """The role that a zero-shot baseline compares with its queries."""
+        return FRAMES if name == ZERO_SHOT else self.config.trained_levels[level_of(name)].stream
 
     def _ridge(self, name: str) -> tuple[FittedRidge, str]:
         """The regression of `name`, and the role that a video must have for a score."""
         assert self.regressions is not None
         roles, needed = self._streams(self.regressions, name)
-        return self.regressions.fitted(roles, needed), needed
+        return self.regressions.asked(self._query(name)).fitted(roles, needed), needed
 
     def _streams(self, regressions: Regressions, name: str) -> tuple[Sequence[str], str]:
         """The roles that a ridge baseline reads, and the one that a video must have for a score."""
         if name == CONCATENATED:
             return list(regressions.train.pooled), FRAMES
-        level = self.config.trained_levels[name.removeprefix(RIDGE)]
+        level = self.config.trained_levels[level_of(name)]
         if level.fusion == "none":
             return (level.stream,), level.stream
         return (FRAMES, level.stream), FRAMES
@@ -115,9 +132,14 @@ def baselines(
     return Baselines(config, Regressions(train, val)).score(test)
 
 
-def _zero_shot(part: PooledSplit) -> tuple[Array, Array]:
-    """Sentences and mean frames, of norm 1."""
-    return part.queries_QD, unit_rows(part.pooled[FRAMES])
+def level_of(name: str) -> str:
+    """The level of a baseline of one level, or another name."""
+    return name.removeprefix(RIDGE).removeprefix(ZERO_SHOT_LEVEL)
+
+
+def _zero_shot(part: PooledSplit, stream: str) -> tuple[Array, Array]:
+    """Sentences and the mean rows of a stream, of norm 1."""
+    return part.queries_QD, unit_rows(part.pooled[stream])
 
 
 def _baseline(

@@ -3,8 +3,8 @@
 Q queries, V or B videos, D width of the captions.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -30,24 +30,41 @@ _CHUNK = 1024  # items at a time
 @dataclass(frozen=True, eq=False)
 class PooledSplit:
     """One split, pooled: queries (Q, D) of norm 1, whether they have features, the ground truth,
-    and features (V, ·) and presence (V,) by role."""
+    and features (V, ·) and presence (V,) by role; query: the role of these queries; others: the
+    first two of each other query role."""
 
     queries_QD: Array
     present_Q: BoolArray
     video_of_query: IntArray
     pooled: dict[str, Array]
     present: dict[str, BoolArray]
+    query: str = CAPTIONS
+    others: Mapping[str, tuple[Array, BoolArray]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, gallery: Gallery, store: FeatureStore) -> Self:
         """The queries and videos of `gallery`, pooled."""
+        ids = gallery.query_ids
+        queries = {
+            role: (unit_rows(_pooled(store, role, ids, first=1)), store[role].present(ids))
+            for role in store.query_roles
+        }
+        queries_QD, present_Q = queries.pop(CAPTIONS)
         return cls(
-            queries_QD=unit_rows(_pooled(store, CAPTIONS, gallery.query_ids, first=1)),
-            present_Q=store[CAPTIONS].present(gallery.query_ids),
+            queries_QD=queries_QD,
+            present_Q=present_Q,
             video_of_query=gallery.video_of_query,
             pooled={role: _pooled(store, role, gallery.video_ids) for role in store.video_roles},
             present={role: store[role].present(gallery.video_ids) for role in store.video_roles},
+            others=queries,
         )
+
+    def asked(self, query: str) -> Self:
+        """The same with the queries of another role."""
+        if query == self.query:
+            return self
+        queries_QD, present_Q = self.others[query]
+        return replace(self, queries_QD=queries_QD, present_Q=present_Q, query=query)
 
     def valid_V(self, needed: str) -> BoolArray:
         """(V,) whether a video has what its score is computed from: frames, and the role

@@ -9,6 +9,7 @@ Q queries, V videos, D width of the captions, X width of the joined streams.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -89,6 +90,15 @@ class Regressions:
     def __init__(self, train: PooledSplit, val: PooledSplit) -> None:
         self.train, self.val = train, val
         self._fitted: dict[tuple[tuple[str, ...], str], FittedRidge] = {}
+        self._asked: dict[str, Self] = {}
+
+    def asked(self, query: str) -> Self:
+        """Those of the captions of another query role."""
+        if query == self.train.query:
+            return self
+        if query not in self._asked:
+            self._asked[query] = type(self)(self.train.asked(query), self.val.asked(query))
+        return self._asked[query]
 
     def fitted(self, roles: Sequence[str], needed: str) -> FittedRidge:
         """On the streams of `roles`; needed: the role that a video must have for a score."""

@@ -8,6 +8,7 @@ import h5py
 from pydantic import AfterValidator, BaseModel
 
 from m2hf.array_types import BoolArray, IntArray
+from m2hf.fuse.level_table import CAPTIONS
 from m2hf.hdf5 import Hdf5Reader, fixed_strings
 from m2hf.keys import canonical_json
 
@@ -97,6 +98,12 @@ class SimilarityHeader:
         if len({*self.query_ids}) < q or len({*self.video_ids}) < v:
             raise ValueError("query_id or video_id: an id occurs twice")
         self.check_masks("present", self.present)
+
+    @property
+    def query_roles(self) -> tuple[str, ...]:
+        """Roles whose items are captions: `captions`, and other streams that aren't of videos."""
+        others = (role for role in self.streams if role not in self.present)
+        return tuple(dict.fromkeys([CAPTIONS, *others]))
 
     def check_masks(self, group: str, masks: Mapping[str, BoolArray]) -> None:
         """Raises ValueError for a mask that isn't (V,)."""

@@ -24,7 +24,7 @@ from m2hf.fuse.model.scorers import unit
 from m2hf.fuse.model.tokens import Tokens
 from m2hf.fuse.model.word_index import WordIndex
 from m2hf.fuse.model.words import words_of
-from m2hf.fuse.search.index import SearchIndex, sentence_of
+from m2hf.fuse.search.index import Query, SearchIndex, sentence_of
 from m2hf.fuse.search.results import Moment
 
 
@@ -64,7 +64,7 @@ class Evidence:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, index: SearchIndex, query: Features, ids: Sequence[str]) -> list[Self]:
+    def of(cls, index: SearchIndex, query: Query, ids: Sequence[str]) -> list[Self]:
         """The evidence in each of the videos `ids`, which must all have frames."""
         with repeatable(index.config) as device:
             encoded = index.query(query, device)
@@ -118,7 +118,7 @@ def _sentence(query: Tokens) -> Tensor:
     return query.values[0, 0]
 
 
-def _matched_strings(index: SearchIndex, video: str, query: Features) -> dict[str, MatchedRow]:
+def _matched_strings(index: SearchIndex, video: str, query: Query) -> dict[str, MatchedRow]:
     """The best string of each level of words in which one has a word of the query."""
     found: dict[str, MatchedRow] = {}
     for name, statistics in index.model.words.items():

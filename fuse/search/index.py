@@ -28,7 +28,7 @@ from m2hf.fuse.evaluation.blocks import Workspace
 from m2hf.fuse.evaluation.evaluate import flags_of, resolve
 from m2hf.fuse.features.store import FeatureStore
 from m2hf.fuse.features.stream import PaddedRows
-from m2hf.fuse.level_table import CAPTIONS, FRAMES
+from m2hf.fuse.level_table import FRAMES
 from m2hf.fuse.model import checkpoint
 from m2hf.fuse.model.levels import EncodedQueries, LevelTokens
 from m2hf.fuse.model.retriever import EncodedVideos, Retriever
@@ -43,6 +43,7 @@ from m2hf.packed_rows import PackedRows
 
 RUN = "run"  # role of the flags on the model
 UNTRAINED = "untrained: zero-shot"
+Query = Mapping[str, Features]  # of one sentence, by query role
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,12 +145,17 @@ class SearchIndex:
         covered_V: BoolArray = np.logical_or.reduce(self.valid_LV, axis=0)
         return covered_V
 
-    def query(self, features: Features, device: torch.device) -> list[EncodedQueries]:
+    def query(self, features: Query, device: torch.device) -> list[EncodedQueries]:
         """Encode the features of a query, at the precision of the stored captions.
 
         Raises MismatchError for another width.
         """
-        captions = self.store[CAPTIONS]
+        return self.model.encode_queries(
+            {role: self._tokens(role, features[role], device) for role in self.store.query_roles}
+        )
+
+    def _tokens(self, role: str, features: Features, device: torch.device) -> Tokens:
+        captions = self.store[role]
         if features.values.shape[1] != captions.info.width:
             raise MismatchError(
                 f"{self.layout.folder}: captions of width {captions.info.width}, the query has "
@@ -157,10 +163,10 @@ class SearchIndex:
             )
         rows = features.values[None, : self.model.query_rows].astype(captions.dtype)
         there, zero_s = np.ones(rows.shape[:2], np.bool_), np.zeros(rows.shape[:2], np.float32)
-        return self.model.encode_queries(Tokens.of(PaddedRows(rows, there, zero_s), device))
+        return Tokens.of(PaddedRows(rows, there, zero_s), device)
 
     @torch.no_grad()
-    def scores(self, features: Features) -> QueryScores:
+    def scores(self, features: Query) -> QueryScores:
         """Scores of every level and of their fusion, for one query."""
         valid_LV, parts = self.valid_LV, []
         text = sentence_of(features) if self.model.words else ""
@@ -232,8 +238,9 @@ def layout_of(store_root: Path, manifest: Manifest) -> StoreLayout:
     return layout if layout.folder.is_dir() else StoreLayout.open(store_root, layout.dataset)
 
 
-def sentence_of(query: Features) -> str:
-    """The text of a query, which its first row has."""
-    if not query.texts:
-        raise ValueError("expected the features of a query with its text")
-    return query.texts[0]
+def sentence_of(query: Query) -> str:
+    """The text of a query, which the first row of its features has."""
+    for features in query.values():
+        if features.texts:
+            return features.texts[0]
+    raise ValueError("expected the features of a query with its text")

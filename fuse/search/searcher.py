@@ -3,7 +3,7 @@
 L levels, V videos.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,11 +25,11 @@ Encode = Callable[[str], Features]
 
 @dataclass(frozen=True, eq=False)
 class Searcher:
-    """encode: gives a query the features of a caption, with the training captions' encoder;
-    captions: texts of the manifest, whose script a query should be in."""
+    """encoders: by query role, give a query the features of a caption, with the training captions'
+    encoder; captions: texts of the manifest, whose script a query should be in."""
 
     index: SearchIndex
-    encode: Encode
+    encoders: Mapping[str, Encode]
     captions: tuple[str, ...] = ()
 
     def search(self, text: str, top: int) -> SearchResults:
@@ -38,21 +38,22 @@ class Searcher:
         Raises UsageError for a query that `checked` refuses, or that the encoder can't encode.
         """
         text = checked(text)
-        features = self.encode(text)
-        if not len(features.values):
-            raise UsageError(f"the query can't be encoded: {features.reason}")
-        scores = self.index.scores(features)
+        query = {role: encode(text) for role, encode in self.encoders.items()}
+        for features in query.values():
+            if not len(features.values):
+                raise UsageError(f"the query can't be encoded: {features.reason}")
+        scores = self.index.scores(query)
         covered_V = self.index.covered_V
         order_V = np.argsort(-scores.fused_V, kind="stable")
         best = [int(v) for v in order_V[covered_V[order_V]][:top]]
-        evidence = Evidence.of(self.index, features, [self.index.ids[v] for v in best])
+        evidence = Evidence.of(self.index, query, [self.index.ids[v] for v in best])
         hits = [
             self._hit(rank, video, scores, found)
             for rank, (video, found) in enumerate(zip(best, evidence, strict=True), start=1)
         ]
         remarks = [script_remark(text, self._scripts)]
-        if features.reason:
-            remarks.append(f"the query: {features.reason}")
+        reasons = dict.fromkeys(features.reason for features in query.values())
+        remarks += [f"the query: {reason}" for reason in reasons if reason]
         return SearchResults(
             query=text,
             dataset=self.index.layout.dataset,

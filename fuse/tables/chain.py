@@ -12,7 +12,7 @@ from typing import Any
 from m2hf.errors import UsageError
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
 from m2hf.fuse.run_folder import RunFolder
-from m2hf.fuse.scores.baselines import RIDGE, ZERO_SHOT
+from m2hf.fuse.scores.baselines import ZERO_SHOT, level_of
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.keys import sha256_file
 from m2hf.layout import StoreLayout
@@ -38,10 +38,11 @@ def streams_read(config: Mapping[str, Any], scoring: str) -> set[str] | None:
     if scoring == ZERO_SHOT:
         return {CAPTIONS, FRAMES}
     levels = config.get("levels", {})
-    level = levels.get(scoring) or levels.get(scoring.removeprefix(RIDGE))
+    level = levels.get(scoring) or levels.get(level_of(scoring))
     if level is None:
         return None
-    return {CAPTIONS, level["stream"], *([] if level["fusion"] in ("none", "words") else [FRAMES])}
+    query = level.get("query", CAPTIONS)
+    return {query, level["stream"], *([] if level["fusion"] in ("none", "words") else [FRAMES])}
 
 
 @dataclass(frozen=True)

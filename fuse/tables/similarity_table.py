@@ -255,8 +255,10 @@ def _notes(run: _Run) -> Iterator[str]:
     if file.trained_on != file.dataset:
         yield f"trained on {file.trained_on}"
     missing = {role: count for role, count in file.missing.items() if count}
-    if without_text := missing.pop(CAPTIONS, 0):
-        yield f"no features of the caption: {without_text} of {queries} queries"
+    for role in file.query_roles:
+        if without_text := missing.pop(role, 0):
+            of = "the caption" if role == CAPTIONS else role
+            yield f"no features of {of}: {without_text} of {queries} queries"
     if missing:
         yield f"no features: {_counts(missing)} of {videos} videos"
     unknown = {name: videos - int(mask.sum()) for name, mask in file.masks.items()}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from m2hf.fuse.config import BalanceConfig
-from m2hf.fuse.level_table import Level
+from m2hf.fuse.level_table import CAPTIONS, Level
 from m2hf.fuse.model.contrastive import pair_losses
 from m2hf.fuse.model.late_fusion import LateFusion
 
@@ -193,10 +193,14 @@ class Balance(nn.Module):
 @torch.no_grad()
 def scale_gradients(model: nn.Module, levels: dict[str, Level], scales_L: Tensor) -> None:
     """Scale the gradients of the parameters of each level alone: its early fusion, its completion,
-    its captions, and the adapter of its stream."""
+    its captions, and the adapters of its stream and of its query, where that isn't the frames'."""
     for (name, level), scale in zip(levels.items(), scales_L, strict=True):
         parts = ("early", "completion", "captions")
-        own = (*(f"levels.{part}.{name}." for part in parts), f"adapters.{level.stream}.")
+        roles = [level.stream, *([level.query] if level.query != CAPTIONS else [])]
+        own = (
+            *(f"levels.{part}.{name}." for part in parts),
+            *(f"adapters.{role}." for role in roles),
+        )
         for parameter_name, parameter in model.named_parameters():
             if parameter.grad is not None and parameter_name.startswith(own):
                 parameter.grad.mul_(scale)

@@ -5,7 +5,7 @@ Q captions, B videos that they describe, L levels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -87,6 +87,6 @@ def _gathered(videos: EncodedVideos, n: int, group: ProcessGroup) -> EncodedVide
     gathered = {}
     for name, level in levels.items():
         given = [x for x in _PER_VIDEO if getattr(level, x) is not None]
-        changes = {x: next(rows) for x in given}
+        changes: dict[str, Any] = {x: next(rows) for x in given}
         gathered[name] = replace(level, tokens=whole[id(level.tokens)], **changes)
     return EncodedVideos(whole[id(videos.frames)], gathered)

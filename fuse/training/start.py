@@ -16,7 +16,7 @@ import torch
 from m2hf.array_types import FloatArray
 from m2hf.features import unit_rows
 from m2hf.fuse.config import FusionConfig
-from m2hf.fuse.level_table import CAPTIONS, FRAMES
+from m2hf.fuse.level_table import FRAMES
 from m2hf.fuse.model.adapters import Projection
 from m2hf.fuse.model.early import AlignedFusion
 from m2hf.fuse.model.retriever import M2HF
@@ -33,22 +33,31 @@ def starts_at_ridge(config: FusionConfig) -> bool:
 
 def start_at_ridge(model: M2HF, regressions: Regressions) -> None:
     """Set the projections of `model`, whose streams are standardised already."""
+    for query in dict.fromkeys(model.config.spaces.values()):
+        _start_space(model, query, regressions.asked(query))
+
+
+def _start_space(model: M2HF, query: str, regressions: Regressions) -> None:
+    """Set the projections to the space of a query role. regressions: of its captions."""
     config = model.config
-    if CAPTIONS in config.project:
-        _, weights_MD, _ = _solution(FRAMES, regressions)
+    if query in config.project:
+        anchor = config.anchor(query)
+        _, weights_MD, _ = _solution(anchor, regressions)
         mean_D = regressions.train.queries_QD.mean(axis=0)
-        joint = _linear(model, CAPTIONS).out_features
-        basis_DE = _leading(weights_MD, joint) if FRAMES in config.project else weights_MD.T
-        _write(model, CAPTIONS, basis_DE, mean_D)
+        joint = _linear(model, query).out_features
+        basis_DE = _leading(weights_MD, joint) if anchor in config.project else weights_MD.T
+        _write(model, query, basis_DE, mean_D)
         mapped = (
             replace(part, queries_QD=(part.queries_QD - mean_D) @ basis_DE)
             for part in (regressions.train, regressions.val)
         )
         regressions = Regressions(*mapped)
-    for role in config.joint_roles:
-        if role in config.project and role != CAPTIONS:
+    for role in (role for role, space in config.spaces.items() if space == query != role):
+        if role in config.project:
             ridge, weights_ME, length = _solution(role, regressions)
-            if config.comparable:  # captions aren't centred: their mean must favour no video
+            if config.comparable_by(
+                query
+            ):  # captions aren't centred: their mean must favour no video
                 mean_E = unit_rows(ridge.mean_D[None])
                 weights_ME = weights_ME - weights_ME @ mean_E.T @ mean_E
             _write(model, role, weights_ME, ridge.centre[role])

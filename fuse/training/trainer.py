@@ -29,7 +29,7 @@ from m2hf.fuse.features.statistics import (
     sentence_statistics,
 )
 from m2hf.fuse.features.store import FeatureStore
-from m2hf.fuse.level_table import CAPTIONS, LATE_FUSION
+from m2hf.fuse.level_table import LATE_FUSION
 from m2hf.fuse.model.retriever import M2HF, Retriever
 from m2hf.fuse.scores.late_rules import TRAINED, Calibration
 from m2hf.fuse.scores.metrics import t2v_ranks, text_to_video
@@ -71,8 +71,8 @@ class TrainingData:
         """Of a role's stream over the training captions or their videos; computed once."""
         if role not in self._statistics:
             self._statistics[role] = (
-                sentence_statistics(self.store[CAPTIONS], self.train.query_ids)
-                if role == CAPTIONS
+                sentence_statistics(self.store[role], self.train.query_ids)
+                if role in self.store.query_roles
                 else column_statistics(self.store[role], self.train.video_ids)
             )
         return self._statistics[role]

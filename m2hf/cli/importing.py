@@ -1,6 +1,5 @@
 """`m2hf import`: write features computed by other tools as shards."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +7,7 @@ import typer
 from m2hf.cli import options
 from m2hf.errors import UsageError
 from m2hf.manifest import shortened
+from m2hf.streams import CAPTION, is_extractor_name
 
 if TYPE_CHECKING:
     from m2hf.exchange.importing import ImportedStream
@@ -25,8 +25,12 @@ def import_(
         ),
     ] = None,
     captions: Annotated[
-        Path | None,
-        typer.Option("--captions", help=".npz or .h5: ids, sentence[, texts, tokens]."),
+        list[str] | None,
+        typer.Option(
+            "--captions",
+            metavar="[NAME=]FILE",
+            help=".npz or .h5: ids, sentence[, texts, tokens]; NAME: caption. May be repeated.",
+        ),
     ] = None,
     skip_unknown: Annotated[
         bool,
@@ -46,14 +50,22 @@ def import_(
     from m2hf.manifest import Manifest
 
     paths = options.named_paths("--stream", stream or [], "NAME=DIR_OR_FILE", "depth=features")
-    if not paths and captions is None:
+    named = [entry if _has_name(entry) else f"{CAPTION}={entry}" for entry in captions or []]
+    told = options.named_paths("--captions", named, "[NAME=]FILE", "caption_clap=clap.npz")
+    if not paths and not told:
         raise UsageError("nothing to import; give --stream NAME=DIR_OR_FILE or --captions FILE")
-    done = import_streams(Manifest.load(manifest), store, paths, captions, skip_unknown)
+    done = import_streams(Manifest.load(manifest), store, paths, told, skip_unknown)
     if json:
         typer.echo(canonical_json({name: asdict(made) for name, made in done.items()}))
         return
     for name, made in done.items():
         _print_report(name, made)
+
+
+def _has_name(entry: str) -> bool:
+    """Whether `entry` is NAME=FILE; a path with an equals sign may start with ./"""
+    name, equals, _ = entry.partition("=")
+    return bool(equals) and is_extractor_name(name)
 
 
 def _print_report(name: str, made: "ImportedStream") -> None:

@@ -127,12 +127,11 @@ def _searcher(
     from m2hf.cli.recipe import layout_of, load_recipe
     from m2hf.extract.caption import CaptionEncoder
     from m2hf.fuse.devices import choose_device
-    from m2hf.fuse.level_table import CAPTIONS, FRAMES
     from m2hf.fuse.search.index import SearchIndex
     from m2hf.fuse.search.searcher import Searcher
     from m2hf.fuse.search.untrained import untrained_index
     from m2hf.manifest import Manifest, captions_of
-    from m2hf.streams import CAPTION
+    from m2hf.streams import extractor_of
 
     layout = layout_of(manifest, store) if run is None else None
     recipe, section = load_recipe(config, set_, layout)
@@ -140,17 +139,21 @@ def _searcher(
     captions = tuple(c.text for c in captions_of(loaded.rows))
     if run is None:
         index = untrained_index(loaded, store, recipe.fuse, split)
-        device, words = str(choose_device(index.config.device)), bool(index.config.word_levels)
-        caption, frames = recipe.extract.extractor(CAPTION), index.store[FRAMES].header
-        assert isinstance(caption, CaptionEncoder)
-        encode = untrained_query_encoder(frames, caption, device, refuse_unknown=not words)
     else:
         given = recipe.fuse if config is not None or set_ else None
         index = SearchIndex.open(loaded, store, run, given, split)
-        device, words = str(choose_device(index.config.device)), bool(index.config.word_levels)
-        header = index.store[CAPTIONS].header
-        encode = query_encoder(header, section, device, refuse_unknown=not words)
-    return Searcher(index, encode, captions)
+    device = str(choose_device(index.config.device))
+    alone = len(index.store.query_roles) == 1 and not index.config.word_levels
+    encoders = {}
+    for role in index.store.query_roles:
+        if run is None:
+            caption = recipe.extract.extractor(extractor_of(index.config.streams[role]))
+            anchor = index.store[index.config.anchor(role)].header
+            assert isinstance(caption, CaptionEncoder)
+            encoders[role] = untrained_query_encoder(anchor, caption, device, alone)
+        else:
+            encoders[role] = query_encoder(index.store[role].header, section, device, alone)
+    return Searcher(index, encoders, captions)
 
 
 def _lines(results: "SearchResults") -> Iterator[str]:

@@ -58,22 +58,25 @@ def import_streams(
     manifest: Manifest,
     store: Path,
     streams: Mapping[str, Path],
-    captions: Path | None,
+    captions: Mapping[str, Path],
     skip_unknown: bool = False,
 ) -> dict[str, ImportedStream]:
-    """Write a stream for each name of `streams` (a folder or HDF5 file of video arrays), and
-    "caption" for the caption file; returns a report on each, by name.
+    """Write a stream for each name of `streams` (a folder or HDF5 file of video arrays) and of
+    `captions` (a file of caption arrays); returns a report on each, by name.
 
     skip_unknown: leave out arrays whose ids the manifest lacks. Every array is checked before
     anything is written. Raises UsageError for arrays that can't be features, ManifestError for
     ids and texts that differ from the manifest's.
     """
-    for name in streams:
-        if not is_extractor_name(name) or name == CAPTION:
-            raise UsageError(
-                f"--stream {name}: a name has lower-case letters, digits and _; "
-                f"{CAPTION!r} is reserved for --captions"
-            )
+    for option, names in (("--stream", streams), ("--captions", captions)):
+        for name in names:
+            if not is_extractor_name(name) or (option, name) == ("--stream", CAPTION):
+                raise UsageError(
+                    f"{option} {name}: a name has lower-case letters, digits and _; "
+                    f"{CAPTION!r} is reserved for --captions"
+                )
+    if both := sorted({*streams} & {*captions}):
+        raise UsageError(f"--captions {both[0]}: also a --stream; one of them needs another name")
     layout = StoreLayout(store, manifest.card.name)
     buckets = layout.buckets(0, len(manifest.rows))
     videos = {row.id: row.id for row in manifest.rows}
@@ -83,11 +86,11 @@ def import_streams(
         for name, path in streams.items():
             source = opened.enter_context(open_videos(path, videos, skip_unknown))
             surveys[name] = _Survey.of(name, source, videos)
-        if captions is not None:
-            texts = {item: caption.text for item, caption in by_id.items()}
-            embedded = opened.enter_context(open_captions(captions, texts, skip_unknown))
-            owners = {item: caption.video for item, caption in by_id.items()}
-            surveys[CAPTION] = _Survey.of(CAPTION, embedded, owners)
+        texts = {item: caption.text for item, caption in by_id.items()}
+        owners = {item: caption.video for item, caption in by_id.items()}
+        for name, path in captions.items():
+            embedded = opened.enter_context(open_captions(path, texts, skip_unknown))
+            surveys[name] = _Survey.of(name, embedded, owners, of_captions=True)
         layout.record(buckets)
         return {name: survey.write(manifest, layout, buckets) for name, survey in surveys.items()}
 
@@ -95,9 +98,11 @@ def import_streams(
 @dataclass(frozen=True, eq=False)
 class _Survey:
     """A source of which every array was read and checked. owners: item -> the video whose bucket
-    it belongs to; digests: item -> sha256 of its arrays, for items with arrays, in id order."""
+    it belongs to; digests: item -> sha256 of its arrays, for items with arrays, in id order;
+    of_captions: whether its items are captions, else videos."""
 
     name: str
+    of_captions: bool
     source: ArraySource
     owners: Mapping[str, str]
     digests: Mapping[str, str]
@@ -106,14 +111,16 @@ class _Survey:
     flags: tuple[str, ...]
 
     @classmethod
-    def of(cls, name: str, source: ArraySource, owners: Mapping[str, str]) -> "_Survey":
+    def of(
+        cls, name: str, source: ArraySource, owners: Mapping[str, str], of_captions: bool = False
+    ) -> "_Survey":
         names = source.names
         digests: dict[str, str] = {}
         width, first = 0, ""
         halves, timed, with_text = True, True, True
         for item in sorted(names):
             arrays = source.read(item)
-            _features(names[item], name, arrays, arrays.values.shape[1])
+            _features(names[item], of_captions, arrays, arrays.values.shape[1])
             columns = arrays.values.shape[1]
             if columns and not width:
                 width, first = columns, names[item]
@@ -131,15 +138,16 @@ class _Survey:
             raise UsageError(
                 f"{name}: no array has rows or columns{skipped}, so there is nothing to import"
             )
-        flag = (UNCHECKED, with_text) if name == CAPTION else (UNTIMED, timed)
+        flag = (UNCHECKED, with_text) if of_captions else (UNTIMED, timed)
         flags = () if flag[1] else (flag[0],)
-        return cls(name, source, owners, digests, width, "float16" if halves else "float32", flags)
+        dtype = "float16" if halves else "float32"
+        return cls(name, of_captions, source, owners, digests, width, dtype, flags)
 
     @property
     def declared(self) -> dict[str, Any]:
-        """What the fingerprint is made of."""
+        """What the fingerprint is made of. The extractor of captions says that they are some."""
         return {
-            "extractor": self.name,
+            "extractor": CAPTION if self.of_captions else self.name,
             "imported": True,
             "revision": _REVISION,
             "source_digest": sha256_hex(canonical_json(sorted(self.digests.items())).encode()),
@@ -190,13 +198,14 @@ class _Survey:
             digest = arrays.digest()
             if digest != self.digests[item]:
                 raise UsageError(f"{names[item]}: changed while it was imported; import again")
-            yield ShardItem(item, _features(names[item], self.name, arrays, self.width), digest)
+            yield ShardItem(
+                item, _features(names[item], self.of_captions, arrays, self.width), digest
+            )
 
 
-def _features(where: str, name: str, arrays: ItemArrays, width: int) -> Features:
+def _features(where: str, captions: bool, arrays: ItemArrays, width: int) -> Features:
     """The features of an item; raises UsageError for invalid times or shapes."""
     count = len(arrays.values)
-    captions = name == CAPTION
     if not count:
         return Features.empty(NO_ROWS, width)
     seconds = np.zeros(count) if captions else np.arange(count, dtype=np.float64)

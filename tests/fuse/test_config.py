@@ -57,6 +57,50 @@ def test_a_level_is_added() -> None:
     assert added.roles[-1] == "depth"
 
 
+def own_query(level: str, **row: Any) -> dict[str, Any]:
+    """A level that is compared with captions of a role of its own."""
+    return {
+        "streams": {"sentences": "caption_sentence"},
+        "levels": {level: {"query": "sentences", **row}},
+    }
+
+
+def test_a_query_role_has_a_space_of_its_own() -> None:
+    asked = config(**own_query("text"))
+    assert asked.roles == ("frames", "captions", "audio", "motion", "text", "sentences")
+    assert asked.query_roles == ("captions", "sentences")
+    assert asked.spaces == {
+        "frames": "captions",
+        "captions": "captions",
+        "text": "sentences",
+        "sentences": "sentences",
+    }
+    assert asked.only("visual").query_roles == ("captions",)
+    assert asked.only("text").spaces["text"] == "sentences"
+    projected = config(project=["text"], **own_query("text"))
+    assert projected.comparable
+    assert not projected.comparable_by("sentences")
+    assert projected.shared_by("sentences") == ("sentences",)
+    wholly = config(project=["text", "sentences"], model={"joint": 8}, **own_query("text"))
+    assert wholly.shared_by("sentences") == ()
+
+
+def test_the_anchor_of_a_space_is_a_stream_that_is_not_projected() -> None:
+    levels = {n: {"stream": s, "query": "sentences"} for n, s in (("a", "audio"), ("m", "motion"))}
+    given = {"streams": {"sentences": "caption_sentence"}, "levels": levels}
+    assert config(**given).anchor("captions") == "frames"
+    assert config(**given).anchor("sentences") == "audio"
+    assert config(project=["audio"], **given).anchor("sentences") == "motion"
+    assert config(project=["audio"], **given).comparable_by("sentences")
+
+
+def test_a_config_with_one_query_role_is_stored_as_before() -> None:
+    assert "query" not in config().model_dump_json()
+    asked = config(**own_query("text"))
+    assert asked.model_dump()["levels"]["text"]["query"] == "sentences"
+    assert parse(FusionConfig, asked.model_dump(mode="json")) == asked
+
+
 def test_the_resolved_config_reads_back_as_itself() -> None:
     given = config(
         streams={"z": "z"},
@@ -78,6 +122,20 @@ def test_the_resolved_config_reads_back_as_itself() -> None:
         ({"levels": {"v": {"stream": "frames", "fusion": "append"}}}, "with themselves"),
         ({"levels": {"v": {"stream": "frames", "fusion": "words"}}}, "with themselves"),
         ({"levels": {n: {"enabled": False} for n in DEFAULT_LEVELS}}, "every level is disabled"),
+        ({"levels": {"text": {"query": "clap"}}}, "query 'clap', which is not in fuse.streams"),
+        ({"levels": {"text": {"query": "text"}}}, "'text': its query 'text' is no role of capt"),
+        ({"levels": {"text": {"query": "frames"}}}, "its query 'frames' is no role of captions"),
+        (
+            {"levels": {"text": {"query": "audio"}}},
+            "'audio_visual' reads 'audio', which are the q",
+        ),
+        (own_query("visual"), "'visual' scores frames, .*; leave its query out, or name other cap"),
+        (own_query("audio_visual"), "'audio_visual' scores frames, which are compared with 'capt"),
+        (own_query("a", stream="text"), "'text' and 'a' compare 'text' with 'captions' and with"),
+        (
+            {"model": {"joint": 8}, **own_query("text")},
+            "joint = 8, but frames, captions, text, s",
+        ),
         ({"levels": {"visual": {"fuson": "none"}}}, "did you mean 'fusion'"),
         ({"model": {"width": 100, "heads": 8}}, "multiple of 2 x heads = 16"),
         ({"train": {"epoch": 1}}, "did you mean 'epochs'"),

@@ -75,7 +75,7 @@ def whole(model: Retriever, store: FeatureStore, gallery: Gallery) -> tuple[np.n
     model.eval()
     captions = caption_tokens(store, gallery.query_ids, None, CPU)
     scores = model(captions, video_tokens(store, gallery.video_ids, CPU))
-    valid, asked = scores.valid.numpy(), captions.present.numpy()
+    valid, asked = scores.valid.numpy(), captions["captions"].present.numpy()
     levels = scores.levels.numpy().copy()
     for query in range(levels.shape[1]):
         for video in range(levels.shape[2]):
@@ -171,7 +171,7 @@ def test_queries_that_are_not_kept_are_encoded_again(
     encode = model.encode_queries
 
     def counted(captions: Any) -> Any:
-        encoded.append(len(captions.mask))
+        encoded.append(len(captions["captions"].mask))
         return encode(captions)
 
     monkeypatch.setattr(model, "encode_queries", counted)

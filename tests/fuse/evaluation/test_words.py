@@ -157,7 +157,7 @@ def test_scores_are_bm25_and_masked_where_nothing_was_said(
 def test_search_gives_the_scores_of_eval_and_shows_the_string(named: Any, run: Trained) -> None:
     file = SimilarityFile.read(evaluate(named.manifest, named.store, run.folder))
     index = SearchIndex.open(named.manifest, named.store, run.folder, split="test")
-    searcher = Searcher(index, index.store[CAPTIONS].features)
+    searcher = Searcher(index, {CAPTIONS: index.store[CAPTIONS].features})
     shown = 0
     for number, query in enumerate(file.query_ids):
         for hit in searcher.search(query, top=100).hits:
@@ -181,7 +181,7 @@ def test_search_gives_the_scores_of_eval_and_shows_the_string(named: Any, run: T
 
 def test_a_gallery_that_does_not_fit_is_scored_alike(named: Any, run: Trained) -> None:
     index = SearchIndex.open(named.manifest, named.store, run.folder)
-    features = index.store[CAPTIONS].features("test001#0")
+    features = {CAPTIONS: index.store[CAPTIONS].features("test001#0")}
     kept = index.scores(features)
     held = sum(block.nbytes for block in index._blocks.values())
     words = sum(block.words.nbytes for block in index._blocks.values())

@@ -18,7 +18,7 @@ from m2hf.fuse.model.adapters import (
     NormedProjection,
     Projection,
     ResidualAdapter,
-    joint_width,
+    joint_widths,
 )
 from m2hf.fuse.model.retriever import M2HF
 from m2hf.fuse.scores.baselines import baselines
@@ -47,7 +47,8 @@ def foreign(
                 f = item.features
                 values = (3 + f.values.astype(np.float64) @ turned).astype(np.float32)
                 items[item.id] = Features(values, f.start_s, f.end_s, reason=f.reason)
-        write_stream(corpus.store, f"foreign_{new}", items, WIDTHS[new])
+        made = {"extractor": old}
+        write_stream(corpus.store, f"foreign_{new}", items, WIDTHS[new], config=made)
     return corpus
 
 
@@ -161,14 +162,14 @@ def test_the_joint_space_is_as_wide_as_what_is_not_projected(
     config = FusionConfig.model_validate(
         {"project": roles, "model": {"joint": joint, "width": 16, "heads": 2}}
     )
-    assert joint_width(config, WIDTHS) == expected
+    assert joint_widths(config, WIDTHS)["captions"] == expected
 
 
 def test_a_level_has_the_same_joint_space_in_any_company() -> None:
     """What an ensemble trains alone doesn't depend on the space of another level."""
     config = FusionConfig(project=("captions", "frames"), strategy="ensemble")
-    assert joint_width(config, WIDTHS) == 16  # the text's
-    assert joint_width(config.only("visual"), WIDTHS) == 9
+    assert joint_widths(config, WIDTHS)["captions"] == 16  # the text's
+    assert joint_widths(config.only("visual"), WIDTHS)["captions"] == 9
     with_it = M2HF(config.only("audio_visual"), WIDTHS).state_dict()
     fewer = {**config.levels, "text": Level(stream="text", enabled=False)}
     without = config.model_copy(update={"levels": fewer}).only("audio_visual")

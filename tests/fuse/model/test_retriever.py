@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from m2hf.fuse.config import FusionConfig, ModelConfig
 from m2hf.fuse.features.store import FeatureStore
+from m2hf.fuse.level_table import CAPTIONS
 from m2hf.fuse.model.completion import COMPLETIONS
 from m2hf.fuse.model.early import EARLY_FORMS, AppendFusion
 from m2hf.fuse.model.late_fusion import AffineFusion
@@ -81,7 +82,7 @@ COUNTS = {
 
 @torch.no_grad()
 def test_availability(model: M2HF) -> None:
-    scores = model(tokens([1, 1], 16, 9), streams(COUNTS))
+    scores = model({CAPTIONS: tokens([1, 1], 16, 9)}, streams(COUNTS))
     assert scores.levels.shape == (4, 2, 4)
     assert scores.valid.tolist() == [
         [True, True, False, True],
@@ -93,7 +94,7 @@ def test_availability(model: M2HF) -> None:
 
 @torch.no_grad()
 def test_a_missing_modality_gives_the_visual_score_exactly(model: M2HF) -> None:
-    levels = model(tokens([1, 1], 16, 9), streams(COUNTS)).levels
+    levels = model({CAPTIONS: tokens([1, 1], 16, 9)}, streams(COUNTS)).levels
     visual, audio_visual, motion_visual, _ = levels
     assert torch.equal(audio_visual[:, 1], visual[:, 1])
     assert not torch.isclose(audio_visual[:, 0], visual[:, 0]).any()
@@ -145,7 +146,7 @@ def test_padding_order_and_company_never_change_a_score(
         for i, item in enumerate(batch.values()):
             item.values.fill_(float(i))
     queries = tokens(words, widths["captions"], 9)
-    scores = model(queries, batch)
+    scores = model({CAPTIONS: queries}, batch)
     assert scores.levels.isfinite().all()
 
     order = random.sample(range(5), 5)
@@ -153,14 +154,16 @@ def test_padding_order_and_company_never_change_a_score(
         role: padded(Tokens(t.values[order], t.mask[order], t.time_s[order]), extra)
         for role, t in batch.items()
     }
-    again = model(padded(queries, extra), moved)
+    again = model({CAPTIONS: padded(queries, extra)}, moved)
     assert torch.equal(again.valid, scores.valid[:, order])
     torch.testing.assert_close(again.levels, scores.levels[:, :, order], rtol=0, atol=2e-6)
     fused, again_fused = (model.late(found.levels, found.valid) for found in (scores, again))
     assert fused.isfinite().all()
     torch.testing.assert_close(again_fused, fused[:, order], rtol=0, atol=2e-5)
     place = order[0]
-    alone = model(one_of(queries, 0), {role: one_of(t, place) for role, t in batch.items()})
+    alone = model(
+        {CAPTIONS: one_of(queries, 0)}, {role: one_of(t, place) for role, t in batch.items()}
+    )
     expected = scores.levels[:, :1, place : place + 1]
     torch.testing.assert_close(alone.levels, expected, rtol=0, atol=2e-6)
 
@@ -184,7 +187,7 @@ def test_a_masked_level_never_changes_the_fused_score(known: list[bool], seed: i
 @pytest.mark.parametrize("project", [(), ("captions", "frames", "text")])
 def test_all_missing_gives_numbers_and_gradients(config: FusionConfig, project: Any) -> None:
     model = shaken(M2HF(config.model_copy(update={"project": project}), WIDTHS))
-    scores = model(tokens([0], 16, 9), streams({role: [0] for role in COUNTS}))
+    scores = model({CAPTIONS: tokens([0], 16, 9)}, streams({role: [0] for role in COUNTS}))
     fused = model.late(scores.levels, scores.valid)
     torch.autograd.backward(scores.levels.sum() + fused.sum())
     assert not scores.valid.any()
@@ -198,10 +201,10 @@ def test_a_level_has_captions_of_its_own(config: FusionConfig) -> None:
     torch.manual_seed(0)
     model = shaken(M2HF(with_captions(config, own=True), WIDTHS))
     query, videos = tokens([1, 1], 16, 9), streams({**COUNTS, "motion": [2, 2, 2, 2]})
-    before = model(query, videos).levels
+    before = model({CAPTIONS: query}, videos).levels
     for parameter in model.levels.captions["motion_visual"].parameters():
         parameter.add_(0.3 * torch.randn_like(parameter))
-    after = model(query, videos).levels
+    after = model({CAPTIONS: query}, videos).levels
     for name, one, other in zip(LEVELS, before, after, strict=True):
         assert torch.equal(one, other) == (name != "motion_visual")
     assert set(model.levels.captions) == {"audio_visual", "motion_visual", "text"}

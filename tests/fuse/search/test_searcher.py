@@ -35,7 +35,7 @@ def searcher(corpus: Any, run: Path, split: Any = "test", **config: Any) -> Sear
     index = SearchIndex.open(
         corpus.manifest, corpus.store, run, FusionConfig(**config) if config else None, split
     )
-    return Searcher(index, index.store[CAPTIONS].features)
+    return Searcher(index, {CAPTIONS: index.store[CAPTIONS].features})
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_a_gallery_that_does_not_fit_is_scored_alike(corpus: Any, run: Any) -> N
 def test_moments_are_those_that_a_loop_finds(which: str, corpus: Any, run: Any, wti: Path) -> None:
     found = searcher(corpus, run.folder if which == "end_to_end" else wti)
     index, device = found.index, torch.device("cpu")
-    query = index.store[CAPTIONS].features("test004#0")
+    query = {CAPTIONS: index.store[CAPTIONS].features("test004#0")}
     for hit in found.search("test004#0", 20).hits:
         queries, found_videos = index.query(query, device), index.encoded([hit.row.id], device)
         frames = index.store[FRAMES].features(hit.row.id)
@@ -165,9 +165,10 @@ def test_what_does_not_belong_together_is_refused(
     wide = Features(np.ones((1, 3)), np.zeros(1), np.zeros(1))
     good = searcher(corpus, run.folder)
     with pytest.raises(MismatchError, match="the query has width 3"):
-        dataclasses.replace(good, encode=lambda _: wide).search("a dog", 1)
+        dataclasses.replace(good, encoders={CAPTIONS: lambda _: wide}).search("a dog", 1)
+    wordless = {CAPTIONS: lambda _: Features.empty("no words", 16)}
     with pytest.raises(UsageError, match="can't be encoded: no words"):
-        dataclasses.replace(good, encode=lambda _: Features.empty("no words", 16)).search("a", 1)
+        dataclasses.replace(good, encoders=wordless).search("a", 1)
 
 
 def test_a_line_was_read_or_heard(tmp_path: Path, write_stream: Any) -> None:

@@ -92,7 +92,9 @@ class Timing:
 
 
 @torch.no_grad()
-def among_twins(model: Retriever, captions: Tokens, streams: Mapping[str, Tokens]) -> float:
+def among_twins(
+    model: Retriever, captions: Mapping[str, Tokens], streams: Mapping[str, Tokens]
+) -> float:
     scores_QB = model(captions, streams).levels[0]
     video = torch.arange(len(scores_QB))
     family = video // 4

@@ -77,7 +77,7 @@ def scores(model: M2HF, split: PooledSplit) -> dict[str, FloatArray]:
         rows = values_VX[:, None] + noise - noise.mean(axis=1, keepdims=True)
         streams[role] = tokens(rows, split.present[role])
     with torch.no_grad():
-        found = model(tokens(3 * split.queries_QD[:, None], split.present_Q), streams)
+        found = model({CAPTIONS: tokens(3 * split.queries_QD[:, None], split.present_Q)}, streams)
     return dict(zip(model.level_names, found.levels.double().numpy(), strict=True))
 
 

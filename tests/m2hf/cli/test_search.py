@@ -1,10 +1,12 @@
 """`m2hf search` and `m2hf app`: what they show, and one clear line for a bad query."""
 
 import contextlib
+import copy
 import dataclasses
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,22 +21,28 @@ import pytest
 import torch
 from chromium import DESKTOP, PHONE, tab
 from safetensors.torch import save_file
-from searchable import DECLARED, HOSTILE, NAME, Searchable
+from searchable import CONFIG, DECLARED, HOSTILE, NAME, WIDTH, Searchable
 from typer.testing import CliRunner
 
 from m2hf.cli.app import app
 from m2hf.cli.query_encoder import query_encoder
 from m2hf.errors import M2hfError
+from m2hf.extract.caption import CaptionEncoder
 from m2hf.extract.networks.encoder import Encoder
+from m2hf.fuse.config import FusionConfig
 from m2hf.fuse.evaluation.evaluate import evaluate
 from m2hf.fuse.features.stream import Stream
+from m2hf.fuse.level_table import CAPTIONS
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.fuse.search.index import SearchIndex
 from m2hf.fuse.search.searcher import Searcher
 from m2hf.fuse.search.web.media_files import MediaFiles
 from m2hf.fuse.search.web.serve import bind, is_public, server, url
 from m2hf.fuse.search.web.site import Site
-from m2hf.manifest import Row
+from m2hf.fuse.training.run import train
+from m2hf.layout import StoreLayout
+from m2hf.manifest import Row, captions_of
+from m2hf.streams import StreamName
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -118,6 +126,35 @@ def test_other_encoders_and_missing_parts(corpus: Searchable, tmp_path: Path) ->
         run("a dog", "--manifest", tmp_path / "m", *store, *trained, "--split", "test")
 
 
+def test_a_query_is_encoded_once_for_each_role(corpus: Searchable, tmp_path: Path) -> None:
+    """What was read and heard has captions of another encoder than the frames'."""
+    other = copy.copy(corpus)
+    other.store, other.run = tmp_path / "store", tmp_path / "run"
+    shutil.copytree(corpus.store, other.store)
+    other.layout = StoreLayout(other.store, NAME)
+    first = other.layout.find_stream("caption")
+    seeded = CaptionEncoder(encoder=Encoder(model="m2hf-tiny", pretrained="", seed=1))
+    session, rows = seeded.open("cpu"), corpus.manifest.rows[:-1]
+    captions = {c.id: session.extract(c.text) for c in captions_of(rows)}
+    second = StreamName.of("caption", other.write("caption", captions, WIDTH, seeded.declared({})))
+    other.write("lines", {row.id: session.extract(f"number {row.id}") for row in rows}, WIDTH)
+    streams = {"captions": first, "sentences": second, "lines": "lines"}
+    levels = {**CONFIG["levels"], "lines": {"stream": "lines", "query": "sentences"}}
+    config = FusionConfig.model_validate({**CONFIG, "streams": streams, "levels": levels})
+    train(other.manifest, other.store, other.run, config)
+    file = SimilarityFile.read(evaluate(other.manifest, other.store, other.run))
+    row = file.query_ids.index("v10#0")
+    found = hits(other, "a dog number 10", "--split", "test")
+    assert len(found) == 3
+    for hit in found:
+        video = file.video_ids.index(hit["video"])
+        for name in ("visual", "lines"):
+            expected = float(file.scores[name][row, video])
+            assert hit["levels"][name]["score"] == pytest.approx(expected, abs=2e-5)
+    spread = file.scores["lines"][row]
+    assert spread.max() > spread.min()
+
+
 def test_captions_of_no_encoder_here(corpus: Searchable, tmp_path: Path) -> None:
     header = Stream.open(corpus.layout, "caption").header
     imported = dataclasses.replace(header, config={"extractor": "caption", "imported": True})
@@ -185,7 +222,7 @@ class Page:
 @pytest.fixture(scope="module")
 def page(corpus: Searchable) -> Iterator[Page]:
     index = SearchIndex.open(corpus.manifest, corpus.store, corpus.run)
-    searcher = Searcher(index, corpus.session.extract, ("a dog",))
+    searcher = Searcher(index, {CAPTIONS: corpus.session.extract}, ("a dog",))
     with bind("127.0.0.1", 0) as listening:
         serving = server(Site(searcher, MediaFiles.open(corpus.media)).app(["my.host"]))
         thread = threading.Thread(target=serving.run, kwargs={"sockets": [listening]})

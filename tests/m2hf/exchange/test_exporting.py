@@ -105,7 +105,7 @@ def test_out_and_in_again_gives_equal_features(
 ) -> None:
     made = give(manifest, store, tmp_path / "out", "npz")
     again = import_streams(
-        manifest, tmp_path / "again", {name: tmp_path / "out" / name for name in made}, None
+        manifest, tmp_path / "again", {name: tmp_path / "out" / name for name in made}, {}
     )
     for name, report in made.items():
         before, after = stored(store, report.stream), stored(tmp_path / "again", again[name].stream)

@@ -6,6 +6,7 @@ import pickle  # noqa: TID251 - to show that none is read
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,21 @@ from hdf5_mutations import mutations
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mutations import refused_in_one_line
+from typer.testing import CliRunner
 
 from m2hf import numpy_files
+from m2hf.cli.app import app
 from m2hf.errors import ManifestError, UsageError
 from m2hf.exchange.arrays import item_arrays
 from m2hf.exchange.importing import NO_ROWS, UNCHECKED, UNTIMED, ImportedStream, import_streams
 from m2hf.features import Status
+from m2hf.fuse.scores.metrics import text_to_video
+from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.keys import safe_name
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Card, Manifest, Row, Split, captions_of
 from m2hf.shard import Shard, ShardItem
+from m2hf.streams import StreamName
 
 WIDTH = 6
 ODD = "a/b c"  # an id that is no file name
@@ -63,7 +69,7 @@ def save_file(path: Path, arrays: dict[str, np.ndarray]) -> Path:
 
 
 def take(manifest: Manifest, store: Path, path: Path, name: str = "depth") -> ImportedStream:
-    return import_streams(manifest, store, {name: path}, None)[name]
+    return import_streams(manifest, store, {name: path}, {})[name]
 
 
 def stored(store: Path, stream: str) -> dict[str, ShardItem]:
@@ -237,16 +243,17 @@ def test_arrays_of_unknown_ids_are_skipped_and_counted_on_request(
     fewer = replace(manifest, rows=manifest.rows[:3])
     for streams in ({"depth": folder}, {"depth": file}):
         with pytest.raises(ManifestError, match=r"and 2 others.*--skip-unknown"):
-            import_streams(fewer, tmp_path / "store", streams, None)
-        made = import_streams(fewer, tmp_path / "store", streams, captions, skip_unknown=True)
+            import_streams(fewer, tmp_path / "store", streams, {})
+        told = {"caption": captions}
+        made = import_streams(fewer, tmp_path / "store", streams, told, skip_unknown=True)
         depth, caption = made["depth"], made["caption"]
         assert (depth.ok, depth.empty, depth.missing, depth.unknown) == (2, 1, (), 3)
         assert (caption.ok, caption.missing, caption.unknown) == (6, (), 4)
     with pytest.raises(ManifestError, match=r"is no caption of the manifest.*--skip-unknown"):
-        import_streams(fewer, tmp_path / "store", {}, captions)
+        import_streams(fewer, tmp_path / "store", {}, {"caption": captions})
     none = save_folder(tmp_path / "none", {"nosuch": np.zeros((1, 2))})
     with pytest.raises(UsageError, match="besides 1 of unknown ids, so there is nothing"):
-        import_streams(manifest, tmp_path / "store", {"depth": none}, None, skip_unknown=True)
+        import_streams(manifest, tmp_path / "store", {"depth": none}, {}, skip_unknown=True)
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6))
@@ -317,7 +324,7 @@ def test_mutated_hdf5_files_are_imported_or_refused_in_one_line(
             mutate(file)
         with refused_in_one_line(UsageError, str(path)):
             streams = {} if captions else {"depth": path}
-            import_streams(manifest, store, streams, path if captions else None)
+            import_streams(manifest, store, streams, {"caption": path} if captions else {})
             accepted.add(name)
     elsewhere = ("virtual", "external", "never written", "huge", "a soft link", "a link to a file")
     assert accepted
@@ -349,7 +356,7 @@ def caption_file(path: Path, manifest: Manifest, **changes: Any) -> Path:
 @pytest.mark.parametrize("kind", ["npz", "h5"])
 def test_captions_with_tokens(manifest: Manifest, tmp_path: Path, kind: str) -> None:
     path = caption_file(tmp_path / f"c.{kind}", manifest)
-    made = import_streams(manifest, tmp_path / "store", {}, path)["caption"]
+    made = import_streams(manifest, tmp_path / "store", {}, {"caption": path})["caption"]
     assert (made.ok, made.missing, made.flags) == (10, (), ())
     items = stored(tmp_path / "store", made.stream)
     third = items["two#0"].features
@@ -360,12 +367,34 @@ def test_captions_with_tokens(manifest: Manifest, tmp_path: Path, kind: str) -> 
         np.testing.assert_array_equal(third.values[1:], file["tokens"][1:3].astype("f4"))
 
 
+def test_captions_of_several_encoders_have_names(manifest: Manifest, tmp_path: Path) -> None:
+    """Equal arrays are one stream under two names, both of captions."""
+    same = caption_file(tmp_path / "c.npz", manifest)
+    other = caption_file(tmp_path / "o.npz", manifest, sentence=np.ones((10, WIDTH)))
+    files = {"caption": same, "caption_copy": same, "caption_other": other}
+    made = import_streams(manifest, tmp_path / "store", {}, files)
+    names = {name: StreamName(report.stream) for name, report in made.items()}
+    assert [name.extractor for name in names.values()] == list(files)
+    prints = [names[name].fingerprint8 for name in files]
+    assert prints[0] == prints[1] != prints[2]
+    layout = StoreLayout(tmp_path / "store", manifest.card.name)
+    for name, stream in names.items():
+        shards = [Shard.open(path) for path in layout.shards(stream)]
+        assert sum(len(shard.ids) for shard in shards) == made[name].ok == 10
+        for header in (shard.header for shard in shards):
+            assert (header.extractor, header.kind, header.of_captions) == (name, "caption", True)
+    with pytest.raises(UsageError, match=r"--captions Far: a name has lower-case"):
+        import_streams(manifest, tmp_path / "store", {}, {"Far": same})
+    with pytest.raises(UsageError, match=r"--captions far: also a --stream; one of them needs"):
+        import_streams(manifest, tmp_path / "store", {"far": same}, {"far": same})
+
+
 def test_captions_without_texts_say_so(manifest: Manifest, tmp_path: Path) -> None:
     path = caption_file(
         tmp_path / "c.npz", manifest, texts=None, tokens=None, token_offset=None,
         ids=np.array(["one#0", "two#1"]), sentence=np.ones((2, 4), dtype=np.float16),
     )  # fmt: skip
-    made = import_streams(manifest, tmp_path / "store", {}, path)["caption"]
+    made = import_streams(manifest, tmp_path / "store", {}, {"caption": path})["caption"]
     assert (made.ok, len(made.missing), made.flags) == (2, 8, (UNCHECKED,))
     assert (made.width, made.dtype) == (4, "float16")
 
@@ -389,22 +418,22 @@ def test_captions_must_be_the_manifests(manifest: Manifest, tmp_path: Path) -> N
     ):
         path = caption_file(tmp_path / "c.npz", manifest, **changes)
         with pytest.raises(UsageError, match=message):
-            import_streams(manifest, tmp_path / "store", {}, path)
+            import_streams(manifest, tmp_path / "store", {}, {"caption": path})
     assert not (tmp_path / "store").exists()
 
 
 def test_names_of_streams(manifest: Manifest, tmp_path: Path) -> None:
     for name in ("caption", "Depth", "a@b", ""):
         with pytest.raises(UsageError, match="a name has lower-case"):
-            import_streams(manifest, tmp_path / "store", {name: tmp_path}, None)
+            import_streams(manifest, tmp_path / "store", {name: tmp_path}, {})
 
 
 SEEN, SAID, DEPTH, LATENT = 20, 12, 9, 6
 
 
-def foreign(root: Path) -> Path:
+def foreign(root: Path, of_depth: bool = False) -> Path:
     """Features of another tool: a manifest, frames of width 20, captions with tokens of width 12,
-    audio and depth of width 9."""
+    audio and depth of width 9. of_depth: also captions in the space of depth."""
     rng = np.random.default_rng(3)
     splits: dict[Split, int] = {"train": 40, "val": 10, "test": 12}
     rows = tuple(
@@ -430,6 +459,9 @@ def foreign(root: Path) -> Path:
         tokens=np.repeat(latent @ say, 2, axis=0) + rng.normal(size=(2 * len(ids), SAID)),
         token_offset=2 * np.arange(len(ids) + 1),
     )
+    if of_depth:
+        named = np.array([f"{i}#0" for i in ids])
+        np.savez(root / "of=depth.npz", ids=named, sentence=latent @ far)
     return root
 
 
@@ -509,6 +541,35 @@ def test_import_train_eval(m2hf: Any, tmp_path: Path) -> None:
     assert "| depth |" in table
     assert "motion_visual" not in table
     assert UNTIMED in table
+
+
+def test_captions_of_a_query_role(tmp_path: Path) -> None:
+    """Depth has captions of its own space beside those that frames are projected to."""
+    foreign(tmp_path, of_depth=True)
+    (tmp_path / "recipe.toml").write_text(LEVELS, encoding="utf-8")
+    store = ("--manifest", tmp_path / "manifest", "--store", tmp_path / "store")
+
+    def run(*arguments: object) -> Any:
+        return CliRunner().invoke(app, list(map(str, arguments)))
+
+    files = {"vit": "frames", "depth": "depth.h5", "sound": "audio"}
+    streams = [("--stream", f"{name}={tmp_path / path}") for name, path in files.items()]
+    captions = (f"caption={tmp_path / 'captions.npz'}", f"caption_far={tmp_path / 'of=depth.npz'}")
+    given = [*chain(*streams), "--captions", captions[0], "--captions", captions[1]]
+    done = run("import", *store, *given, "--json")
+    assert json.loads(done.stdout)["caption_far"]["width"] == DEPTH
+    asking = ("streams.far=caption_far", "levels.depth.query=far", 'project=["frames"]')
+    settings = chain(*(("--set", f"fuse.{setting}") for setting in asking))
+    folder = ("--run", tmp_path / "run")
+    trained = run("train", *store, *folder, "--config", tmp_path / "recipe.toml", *settings)
+    assert trained.exit_code == 0, trained.output
+    assert run("eval", *store, *folder).exit_code == 0
+    file = SimilarityFile.read(tmp_path / "run" / "similarity.h5")
+    assert file.baselines["zero_shot_depth"].scores_QV.shape == (12, 12)
+    own = text_to_video(file.scores["depth"], file.video_of_query).recall[1].expected
+    assert own > 50  # of chance 8
+    with pytest.raises(UsageError, match="were imported, so their text encoder is unknown"):
+        raise run("search", "words", *store, *folder).exception
 
 
 def test_command_line_mistakes(m2hf: Any, manifest: Manifest, tmp_path: Path) -> None:
