@@ -1,7 +1,4 @@
-"""The [fuse] section of a recipe: streams, levels, model, training, evaluation.
-
-Reading one needs no torch. Streams and levels are tables with defaults.
-"""
+"""The [fuse] section of a recipe: streams, levels, model, training, evaluation; without torch."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -187,9 +184,8 @@ class FusionConfig(Section):
     late: LateConfig = LateConfig()
     """How the levels' scores become one score."""
     strategy: Literal["end_to_end", "ensemble", "zero_shot"] = "end_to_end"
-    """end_to_end: all levels in one model; ensemble: each level trained and stopped on its own,
-    then late fusion: the two strategies of the paper. zero_shot: nothing is trained; a weighted sum
-    of the cosines of levels that share a space with the captions (`m2hf eval --zero-shot`)."""
+    """end_to_end: all levels in one model; ensemble: each level trained on its own, then late
+    fusion, as in the paper; zero_shot: a weighted sum of cosines (`m2hf eval --zero-shot`)."""
     balance: BalanceConfig = BalanceConfig()
     """Balance loss of end-to-end training."""
     train: TrainConfig = TrainConfig()
