@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def similarity_of(run: Path) -> Path:
+    """The similarity file of a run: `run` itself where it is a file, else the one of its folder."""
+    return run if run.is_file() else RunFolder(run).similarity
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths of the files of the run in `root`."""

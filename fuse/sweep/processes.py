@@ -27,10 +27,10 @@ class WorkerProcesses:
     all of them end with this process, however it ends."""
 
     count: int
-    _local: threading.local = field(default_factory=threading.local)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _closed: bool = False
-    _started: list["subprocess.Popen[str]"] = field(default_factory=list)
+    _local: threading.local = field(default_factory=threading.local, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _closed: bool = field(default=False, init=False)
+    _started: list["subprocess.Popen[str]"] = field(default_factory=list, init=False)
 
     def __call__(self, jobs: Sequence[str]) -> Iterator[tuple[int, str]]:
         """Do `jobs`; yields each job's number and answer as they end."""

@@ -58,7 +58,7 @@ class Sweep:
         for what no run could succeed without.
         """
         failed: dict[str, str] = {}
-        for number, line in runner([self._job(run).line() for run in missing]):
+        for number, line in runner([self.job(run).line() for run in missing]):
             run, found = missing[number], Answer.parse(line)
             if found.ends:
                 raise ResourceError(found.error)
@@ -67,7 +67,8 @@ class Sweep:
             on_end(run, found.error)
         return failed
 
-    def _job(self, run: SweepRun) -> SweepJob:
+    def job(self, run: SweepRun) -> SweepJob:
+        """The job of a run, for any process that sees the same folders."""
         return SweepJob(
             str(self.manifest.resolve()),
             str(self.store.resolve()),

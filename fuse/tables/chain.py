@@ -11,7 +11,7 @@ from typing import Any
 
 from m2hf.errors import UsageError
 from m2hf.fuse.level_table import CAPTIONS, FRAMES
-from m2hf.fuse.run_folder import RunFolder
+from m2hf.fuse.run_folder import RunFolder, similarity_of
 from m2hf.fuse.scores.baselines import ZERO_SHOT, level_of
 from m2hf.fuse.scores.similarity_file import SimilarityFile
 from m2hf.keys import sha256_file
@@ -47,7 +47,8 @@ def streams_read(config: Mapping[str, Any], scoring: str) -> set[str] | None:
 
 @dataclass(frozen=True)
 class TraceFiles:
-    """Files to compare with a chain: folders of runs, a store, a manifest; each is optional."""
+    """Files to compare with a chain: folders of runs or their similarity files, a store, a
+    manifest; each is optional."""
 
     runs: Sequence[Path] = ()
     store: Path | None = None
@@ -59,10 +60,11 @@ class TraceFiles:
         Raises UsageError for a run's folder without its files, and what `Manifest.load` raises.
         """
         same = {}
-        for key in ("similarity", "checkpoint"):
-            if self.runs:
-                paths = [getattr(RunFolder(run), key) for run in self.runs]
-                same[key] = chain[key] in map(_sha256, paths)
+        if self.runs:
+            same["similarity"] = chain["similarity"] in map(_sha256, map(similarity_of, self.runs))
+        if folders := [run for run in self.runs if not run.is_file()]:
+            paths = [RunFolder(run).checkpoint for run in folders]
+            same["checkpoint"] = chain["checkpoint"] in map(_sha256, paths)
         if self.manifest is not None:
             same["manifest"] = Manifest.load(self.manifest).digest == chain["manifest"]
         if self.store is not None:

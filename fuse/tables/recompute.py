@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from m2hf.errors import UsageError
-from m2hf.fuse.run_folder import RunFolder
+from m2hf.fuse.run_folder import similarity_of
 from m2hf.fuse.tables.formats import TRACED
 from m2hf.fuse.tables.grid import row_cells
 from m2hf.fuse.tables.kinds import QueryKinds
@@ -135,7 +135,7 @@ def maker_of(scorings: Iterable[str], notes: Sequence[str], kinds: Path | None) 
 
 
 def _similarity(run: Path) -> Path:
-    path = RunFolder(run).similarity
+    path = similarity_of(run)
     if not path.is_file():
         raise UsageError(f"--run {run}: no {path.name} there; give the folder of a run")
     return path

@@ -15,7 +15,7 @@ def trace(
     row: Annotated[str, typer.Argument(help="Name of a row, such as late_fusion.")],
     run: Annotated[
         list[Path] | None,
-        typer.Option("--run", help="Folder of a run, to compare; repeatable."),
+        typer.Option("--run", help="Folder or similarity file of a run, to compare; repeatable."),
     ] = None,
     store: Annotated[Path | None, typer.Option("--store", help="Store, to compare.")] = None,
     manifest: Annotated[

@@ -308,6 +308,12 @@ def test_other_similarity_files_of_a_run(
         assert done.returncode == 0, done.stderr
         assert SimilarityFile.read(out).config["late"]["rule"] == rule
     assert (run.folder / "similarity.h5").read_bytes() == before
+    table = tmp_path / "table.md"
+    files = [f"{rule}={tmp_path / rule}.h5" for rule in ("mention", "max")]
+    assert m2hf("tables", *files, "--out", table).returncode == 0
+    traced = m2hf("trace", table, "late_fusion@max", "--run", tmp_path / "max.h5")
+    assert traced.returncode == 0, traced.stdout
+    assert "every number of the row is the same" in traced.stdout
     refused = m2hf("eval", *paths, "--out", tmp_path / "folder")
     assert refused.returncode == 2
     assert "expected a similarity file to write" in refused.stderr

@@ -81,7 +81,7 @@ def test_the_folder_can_be_searched(corpus: Any, scored: Path) -> None:
     index = SearchIndex.open(corpus.manifest, corpus.store, scored.parent, split="test")
     file = SimilarityFile.read(scored)
     query = index.store[CAPTIONS].features(file.query_ids[0])
-    found = index.scores(query)
+    found = index.scores({CAPTIONS: query})
     np.testing.assert_allclose(found.levels_LV[0], file.scores["visual"][0], atol=1e-6)
 
 

@@ -214,7 +214,7 @@ def test_a_grid_without_any_result_is_one_line(swept: Swept) -> None:
 
 def test_a_worker_that_dies_fails_its_job_and_another_takes_its_place(swept: Swept) -> None:
     (run, *_) = swept.plan().runs["all"]
-    good = swept.work._job(run).line()
+    good = swept.work.job(run).line()
     answers = dict(WorkerProcesses(1)(["{}", good]))
     assert "its process ended with exit code 1" in Answer.parse(answers[0]).error
     assert Answer.parse(answers[1]) == Answer()
