@@ -29,7 +29,7 @@ def plan(on: options.JobOptions, json: options.Json = False) -> None:
     """Print what is extracted and what is missing; write nothing."""
     from m2hf.pipelines import extraction
 
-    job = _job(on)
+    job = _job(on, weights_may_lack=True)
     found = extraction.plan(job)
     precisions = {**dict(job.spec.chosen), **dict.fromkeys(job.undecided, "auto")}
     if json:
@@ -42,6 +42,7 @@ def plan(on: options.JobOptions, json: options.Json = False) -> None:
                     "streams": [job.stream(name) for name in job.names],
                     "precision": precisions,
                     "damaged": [*found.damaged, *found.damage_messages],
+                    "weights_missing": job.lacking,
                 }
             )
         )
@@ -51,6 +52,7 @@ def plan(on: options.JobOptions, json: options.Json = False) -> None:
     for name, precision in precisions.items():
         chosen = "not measured yet" if name in job.undecided else "chosen by the store's first run"
         console.print(f"precision of {name}: {precision} ({chosen})")
+    _print_lacking(console, job)
     _print_plan(console, job, found)
 
 
@@ -82,12 +84,13 @@ def status(on: options.JobOptions, json: options.Json = False) -> None:
     """Count ok, empty, failed, quarantined and missing items, and list every failure."""
     from m2hf.pipelines import extraction
 
-    job = _job(on)
+    job = _job(on, weights_may_lack=True)
     now = extraction.status(job)
     if json:
-        typer.echo(canonical_json(now.as_json()))
+        typer.echo(canonical_json({**now.as_json(), "weights_missing": job.lacking}))
     else:
         _print_status(Console(), job, now, shown=None)
+        _print_lacking(Console(), job)
 
 
 def verify(
@@ -128,7 +131,7 @@ def verify(
         raise typer.Exit(EXIT_FAILURES)
 
 
-def _job(on: options.JobOptions) -> "Job":
+def _job(on: options.JobOptions, weights_may_lack: bool = False) -> "Job":
     from m2hf.cli.recipe import layout_of, load_recipe
     from m2hf.media_root import MediaRoot
     from m2hf.pipelines.config import select
@@ -137,7 +140,7 @@ def _job(on: options.JobOptions) -> "Job":
     MediaRoot.open(on.media)
     recipe, section = load_recipe(on.config, on.set_, layout_of(on.manifest, on.store))
     names = select(on.only, default=recipe.extract.extractors)
-    return Job.prepare(on.manifest, on.media, on.store, section, names)
+    return Job.prepare(on.manifest, on.media, on.store, section, names, weights_may_lack)
 
 
 def _decided_job(on: options.JobOptions, by: options.ExecutorOptions) -> "Job":
@@ -203,6 +206,13 @@ def _run(
     _print_status(Console(), job, now, _SHOWN)
     if now.failures or now.damaged:
         raise typer.Exit(EXIT_FAILURES)
+
+
+def _print_lacking(console: Console, job: "Job") -> None:
+    for message in dict.fromkeys(job.lacking.values()):
+        names = ", ".join(name for name, why in job.lacking.items() if why == message)
+        line = f"weights of {names} are missing: {message}"
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _print_plan(console: Console, job: "Job", found: "JobState") -> None:
