@@ -68,15 +68,20 @@ class Extractor(Section, ABC):
         """Remarks that everything made from these features must repeat, such as "untrained"."""
         return ()
 
-    def declared(self, upstream: Mapping[str, str]) -> dict[str, Any]:
-        """All that decides the features; `upstream`: fingerprints by name, for `reads`."""
+    def settings(self, upstream: Mapping[str, str]) -> dict[str, Any]:
+        """All that decides the features but the weights, whose files may be missing; `upstream`:
+        fingerprints by name, for `reads`."""
         return {
             "extractor": self.name,
             "revision": self.revision,
             "config": self.model_dump(mode="json"),
-            "weights": dict(self.weights()),
             "reads": {name: upstream[name] for name in self.reads},
         }
+
+    def declared(self, upstream: Mapping[str, str]) -> dict[str, Any]:
+        """All that decides the features; `upstream`: as of `settings`. Raises ResourceError where
+        a weight file is missing."""
+        return self.settings(upstream) | {"weights": dict(self.weights())}
 
     def fingerprint(self, upstream: Mapping[str, str] | None = None) -> str:
         """64 hex digits that identify these features."""
@@ -157,8 +162,8 @@ class MediaExtractor(Extractor):
         """The sample rates of the sound to decode for it, in Hz."""
         return ()
 
-    def declared(self, upstream: Mapping[str, str]) -> dict[str, Any]:
-        return super().declared(upstream) | {"decode": DECODE_REVISION}
+    def settings(self, upstream: Mapping[str, str]) -> dict[str, Any]:
+        return super().settings(upstream) | {"decode": DECODE_REVISION}
 
     def environment(self) -> dict[str, str]:
         return super().environment() | {"ffmpeg": ffmpeg_version()}

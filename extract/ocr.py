@@ -72,9 +72,9 @@ class Ocr(MediaExtractor):
             return rapidocr_reader.weights()
         return easyocr_reader.weights(self.folder)
 
-    def declared(self, upstream: Mapping[str, str]) -> dict[str, Any]:
+    def settings(self, upstream: Mapping[str, str]) -> dict[str, Any]:
         """Without the engine where it is EasyOCR, so that the features of old stores are found."""
-        found = super().declared(upstream)
+        found = super().settings(upstream)
         if self.engine == "easyocr":
             del found["config"]["engine"]
         return found

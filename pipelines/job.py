@@ -26,6 +26,7 @@ from m2hf.packed_rows import RowsByBucket
 from m2hf.pipelines.config import ExtractConfig
 from m2hf.pipelines.heap import keep_freed_memory
 from m2hf.pipelines.precision import require_bfloat16, undecided, with_choices
+from m2hf.pipelines.without_weights import declared_by_store
 from m2hf.streams import StreamName
 
 
@@ -36,7 +37,8 @@ class JobSpec:
     config: the canonical [extract] section; weights: the driver's folder of weights;
     fingerprints: (extractor, fingerprint) computed by the driver; environment: (library, version)
     that every worker must have, () for no requirement; chosen: (extractor, precision) that the
-    store chose, and `config` has in place of "auto".
+    store chose, and `config` has in place of "auto"; weights_may_lack: whether a job can be opened
+    without weights, to read what is stored.
     """
 
     manifest: str
@@ -50,13 +52,15 @@ class JobSpec:
     version: str = __version__
     environment: tuple[tuple[str, str], ...] = ()
     chosen: tuple[tuple[str, str], ...] = ()
+    weights_may_lack: bool = False
 
 
 @dataclass(frozen=True)
 class Job:
     """A manifest, its media, the store, and the extractors to run. declared: extractor ->
     everything that decides its features, as it was when the job was opened; the fingerprint is
-    the digest of it."""
+    the digest of it. lacking: extractor -> which weight file is missing, where that is allowed; its
+    stream is the store's of the same settings, or one that no store has."""
 
     spec: JobSpec
     manifest: Manifest
@@ -67,6 +71,7 @@ class Job:
     fingerprints: Mapping[str, str]
     declared: Mapping[str, Mapping[str, Any]]
     buckets: int
+    lacking: Mapping[str, str]
 
     @classmethod
     def prepare(
@@ -76,17 +81,21 @@ class Job:
         store: Path,
         section: Mapping[str, Any],
         only: tuple[str, ...],
+        weights_may_lack: bool = False,
     ) -> "Job":
         """Validate everything before the first clip is read.
 
-        Raises UsageError for paths that don't exist, ConfigError for the config, ResourceError
-        for missing weights, MismatchError for a store with another number of buckets.
+        weights_may_lack: for a job that only reads what is stored. Raises UsageError for paths that
+        don't exist, ConfigError for the config, ResourceError for missing weights, MismatchError
+        for a store with another number of buckets.
         """
         MediaRoot.open(media)
         loaded = Manifest.load(manifest)
-        section, chosen = with_choices(section, only, StoreLayout(store, loaded.card.name))
+        layout = StoreLayout(store, loaded.card.name)
+        section, chosen = with_choices(section, only, layout, weights_may_lack)
         _manifests[loaded.digest] = loaded
-        declared = _declared(parse(ExtractConfig, section, "extract"), only)
+        config = parse(ExtractConfig, section, "extract")
+        declared, _ = _declared(config, only, layout if weights_may_lack else None)
         spec = JobSpec(
             manifest=str(manifest.absolute()),
             manifest_digest=loaded.digest,
@@ -97,6 +106,7 @@ class Job:
             weights=str(WeightsFolder.default().root),
             fingerprints=tuple((n, fingerprint(d)) for n, d in declared.items()),
             chosen=tuple(chosen.items()),
+            weights_may_lack=weights_may_lack,
         )
         return cls.open(spec)
 
@@ -205,7 +215,7 @@ def _open(spec: JobSpec) -> Job:
         raise MismatchError(f"{spec.manifest}: changed while the job was running; start it again")
     config = parse(ExtractConfig, json.loads(spec.config), "extract")
     layout = StoreLayout(Path(spec.store), manifest.card.name)
-    declared = _declared(config, spec.only)
+    declared, lacking = _declared(config, spec.only, layout if spec.weights_may_lack else None)
     fingerprints = {name: fingerprint(settings) for name, settings in declared.items()}
     for name, wanted in spec.fingerprints:
         if fingerprints[name] != wanted:
@@ -224,6 +234,7 @@ def _open(spec: JobSpec) -> Job:
         fingerprints=fingerprints,
         declared=declared,
         buckets=layout.buckets(config.buckets, len(manifest.rows)),
+        lacking=lacking,
     )
     if spec.environment:
         _check_environment(job)
@@ -245,15 +256,29 @@ def _check_environment(job: Job) -> None:
         )
 
 
-def _declared(config: ExtractConfig, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """What each extractor declares, upstream first. Locates every weight file, offline."""
+def _declared(
+    config: ExtractConfig, names: tuple[str, ...], layout: StoreLayout | None
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """What each extractor declares, upstream first, and which weights are missing, by extractor.
+
+    Locates every weight file, offline. Raises ResourceError for a missing one where there is no
+    `layout`, in whose streams to look for what was declared with it.
+    """
     os.environ["HF_HUB_OFFLINE"] = "1"  # weights are resolved before a run, never during it
     declared: dict[str, dict[str, Any]] = {}
+    lacking: dict[str, str] = {}
     fingerprints: dict[str, str] = {}
     for name in with_upstream(config, names):
-        declared[name] = config.extractor(name).declared(fingerprints)
+        extractor = config.extractor(name)
+        try:
+            declared[name] = extractor.declared(fingerprints)
+        except ResourceError as error:
+            if layout is None:
+                raise
+            lacking[name] = str(error)
+            declared[name] = declared_by_store(layout, name, extractor.settings(fingerprints))
         fingerprints[name] = fingerprint(declared[name])
-    return declared
+    return declared, lacking
 
 
 def with_upstream(config: ExtractConfig, names: tuple[str, ...]) -> list[str]:

@@ -12,7 +12,7 @@ from m2hf.errors import ResourceError
 from m2hf.extract.inference.precision import AUTO, has_fast_bfloat16
 from m2hf.layout import StoreLayout
 from m2hf.pipelines.config import ExtractConfig
-from m2hf.streams import StreamName
+from m2hf.streams import StreamName, extractor_of
 
 
 def undecided(config: ExtractConfig, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -27,20 +27,35 @@ def automatic(config: ExtractConfig, name: str) -> StreamName:
 
 
 def with_choices(
-    section: Mapping[str, Any], names: tuple[str, ...], layout: StoreLayout
+    section: Mapping[str, Any],
+    names: tuple[str, ...],
+    layout: StoreLayout,
+    weights_may_lack: bool = False,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The section [extract] with the precisions that the store has chosen, and these by extractor.
 
-    Raises ConfigError for the section, ResourceError for missing weights, SchemaError for a damaged
-    record of the store.
+    weights_may_lack: an extractor whose weights are missing has the store's choice for others of
+    its name. Raises ConfigError for the section, ResourceError for missing weights, SchemaError for
+    a damaged record of the store.
     """
     config = parse(ExtractConfig, section, "extract")
     chosen: dict[str, str] = {}
     if (auto := undecided(config, names)) and (kept := layout.precisions()):
-        choices = {name: kept.get(automatic(config, name)) for name in auto}
+        choices = {name: _choice(config, name, kept, weights_may_lack) for name in auto}
         chosen = {name: choice for name, choice in choices.items() if choice}
     changed = {name: {**section[name], "precision": choice} for name, choice in chosen.items()}
     return {**section, **changed}, chosen
+
+
+def _choice(
+    config: ExtractConfig, name: str, kept: Mapping[str, str], weights_may_lack: bool
+) -> str | None:
+    try:
+        return kept.get(automatic(config, name))
+    except ResourceError:
+        if not weights_may_lack:
+            raise
+        return next((chosen for of, chosen in kept.items() if extractor_of(of) == name), None)
 
 
 def require_bfloat16(

@@ -1,15 +1,14 @@
 """`m2hf plan | extract | status | retry | verify`: from videos to shards."""
 
 import time
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from m2hf.cli import options
+from m2hf.cli.run_report import counts_table, print_efficiency, print_status
 from m2hf.errors import EXIT_FAILURES, UsageError
 from m2hf.keys import canonical_json
 from m2hf.manifest import shortened
@@ -17,10 +16,8 @@ from m2hf.printable import printable
 
 if TYPE_CHECKING:
     from m2hf.pipelines.executors import Executor
-    from m2hf.pipelines.extraction import RunStatus
     from m2hf.pipelines.job import Job
     from m2hf.pipelines.plan import JobState
-    from m2hf.pipelines.run_times import RunTimes
 
 _SHOWN = 20  # failures that a summary lists; `m2hf status` lists all
 
@@ -29,7 +26,7 @@ def plan(on: options.JobOptions, json: options.Json = False) -> None:
     """Print what is extracted and what is missing; write nothing."""
     from m2hf.pipelines import extraction
 
-    job = _job(on)
+    job = _job(on, weights_may_lack=True)
     found = extraction.plan(job)
     precisions = {**dict(job.spec.chosen), **dict.fromkeys(job.undecided, "auto")}
     if json:
@@ -42,15 +39,17 @@ def plan(on: options.JobOptions, json: options.Json = False) -> None:
                     "streams": [job.stream(name) for name in job.names],
                     "precision": precisions,
                     "damaged": [*found.damaged, *found.damage_messages],
+                    "weights_missing": job.lacking,
                 }
             )
         )
         return
     console = Console()
-    console.print(_counts_table(job, found.counts))
+    console.print(counts_table(job, found.counts))
     for name, precision in precisions.items():
         chosen = "not measured yet" if name in job.undecided else "chosen by the store's first run"
         console.print(f"precision of {name}: {precision} ({chosen})")
+    _print_lacking(console, job)
     _print_plan(console, job, found)
 
 
@@ -82,12 +81,13 @@ def status(on: options.JobOptions, json: options.Json = False) -> None:
     """Count ok, empty, failed, quarantined and missing items, and list every failure."""
     from m2hf.pipelines import extraction
 
-    job = _job(on)
+    job = _job(on, weights_may_lack=True)
     now = extraction.status(job)
     if json:
-        typer.echo(canonical_json(now.as_json()))
+        typer.echo(canonical_json({**now.as_json(), "weights_missing": job.lacking}))
     else:
-        _print_status(Console(), job, now, shown=None)
+        print_status(Console(), job, now, shown=None)
+        _print_lacking(Console(), job)
 
 
 def verify(
@@ -133,7 +133,7 @@ def verify(
         raise typer.Exit(EXIT_FAILURES)
 
 
-def _job(on: options.JobOptions) -> "Job":
+def _job(on: options.JobOptions, weights_may_lack: bool = False) -> "Job":
     from m2hf.cli.recipe import layout_of, load_recipe
     from m2hf.media_root import MediaRoot
     from m2hf.pipelines.config import select
@@ -142,7 +142,7 @@ def _job(on: options.JobOptions) -> "Job":
     MediaRoot.open(on.media)
     recipe, section = load_recipe(on.config, on.set_, layout_of(on.manifest, on.store))
     names = select(on.only, default=recipe.extract.extractors, known=recipe.extract.names)
-    return Job.prepare(on.manifest, on.media, on.store, section, names)
+    return Job.prepare(on.manifest, on.media, on.store, section, names, weights_may_lack)
 
 
 def _decided_job(on: options.JobOptions, by: options.ExecutorOptions) -> "Job":
@@ -203,11 +203,18 @@ def _run(
                     ids = shortened([repr(item) for item in items])
                     message = f"damaged, so not copied but extracted again: {name}: {ids}"
                     console.print(message, soft_wrap=True, markup=False, highlight=False)
-        _print_efficiency(console, job, timer.read(time.perf_counter() - began))
+        print_efficiency(console, job, timer.read(time.perf_counter() - began))
     now = extraction.status(job)
-    _print_status(Console(), job, now, _SHOWN)
+    print_status(Console(), job, now, _SHOWN)
     if now.failures or now.damaged:
         raise typer.Exit(EXIT_FAILURES)
+
+
+def _print_lacking(console: Console, job: "Job") -> None:
+    for message in dict.fromkeys(job.lacking.values()):
+        names = ", ".join(name for name, why in job.lacking.items() if why == message)
+        line = f"weights of {names} are missing: {message}"
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _print_plan(console: Console, job: "Job", found: "JobState") -> None:
@@ -226,68 +233,3 @@ def _print_plan(console: Console, job: "Job", found: "JobState") -> None:
         if missing
         else "nothing to do"
     )
-
-
-def _print_efficiency(console: Console, job: "Job", run: "RunTimes") -> None:
-    names: dict[str, str] = {job.stream(name): name for name in job.names}
-    table = Table("this run", title_justify="left")
-    for heading in ("items", "seconds per item", "of it in models", "ratio"):
-        table.add_column(heading, justify="right")
-    for stream, (items, spent) in sorted(run.spent.items()):
-        wall, model = spent.wall_s / items, spent.model_s / items
-        shown = (f"{model:.3f}", f"{wall / model:.2f}") if model else ("", "")
-        table.add_row(names.get(stream, stream), str(items), f"{wall:.3f}", *shown)
-    if run.spent:
-        console.print(table)
-    if run.model_s:
-        processes = "1 process" if run.processes == 1 else f"{run.processes} processes"
-        console.print(
-            f"{run.wall_s:.1f} s in {processes}, models {run.model_s:.1f} s: "
-            f"{run.overhead_ratio:.2f} times the models' own time",
-            soft_wrap=True,
-        )
-
-
-def _counts_table(job: "Job", counts: dict[str, dict[str, int]]) -> Table:
-    table = Table("extractor", title=job.manifest.card.name)
-    for heading in next(iter(counts.values())):
-        table.add_column(heading, justify="right")
-    table.add_column("features")
-    for name, row in counts.items():
-        flags = job.flags(name)
-        label = job.stream(name) + (f" ({', '.join(flags)})" if flags else "")
-        table.add_row(name, *(str(n) for n in row.values()), label)
-    return table
-
-
-def _print_status(console: Console, job: "Job", now: "RunStatus", shown: int | None) -> None:
-    console.print(_counts_table(job, now.counts))
-    if now.spent:
-        parts = [f"{n} {s.wall_s / items:.2f}" for n, (items, s) in sorted(now.spent.items())]
-        console.print(f"seconds per item: {', '.join(parts)}", soft_wrap=True)
-    _print_list(
-        console,
-        "failures",
-        [
-            f"{f['id']}: {f['extractor']} at {f['stage']}: {f['class']}: {f['message']}"
-            for f in now.failures
-        ],
-        shown,
-    )
-    _print_list(
-        console,
-        "remarks",
-        [f"{r['id']}: {r['extractor']}: {r['message']}" for r in now.remarks],
-        shown,
-    )
-    for message in now.damaged:
-        console.print(message, soft_wrap=True, markup=False)
-
-
-def _print_list(console: Console, title: str, lines: Sequence[str], shown: int | None) -> None:
-    if lines:
-        console.print(f"{title} ({len(lines)}):")
-    for line in lines[:shown]:
-        console.print(f"  {line}", soft_wrap=True, markup=False, highlight=False)
-    if shown is not None and len(lines) > shown:
-        console.print(f"  ... and {len(lines) - shown} more: see `m2hf status`")

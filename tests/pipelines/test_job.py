@@ -40,7 +40,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return make
 
 
-def prepare(root: Path, weights: Path) -> Job:
+def prepare(root: Path, weights: Path, weights_may_lack: bool = False) -> Job:
     """A job of one clip whose CLIP is the file `weights`."""
     if not (root / "manifest").exists():
         (root / "videos").mkdir()
@@ -48,7 +48,8 @@ def prepare(root: Path, weights: Path) -> Job:
         row = Row(id="a", path="a.mp4", split="train", captions=("a tone",))
         Manifest(Card(name="one", protocol="one_caption"), (row,)).save(root / "manifest")
     section = {"encoder": {"model": "m2hf-tiny", "pretrained": str(weights)}, "device": "cpu"}
-    return Job.prepare(root / "manifest", root / "videos", root / "store", section, ("clip",))
+    places = (root / "manifest", root / "videos", root / "store")
+    return Job.prepare(*places, section, ("clip",), weights_may_lack)
 
 
 def run(job: Job) -> None:
@@ -104,3 +105,24 @@ def test_a_process_without_a_folder_of_weights_uses_that_of_the_job(
     Job.open(spec)
     assert WeightsFolder.default().root == drivers
     WeightsFolder(tmp_path / "none").adopt()
+
+
+def test_what_is_stored_is_counted_without_the_weights(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    weights = Path(shutil.copy(checkpoint(1), tmp_path / "w.safetensors"))
+    whole = prepare(tmp_path, weights, weights_may_lack=True)
+    assert whole.lacking == {}
+    weights.rename(tmp_path / "moved.safetensors")
+    nothing = prepare(tmp_path, weights, weights_may_lack=True)
+    assert "w.safetensors" in nothing.lacking["clip"]
+    assert extraction.status(nothing).counts["clip"]["missing"] == 1
+    assert nothing.stream("clip") != whole.stream("clip")
+    (tmp_path / "moved.safetensors").rename(weights)
+    run(prepare(tmp_path, weights))
+    weights.unlink()
+    job = prepare(tmp_path, weights, weights_may_lack=True)
+    assert extraction.status(job).counts["clip"]["ok"] == 1
+    assert job.stream("clip") == whole.stream("clip")
+    with pytest.raises(ResourceError, match=r"w\.safetensors"):
+        prepare(tmp_path, weights)

@@ -166,3 +166,19 @@ def test_a_store_remembers_the_recipe_that_it_was_begun_with(run: Run) -> None:
     recorded.write_text("[extract]\nlogmell = 1\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"unknown key 'extract\.logmell'"):
         run("status", *logmel)
+
+
+def test_plan_and_status_work_without_weights_and_say_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("M2HF_WEIGHTS", str(Path("none").resolve()))
+    monkeypatch.setenv("HOME", str(Path("home").resolve()))
+    run("init", "videos", "--config", "fast")
+    lacking = ("--set", "extract.encoder.pretrained=laion2b_s34b_b79k", "--only", "clip,text")
+    for verb in ("plan", "status"):
+        found = json.loads(run(verb, *lacking, "--json"))
+        assert found["extractors"]["clip"]["missing"] == 3
+        assert {"clip", "text"} <= set(found["weights_missing"])
+        printed = run(verb, *lacking)
+        assert "weights of clip, text are missing: weights ViT-B-32" in printed
+        assert "m2hf weights pull" in printed
