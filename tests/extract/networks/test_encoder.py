@@ -92,7 +92,7 @@ def test_the_fingerprint_is_of_the_files_and_not_of_their_place(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     moved = shutil.copytree(folders["siglip"], tmp_path / "moved")
-    names = {"open_clip_config.json", "weights", "tokenizer", "tokenizer_config.json"}
+    names = {"open_clip_config.json", "checkpoint", "tokenizer", "tokenizer_config.json"}
     base = CaptionEncoder(encoder=Encoder(model=str(folders["siglip"])))
     assert {*base.declared({})["weights"]} == names | {"config.json"}
     for model in (str(moved), f"local-dir:{moved}"):
@@ -129,7 +129,7 @@ def test_a_repository_of_the_hub_is_read_from_the_weights_folder(
         "someone/a-clip",
         "someone/siglip",
     }
-    fetch("someone/a-clip", "weights", "open_clip_model.safetensors")
+    fetch("someone/a-clip", "checkpoint", "open_clip_model.safetensors")
     fetch("someone/siglip", "tokenizer", "tokenizer.json")
     fetch("someone/siglip", "tokenizer_config.json", "tokenizer_config.json")
     fetch("someone/siglip", "config.json", "open_clip_config.json")
@@ -141,7 +141,7 @@ def test_a_folder_with_random_weights_is_flagged(folders: dict[str, Path]) -> No
     drawn = Encoder(model=str(folders["siglip"]), pretrained="")
     assert drawn.flags() == ("untrained",)
     assert drawn.weights()["folder"].startswith("untrained: seed 0")
-    assert "weights" not in drawn.weights()
+    assert "checkpoint" not in drawn.weights()
     again = Encoder(model=str(folders["siglip"]), pretrained="", seed=1)
     one, two = (e.open("cpu").encode_sentences(SENTENCES) for e in (drawn, again))
     assert not np.allclose(one, two)
