@@ -11,8 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, create_model, model_validator
-from pydantic_core import PydanticKnownError
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from m2hf.config import Section
 from m2hf.errors import ConfigError
@@ -43,7 +49,9 @@ _KIND = "extractor"  # the key by which a section is that of an instance
 def _instance(section: Any) -> Any:
     if isinstance(section, Mapping) and _KIND in section:
         return _instance_class(_kind(section)).model_validate(section)
-    raise PydanticKnownError("extra_forbidden")
+    raise ValidationError.from_exception_data(
+        "instance", [{"type": "extra_forbidden", "input": section}]
+    )
 
 
 def _kind(section: Mapping[str, Any]) -> str:

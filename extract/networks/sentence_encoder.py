@@ -147,9 +147,9 @@ class SentenceModel:
             return_special_tokens_mask=True,
             return_offsets_mapping=True,
         )
-        starts = (start for start, _ in tokens["offset_mapping"])
-        marks = zip(tokens["special_tokens_mask"], starts, strict=True)
-        of_text = np.array([not special and at >= len(prompt) for special, at in marks])
+        ends = (end for _, end in tokens["offset_mapping"])  # some tokens start with the space
+        marks = zip(tokens["special_tokens_mask"], ends, strict=True)
+        of_text = np.array([not special and end > len(prompt) for special, end in marks])
         return unit_rows(np.concatenate([sentence_1D, states_WD[of_text][: self.max_tokens]]))
 
 
@@ -191,6 +191,9 @@ def _load(files: SentenceFiles, device: str) -> Any:
         with safe_open(folder / files.tensors, "pt") as saved:
             # transformers draws a missing tensor at random and only logs a warning.
             require_tensors(_missing(model[0].auto_model.state_dict(), saved.keys()))
+        width = model.encode(["a"], prompt="", show_progress_bar=False).shape[1]
+        if width != files.width:
+            raise ValueError(f"its vectors have width {width}, and it declares {files.width}")
     return model.eval()
 
 

@@ -1,12 +1,14 @@
 """The benchmarks of extraction on small models: they run, and their numbers are consistent."""
 
+import gzip
 import json
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import media
 import pytest
-from benchmarks.extraction import clip, ocr_engines, run
+from benchmarks.extraction import clip, ocr_engines, run, text_rows
+from sentence_encoders import save_sentence_encoder
 
 TINY = "extract.encoder.model=m2hf-tiny"
 
@@ -71,3 +73,24 @@ def test_a_recipe_is_compared_with_the_default(
     assert list(seconds) == ["default", "fast"]
     for spent in seconds.values():
         assert 0 < spent["clip"] < spent["processor"]
+
+
+def test_the_mean_of_the_rows_of_text_finds_what_the_whole_text_finds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("cat", "dog", "car", "sign", "speed", "limit")
+    rows = [
+        {"video": video, "description": f"{word} {letter}"}
+        for video, word in enumerate(words)
+        for letter in "abcd"
+    ]
+    (tmp_path / "val.json.gz").write_bytes(gzip.compress(json.dumps(rows).encode()))
+    encoder = save_sentence_encoder(tmp_path / "encoder")
+    given = ["--annotations", str(tmp_path / "val.json.gz"), "--model", str(encoder)]
+    assert text_rows.main(given) == 0
+    results = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(results) == 3 * 5
+    found = {(one["texts"], one["compared"]): (one["r1"], one["r5"]) for one in results}
+    for texts in ("descriptions", "and scraps", "and those of others"):
+        assert found[texts, "rows of `text`: their mean"] == found[texts, "whole text"]
+    assert all(0 <= one["r1"] <= one["r5"] <= 100 for one in results)

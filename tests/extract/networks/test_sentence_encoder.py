@@ -190,6 +190,11 @@ def without_a_tensor(folder: Path) -> None:
         (edited("config.json", auto_map={"AutoModel": "m.Model"}), "needs code of its own"),
         (edited("config.json", num_hidden_layers=10**9), "num_hidden_layers is 1000000000, exp"),
         (edited("1_Pooling/config.json", embedding_dimension="wide"), "a width of 'wide'"),
+        (edited("1_Pooling/config.json", embedding_dimension=16), "width 32, and it declares 16"),
+        (
+            edited("sentence_bert_config.json", transformer_task="text-generation"),
+            "damaged, or not a sentence encoder: ",
+        ),
         (edited("config_sentence_transformers.json", prompts=["a"]), "expected strings"),
     ],
 )
