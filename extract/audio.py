@@ -46,6 +46,9 @@ class Audio(LearnedExtractor):
     def needs(self) -> tuple[Weight, ...]:
         return self._chosen.needs(self.path) if self.pretrained else ()
 
+    def require_fit(self) -> None:
+        self.sample_rates()
+
     def sample_rates(self) -> tuple[int, ...]:
         return (self._chosen.rate(self.files()),)
 

@@ -82,22 +82,23 @@ class Motion(LearnedExtractor):
     def width(self) -> int:
         return self._chosen.width(self.files())
 
-    @property
+    def require_fit(self) -> None:
+        self.window()
+
     def window(self) -> VideoWindow:
         """What it reads; raises ConfigError for `frames` that the network can't read."""
         own = self._chosen.window(self.files())
         frames = self.frames or own.frames
         if not own.allows(frames):
-            span = f"{own.least} to {own.most}" if own.least < own.most else str(own.least)
-            multiple = f", a multiple of {own.step}" if own.step > 1 else ""
-            raise ConfigError(
-                f"extract.motion.frames = {frames}: {self.model} reads {span}{multiple}"
-            )
+            span = str(own.least)
+            if own.least < own.most:
+                span += f" to {own.most}, a multiple of {own.step}"
+            raise ConfigError(f"extract.motion.frames = {frames}: {self.model} reads {span}")
         return VideoWindow(self.fps or own.fps, frames, own.least, own.most, own.step)
 
     @property
     def view(self) -> FrameView:
-        return FrameView(fps=self.window.fps, **self._chosen.scaling)
+        return FrameView(fps=self.window().fps, **self._chosen.scaling)
 
     def views(self) -> tuple[FrameView, ...]:
         return (self.view,)
@@ -111,7 +112,7 @@ class Motion(LearnedExtractor):
 
 class MotionSession(MediaSession):
     def __init__(self, declared: Motion, device: str) -> None:
-        self._view, self._width, self._window = declared.view, declared.width, declared.window
+        self._view, self._width, self._window = declared.view, declared.width, declared.window()
         loaded = hub_video.load(declared.model, declared.files(), declared.seed, device)
         self._prepare = loaded.prepare
         self._network = WindowNetwork(loaded.forward, declared, device)

@@ -69,6 +69,7 @@ class ClapEncoder(Section):
 
     def weights(self) -> dict[str, str]:
         """Name -> sha256 of each file; for random weights, their seed and torch version."""
+        _configured(self._located)  # of another kind of model: raises before a caption is read
         drawn = {} if self.pretrained else {self._label(self.model): origin(self.seed)}
         return drawn | {weight.name: weight.locate().sha256 for weight in self.needs()}
 

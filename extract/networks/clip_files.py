@@ -31,7 +31,10 @@ _GET = (
     f"set extract.encoder.pretrained to a checkpoint file; without weights, "
     f"extract.encoder.model={TINY} with extract.encoder.pretrained='' runs untrained"
 )
-_GET_TEXT = "set extract.encoder.model to a folder with all files of a model"
+_GET_TEXT = (
+    "set extract.encoder.model to a folder with open_clip_config.json, open_clip_model.safetensors "
+    "and, if it isn't CLIP's own, a tokenizer"
+)
 _MOST_WIDTH = {"embed_dim": 1 << 14}
 _MOST = {
     "width": 1 << 14,
@@ -45,9 +48,9 @@ _MOST = {
 class ClipWeights:
     """What a CLIP needs, declared; empty where it needs nothing."""
 
-    checkpoint: tuple[Weight, ...] = ()
     config: tuple[Weight, ...] = ()
     """Of a repository or folder."""
+    checkpoint: tuple[Weight, ...] = ()
     tokenizer: tuple[Weight, ...] = ()
     """Of transformers; open_clip brings CLIP's own."""
     tower: tuple[Weight, ...] = ()
@@ -68,8 +71,8 @@ class ClipWeights:
 class ClipFiles:
     """The files of ClipWeights, located and hashed."""
 
-    checkpoint: tuple[WeightFile, ...]
     config: tuple[WeightFile, ...]
+    checkpoint: tuple[WeightFile, ...]
     tokenizer: tuple[WeightFile, ...]
     tower: tuple[WeightFile, ...]
 
@@ -81,7 +84,7 @@ def repository(model: str) -> Repository | None:
     local = model.startswith(_LOCAL)
     folder = Path(model.removeprefix(_LOCAL)).expanduser() if local else folder_of(model)
     if folder is not None:
-        return Repository(str(folder), "encoder.model", folder)
+        return Repository(str(folder), "encoder.model", folder, _GET_TEXT)
     return None
 
 
@@ -102,10 +105,10 @@ def weights(model: str, pretrained: str) -> ClipWeights:
     if place is not None:
         found = (place.weight("open_clip_config.json"),)
     if pretrained:
-        own = place and place.weight("weights", _CHECKPOINTS, _SIZE_MB)
+        own = place and place.weight("checkpoint", _CHECKPOINTS, _SIZE_MB)
         checkpoint = (own or _checkpoint(model, pretrained),)
     if found and found[0].find() is None:
-        return ClipWeights(checkpoint, found)
+        return ClipWeights(found, checkpoint)
     text = model_config(model, tuple(w.locate() for w in found))["text_cfg"]
     tokenizer: tuple[Weight, ...] = ()
     tower: tuple[Weight, ...] = ()
@@ -114,7 +117,7 @@ def weights(model: str, pretrained: str) -> ClipWeights:
         tokenizer = theirs.tokenizer()
     if name := text.get("hf_model_name"):
         tower = (_text_repository(model, name).config(),)
-    return ClipWeights(checkpoint, found, tokenizer, tower)
+    return ClipWeights(found, checkpoint, tokenizer, tower)
 
 
 def _text_repository(model: str, name: object) -> Repository:

@@ -41,7 +41,12 @@ class LearnedExtractor(MediaExtractor):
         """The weight files, located and hashed; raises ResourceError where one is missing."""
         return tuple(weight.locate() for weight in self.needs())
 
+    def require_fit(self) -> None:
+        """Raise ResourceError where the files are of a network that the extractor can't run,
+        ConfigError for settings that the network doesn't allow."""
+
     def weights(self) -> Mapping[str, str]:
+        self.require_fit()
         if not self.pretrained:
             return {self.model: origin(self.seed)}
         return super().weights()

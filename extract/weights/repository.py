@@ -34,7 +34,7 @@ class Repository:
         if self.folder is not None:
             paths = [self.folder / file for file in files]
             found = next((path for path in paths if path.is_file()), paths[0])
-            return Weight(part, size_mb=0, explicit=str(found))
+            return Weight(part, size_mb=0, explicit=str(found), get=self.get)
         source = HubSource(self.name, files)
         try:
             cached, sha256 = source.cached()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from clip_folders import STYLES, write_clip_folder
+from weights_server import serving
 
 from m2hf.errors import ConfigError, M2hfError, ResourceError
 from m2hf.extract.caption import CaptionEncoder
@@ -23,6 +24,7 @@ from m2hf.extract.weights.folder import VARIABLE, WeightsFolder
 from m2hf.features import unit_rows
 from m2hf.pipelines.config import ExtractConfig
 
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 SENTENCES = ["a red square moves", "Two dogs.", "a red circle " * 9]
 
 
@@ -92,7 +94,7 @@ def test_the_fingerprint_is_of_the_files_and_not_of_their_place(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     moved = shutil.copytree(folders["siglip"], tmp_path / "moved")
-    names = {"open_clip_config.json", "weights", "tokenizer", "tokenizer_config.json"}
+    names = {"open_clip_config.json", "checkpoint", "tokenizer", "tokenizer_config.json"}
     base = CaptionEncoder(encoder=Encoder(model=str(folders["siglip"])))
     assert {*base.declared({})["weights"]} == names | {"config.json"}
     for model in (str(moved), f"local-dir:{moved}"):
@@ -129,7 +131,7 @@ def test_a_repository_of_the_hub_is_read_from_the_weights_folder(
         "someone/a-clip",
         "someone/siglip",
     }
-    fetch("someone/a-clip", "weights", "open_clip_model.safetensors")
+    fetch("someone/a-clip", "checkpoint", "open_clip_model.safetensors")
     fetch("someone/siglip", "tokenizer", "tokenizer.json")
     fetch("someone/siglip", "tokenizer_config.json", "tokenizer_config.json")
     fetch("someone/siglip", "config.json", "open_clip_config.json")
@@ -137,11 +139,36 @@ def test_a_repository_of_the_hub_is_read_from_the_weights_folder(
     np.testing.assert_array_equal(encoder.open("cpu").encode_sentences(SENTENCES), local)
 
 
+def test_a_pull_gets_the_tokenizer_that_the_configuration_names(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, m2hf: Command
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "weights"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    source, model = folders["siglip"], "--set=extract.encoder.model=hf-hub:someone/a-clip"
+    with serving() as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.root)
+        for path in source.iterdir():
+            owners = ["someone/siglip"] if "token" in path.name else ["someone/a-clip"]
+            owners += ["someone/siglip"] if path.name == "open_clip_config.json" else []
+            for owner in owners:
+                served.on_hub(owner, path.name, path.read_bytes(), path.suffix != ".json")
+        done = m2hf("weights", "pull", "--only", "clip,caption", model)
+    assert done.returncode == 0, done.stderr
+    assert "5 weight files downloaded" in done.stdout
+    assert (
+        "5 weight files checked, 0 wrong" in m2hf("weights", "check", "--only=clip", model).stdout
+    )
+    local = Encoder(model=str(source)).open("cpu").encode_sentences(SENTENCES)
+    pulled = Encoder(model="hf-hub:someone/a-clip").open("cpu").encode_sentences(SENTENCES)
+    np.testing.assert_array_equal(pulled, local)
+
+
 def test_a_folder_with_random_weights_is_flagged(folders: dict[str, Path]) -> None:
     drawn = Encoder(model=str(folders["siglip"]), pretrained="")
     assert drawn.flags() == ("untrained",)
     assert drawn.weights()["folder"].startswith("untrained: seed 0")
-    assert "weights" not in drawn.weights()
+    assert "checkpoint" not in drawn.weights()
     again = Encoder(model=str(folders["siglip"]), pretrained="", seed=1)
     one, two = (e.open("cpu").encode_sentences(SENTENCES) for e in (drawn, again))
     assert not np.allclose(one, two)

@@ -92,7 +92,7 @@ def test_the_published_architecture_has_the_published_sizes(kind: str) -> None:
     row = ROWS[kind]
     _, width, frames, fps = PUBLISHED[kind]
     declared = Motion(model=names(row)[0], pretrained="")
-    assert (declared.width, declared.window.frames, declared.view.fps) == (width, frames, fps)
+    assert (declared.width, declared.window().frames, declared.view.fps) == (width, frames, fps)
     config = row.architecture.configuration(names(row)[0], ())
     side = 256 if kind == "vjepa2" else 224
     with torch.device("meta"), torch.inference_mode():
@@ -111,7 +111,7 @@ def test_windows_cover_the_clip(kind: str) -> None:
 
 def test_frames_are_those_that_the_network_reads() -> None:
     vjepa = Motion(model="m2hf-tiny-vjepa2", pretrained="", frames=8)
-    assert vjepa.window.frames == 8
+    assert vjepa.window().frames == 8
     assert vjepa.open("cpu").extract(clip(vjepa, 2.0)).values.shape == (1, 48)
     for model, frames, message in (
         ("m2hf-tiny-vjepa2", 5, "frames = 5: m2hf-tiny-vjepa2 reads 2 to 256, a multiple of 2"),
