@@ -132,13 +132,12 @@ def fuse_levels(
     whose query role it has features in. The score of a video that is valid in none of them, and so
     every score of a query without features, is the lowest of all other scores minus 1."""
     present_LQ = _present(model, store, target.query_ids)
-    all_available, floor = True, np.float32(np.inf)
+    rule, all_available, floor = LATE_RULES[model.late_rule], True, np.float32(np.inf)
     for rows in _rows(present_LQ.shape[1], valid_LV.size):
         levels_LqV = np.stack([matrix[rows] for matrix in target.levels])
         fused_qV = np.zeros(levels_LqV.shape[1:], np.float32)
         for has_L, chosen_q in _alike(present_LQ[:, rows]):
             known_LV = valid_LV & has_L[:, None]
-            rule = LATE_RULES[model.late_rule]
             fused_qV[chosen_q] = rule(levels_LqV[:, chosen_q], known_LV, by).astype(np.float32)
         available_qV = _available(present_LQ[:, rows], valid_LV)
         all_available &= bool(available_qV.all())
@@ -165,13 +164,14 @@ def _available(present_LQ: BoolArray, valid_LV: BoolArray) -> BoolArray:
     return available_QV
 
 
-def _alike(present_LQ: BoolArray) -> Iterator[tuple[BoolArray, BoolArray]]:
-    """Each set of levels that queries have features for, unless it is empty, with those queries:
-    (L,) and (Q,)."""
+def _alike(present_LQ: BoolArray) -> Iterator[tuple[BoolArray, BoolArray | slice]]:
+    """Each set of levels that queries have features for, unless it is empty, and those queries:
+    (L,) and (Q,), or a slice of all, which needs no copy."""
     sets_LP, set_Q = np.unique(present_LQ, axis=1, return_inverse=True)
     for number, has_L in enumerate(sets_LP.T):
         if has_L.any():
-            yield has_L, set_Q.reshape(-1) == number
+            alone = sets_LP.shape[1] == 1
+            yield has_L, slice(None) if alone else set_Q.reshape(-1) == number
 
 
 class _QueryCache:
