@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from m2hf.array_types import FloatArray, IntArray
 from m2hf.extract.base import DerivedExtractor, DerivedSession
 from m2hf.extract.networks.image_network import ImageNetwork
 from m2hf.extract.networks.joint_space import JointSpaceExtractor
@@ -69,24 +70,36 @@ class ConceptsSession(DerivedSession):
         image = inputs[IMAGE]
         if not len(image.values):
             return Features.empty(image.reason, self._vectors_CD.shape[1], texts=True)
-        pooled_FD = image.values.astype(np.float32)
-        logits_FC = self._network.logits(pooled_FD).astype(np.float64)
-        likely_FK = np.argsort(-logits_FC, axis=1, kind="stable")[:, : self._declared.classes]
-        share_FK = np.take_along_axis(
-            _softmax(logits_FC / self._declared.temperature), likely_FK, axis=1
-        )
-        mixed_FD = np.einsum("fk,fkd->fd", share_FK, self._vectors_CD[likely_FK])
-        texts = [", ".join(self._shown[c] for c in row[:_SHOWN]) for row in likely_FK.tolist()]
+        logits_FC = self._network.logits(image.values.astype(np.float32)).astype(np.float64)
+        temperature, classes = self._declared.temperature, self._declared.classes
+        names = [dict.fromkeys(self._shown[c] for c in row) for row in _likely(logits_FC, classes)]
         return Features(
-            unit_rows(mixed_FD.astype(np.float32)),
+            mixture(logits_FC, self._vectors_CD, temperature, classes),
             image.start_s,
             image.end_s,
-            texts=tuple(texts),
+            texts=tuple(", ".join([*row][:_SHOWN]) for row in names),
             confidence=_softmax(logits_FC).max(axis=1).astype(np.float32),
         )
 
 
-def _softmax(logits_FC: NDArray[np.float64]) -> NDArray[np.float64]:
+def mixture(
+    logits_FC: FloatArray, vectors_CD: FloatArray, temperature: float, classes: int
+) -> NDArray[np.float32]:
+    """(F, D) unit vectors: those of the most likely classes of each frame, by their probabilities
+    after a division of logits by `temperature`."""
+    likely_FK = _likely(logits_FC, classes)
+    share_FK = np.take_along_axis(_softmax(logits_FC / temperature), likely_FK, axis=1)
+    mixed_FD = np.einsum("fk,fkd->fd", share_FK, vectors_CD[likely_FK])
+    return unit_rows(mixed_FD.astype(np.float32))
+
+
+def _likely(logits_FC: FloatArray, classes: int) -> IntArray:
+    """(F, K) the classes of each frame, the most likely first."""
+    likely_FK: IntArray = np.argsort(-logits_FC, axis=1, kind="stable")[:, :classes]
+    return likely_FK
+
+
+def _softmax(logits_FC: FloatArray) -> NDArray[np.float64]:
     exponentials_FC = np.exp(logits_FC - logits_FC.max(axis=1, keepdims=True))
     shares_FC: NDArray[np.float64] = exponentials_FC / exponentials_FC.sum(axis=1, keepdims=True)
     return shares_FC

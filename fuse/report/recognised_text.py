@@ -1,15 +1,15 @@
-"""Recognised text of a video, from OCR and speech recognition: an excerpt, and the whole."""
+"""Words for a video, of OCR, speech recognition and an image classifier: an excerpt, and all."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from m2hf.features import Features
 from m2hf.fuse.features.stream import Stream
-from m2hf.streams import ASR, HALLUCINATED, OCR
+from m2hf.streams import ASR, CONCEPTS, HALLUCINATED, OCR
 
 _EXCERPT = 60  # characters
 _WHOLE = 2000  # characters, of longer text the page gives the length
-_TITLES = {OCR: "on screen", ASR: "speech"}
+_TITLES = {OCR: "on screen", ASR: "speech", CONCEPTS: "seen"}
 
 
 @dataclass(frozen=True)

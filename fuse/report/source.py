@@ -16,9 +16,10 @@ from m2hf.keys import SHORT, sha256_file
 from m2hf.layout import StoreLayout
 from m2hf.manifest import Manifest, captions_of
 from m2hf.plain_data import read_text
-from m2hf.streams import ASR, OCR, THUMBNAIL, StreamName
+from m2hf.streams import ASR, CONCEPTS, OCR, THUMBNAIL, StreamName
 
-DISPLAYED = (THUMBNAIL, OCR, ASR)  # extractors whose streams are shown, in addition to scored ones
+# Extractors whose streams are shown, in addition to scored ones.
+DISPLAYED = (THUMBNAIL, OCR, ASR, CONCEPTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +96,17 @@ def _scored(path: Path, file: SimilarityFile, role: str, layout: StoreLayout) ->
 def _display_stream(
     file: SimilarityFile, name: str, layout: StoreLayout, remarks: list[str]
 ) -> Stream | None:
-    """The stream to show: the one that a scored stream was derived from, else the only one."""
+    """The stream to show: the one that is scored or that a scored stream was derived from, else the
+    only one. That a store has no concepts is no remark: they are not among the default streams."""
     stored = [stream for stream in layout.streams(name) if any(layout.shards(stream))]
     reads = (stream["config"].get("reads", {}) for stream in file.streams.values())
     wanted = {StreamName.of(name, read[name]) for read in reads if name in read}
+    scored = {stream["stream"] for stream in file.streams.values()}
+    wanted |= {stream for stream in stored if stream in scored}
     chosen = [stream for stream in stored if stream in wanted or not wanted]
     get = f"m2hf extract --manifest MANIFEST --media VIDEOS --store STORE --only {name}"
+    if not chosen and name == CONCEPTS:
+        return None
     if not chosen:
         other = " that the scores were computed from" if stored else ""
         remarks.append(f"The store has no stream {name}{other}; to make it: {get}")

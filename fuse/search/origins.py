@@ -1,4 +1,4 @@
-"""Whether a string of a text stream was read in frames (OCR) or heard (ASR)."""
+"""Whether a string of a stream was read in frames (OCR), heard (ASR), or names what was seen."""
 
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -7,26 +7,31 @@ from m2hf.features import Features
 from m2hf.fuse.features.stream import Stream
 from m2hf.layout import StoreLayout
 from m2hf.shard_header import ShardHeader
-from m2hf.streams import ASR, OCR, StreamName
+from m2hf.streams import ASR, CONCEPTS, OCR, StreamName
 
-Origin = Literal["read", "heard", "text"]
+Origin = Literal["seen", "read", "heard", "text"]
 
 
 @dataclass(frozen=True, eq=False)
 class Origins:
-    """The streams that a stream of strings was derived from, or is; None where there is none."""
+    """The streams that a stream of strings was derived from, or is; None where there is none.
+    seen: whether its strings name what frames show."""
 
+    seen: bool
     read: Stream | None
     heard: Stream | None
 
     @classmethod
     def of(cls, layout: StoreLayout, derived: ShardHeader) -> Self:
         """derived: header of the stream, whose declared config names its inputs."""
-        return cls(_source(layout, derived, OCR), _source(layout, derived, ASR))
+        seen = derived.kind == CONCEPTS
+        return cls(seen, _source(layout, derived, OCR), _source(layout, derived, ASR))
 
     def of_line(self, video: str, text: str, start_s: float, end_s: float) -> Origin:
-        """The origin of a line: "read" if its words occur in OCR rows with the same start, "heard"
-        if they occur in an ASR segment with the same times, else "text"."""
+        """The origin of a line: "seen" for a name of what is seen, "read" if its words occur in OCR
+        rows with the same start, "heard" if in an ASR segment with the same times, else "text"."""
+        if self.seen:
+            return "seen"
         words = set(text.split())
         read, heard = _item(self.read, video), _item(self.heard, video)
         if read is not None and words <= _words(read, [s == start_s for s in read.start_s]):

@@ -35,8 +35,8 @@ class MatchedLine:
 class LevelMatch:
     """One level of one video: its score; `relative`, 0 for the lowest score of the gallery for
     this query and 1 for the highest; and the best moment, None for a level of words where no string
-    has a word of the query. text: the string of that moment's row; origin: "read" or "heard", or
-    "text" where its source stream is unknown."""
+    has a word of the query. text: the string of that moment's row; origin: "seen", "read" or
+    "heard", or "text" where its source stream is unknown."""
 
     name: str
     score: float

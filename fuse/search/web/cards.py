@@ -28,7 +28,7 @@ class LevelBar:
 
 @dataclass(frozen=True)
 class MatchedString:
-    """A string that matched: whether it was read or heard, its time, and its text."""
+    """A string that matched: whether it was seen, read or heard, its time, and its text."""
 
     origin: str
     when: str

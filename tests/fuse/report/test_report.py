@@ -17,6 +17,7 @@ from hypothesis.extra.numpy import arrays
 from seen_run import SeenRun
 
 from m2hf.errors import MismatchError, UsageError
+from m2hf.features import Features
 from m2hf.fuse.curves import panels
 from m2hf.fuse.report.chart import charts
 from m2hf.fuse.report.contribution import Contribution
@@ -236,6 +237,15 @@ def test_remarks_name_what_is_missing_and_the_command_that_makes_it(tmp_path: Pa
     assert "no thumbnail" in text
     assert "speech: OPEN and then" in text
     assert "no audio stream (2)" in text
+
+
+def test_names_of_what_frames_show_are_seen(tmp_path: Path) -> None:
+    run = SeenRun(tmp_path, [f"v{i}" for i in range(4)])
+    assert "seen: " not in (before := Parsed(page(opened(run))).text)
+    assert "concepts" not in before
+    row = Features(np.ones((1, 2)), np.zeros(1), np.ones(1), ("sports car, grille",), np.ones(1))
+    run.add("concepts", dict.fromkeys(run.names, row))
+    assert "seen: sports car, grille" in Parsed(page(opened(run))).text
 
 
 def test_inputs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:

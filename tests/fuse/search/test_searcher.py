@@ -197,6 +197,14 @@ def test_a_line_was_read_or_heard(tmp_path: Path, write_stream: Any) -> None:
     assert plain.of_line("v", "shut", 4, 6) == "read"
 
 
+def test_a_name_of_what_frames_show_was_seen(tmp_path: Path, write_stream: Any) -> None:
+    row = np.ones((1, 2)), np.zeros(1), np.ones(1), ("sports car, grille",), np.ones(1, np.float32)
+    write_stream(tmp_path, "concepts", {"v": Features(*row)}, 2)
+    layout = StoreLayout(tmp_path, "synthetic")
+    origins = Origins.of(layout, Stream.open(layout, "concepts").header)
+    assert origins.of_line("v", "sports car, grille", 0, 1) == "seen"
+
+
 @pytest.mark.parametrize("text", ["", "  \n", "?!", "\u200b", "\0", "...  -"])
 def test_a_query_must_say_something(text: str) -> None:
     with pytest.raises(UsageError, match="the query is empty"):
