@@ -2,7 +2,8 @@
 
 Reads EfficientNet-Lite0's features of frames (frames.h5), sentence vectors of captions by
 all-MiniLM-L6-v2 (captions.npz) and their manifest; nothing is trained. A video's score is the
-cosine of a caption and the mean of its frames. Choose on val.
+cosine of a caption and the mean of its frames. Choose on val. --out writes the vectors of all
+frames, as the recipe makes them, for `m2hf import --stream concepts=FILE`.
 """
 
 import argparse
@@ -15,13 +16,14 @@ import h5py
 import numpy as np
 
 from m2hf.array_types import FloatArray, IntArray
-from m2hf.extract.concepts import mixture
+from m2hf.extract.concepts import Concepts, mixture
 from m2hf.extract.networks.image_network import ImageNetwork
 from m2hf.extract.networks.sentence_encoder import SentenceEncoder
-from m2hf.features import unit_rows
+from m2hf.features import Features, unit_rows
 from m2hf.fuse.scores.metrics import t2v_ranks
 from m2hf.manifest import Manifest
 from m2hf.row import captions_of
+from m2hf.streams import IMAGE
 
 WAYS = ((1.0, 20), (2.0, 20), (4.0, 20), (4.0, 50), (6.0, 20))  # temperature, classes
 TOP = (1, 5, 10)
@@ -79,11 +81,27 @@ def lines(split: Split) -> Iterator[str]:
             yield f"| {form} | {temperature:g} | {classes} | {found} |"
 
 
+def write(data: Path, out: Path) -> None:
+    """The rows of `concepts` for every video of frames.h5, a data set each."""
+    session = Concepts(encoder=SentenceEncoder()).open("cpu")
+    with h5py.File(data / "frames.h5") as frames, h5py.File(out, "w") as file:
+        for video, stored in frames.items():
+            times = np.arange(len(stored), dtype=np.float64)
+            image = Features(stored[:].astype(np.float32), times, times + 1)
+            file[video] = session.extract({IMAGE: image}).values
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.concepts", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the features")
     parser.add_argument("--split", choices=("val", "test"), default="val")
+    parser.add_argument(
+        "--out", type=Path, help="write vectors, print no table"
+    )
     chosen = parser.parse_args(arguments)
+    if chosen.out is not None:
+        write(chosen.data, chosen.out)
+        return 0
     split = Split.read(chosen.data, chosen.split)
     print(f"{len(split.video_Q)} captions, {len(split.logits_VFC)} videos of {chosen.split}\n")
     for line in lines(split):
