@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
     Field,
-    FieldSerializationInfo,
     ValidationInfo,
-    field_serializer,
     field_validator,
 )
 
@@ -50,15 +48,23 @@ class Motion(LearnedExtractor):
     dict (.pth or .safetensors), else a folder as transformers saves it; or "" for random weights,
     drawn from `seed`."""
 
-    fps: float = Field(default=0.0, ge=0.0, le=60.0)
+    fps: float = Field(default=0.0, ge=0.0, le=60.0, validate_default=True)
     """Frames per second that the network reads; 0: those of its training, 15 for torchvision's."""
 
-    frames: int = Field(default=0, ge=0, le=256)
+    frames: int = Field(default=0, ge=0, le=256, validate_default=True)
     """Frames per window; 0: those of its training, 16 for torchvision's networks, which read 16 to
     32. V-JEPA 2 reads any even number, the others of transformers only their own."""
 
     overlap: float = Field(default=0.0, ge=0.0, le=0.99)
     """Overlap of consecutive windows, as a share of their length."""
+
+    @field_validator("fps", "frames")
+    @classmethod
+    def _of_training(cls, value: int | float, info: ValidationInfo) -> int | float:
+        """torchvision's are written out; those of a model's files are in its weights."""
+        if value or info.data.get("model") not in NETWORKS:
+            return value
+        return WINDOW.fps if info.field_name == "fps" else WINDOW.frames
 
     @field_validator("frames")
     @classmethod
@@ -66,13 +72,6 @@ class Motion(LearnedExtractor):
         if frames and info.data.get("model") in NETWORKS and not WINDOW.allows(frames):
             raise ValueError(f"expected {WINDOW.least} to {WINDOW.most}")
         return frames
-
-    @field_serializer("fps", "frames")
-    def _of_training(self, value: int | float, info: FieldSerializationInfo) -> int | float:
-        """torchvision's are written out; those of a model's files are in its weights."""
-        if value or self.model not in NETWORKS:
-            return value
-        return WINDOW.fps if info.field_name == "fps" else WINDOW.frames
 
     @property
     def _chosen(self) -> VideoNetworkByName:

@@ -6,13 +6,13 @@ from m2hf.extract.base import Extractor
 
 _CLASSES = {
     "clip": "m2hf.extract.clip:FrameEncoder",
-    "image": "m2hf.extract.image:ImageFeatures",
     "caption": "m2hf.extract.caption:CaptionEncoder",
+    "image": "m2hf.extract.image:ImageFeatures",
+    "concepts": "m2hf.extract.concepts:Concepts",
     "audio": "m2hf.extract.audio:Audio",
     "logmel": "m2hf.extract.logmel:LogMel",
     "motion": "m2hf.extract.motion:Motion",
     "flow": "m2hf.extract.flow:Flow",
-    "concepts": "m2hf.extract.concepts:Concepts",
     "thumbnail": "m2hf.extract.thumbnail:Thumbnailer",
     "ocr": "m2hf.extract.ocr:Ocr",
     "asr": "m2hf.extract.asr:Asr",

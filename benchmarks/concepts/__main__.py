@@ -95,9 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.concepts", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the features")
     parser.add_argument("--split", choices=("val", "test"), default="val")
-    parser.add_argument(
-        "--out", type=Path, help="write vectors, print no table"
-    )
+    parser.add_argument("--out", type=Path, help="write vectors, print no table")
     chosen = parser.parse_args(arguments)
     if chosen.out is not None:
         write(chosen.data, chosen.out)

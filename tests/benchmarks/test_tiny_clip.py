@@ -11,7 +11,7 @@ from benchmarks.tiny_clip.measure import who_sounds, zero_shot
 from benchmarks.tiny_clip.stills import Stills
 
 from m2hf.errors import ResourceError
-from m2hf.extract.networks import encoder as module
+from m2hf.extract.networks import clip_files as module
 from m2hf.extract.networks.encoder import TINY, TOYBOX, Encoder
 
 SHIPPED = Encoder(model=TINY, pretrained=TOYBOX)

@@ -158,7 +158,7 @@ def test_two_processes_train_what_one_trains(
 
 def test_the_first_process_alone_writes(done: Path) -> None:
     assert not (done / "second").exists()
-    names = ["checkpoint.safetensors", "config.json", "metrics.jsonl"]
+    names = ["checkpoint.safetensors", "config.json", "metrics.jsonl", "validation.json"]
     assert sorted(path.name for path in (done / "first" / "whole").iterdir()) == names
 
 
@@ -239,7 +239,7 @@ def test_torchrun_starts_the_command_and_it_prints_once(
     )
     assert result.returncode == 0, result.stderr
     said = [line.split()[0] for line in result.stdout.splitlines()]
-    assert said == ["trained", "validation", "audio:", "wrote"]
+    assert said == ["trained", "12", "validation", "audio:", "wrote"]
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
 
 

@@ -57,9 +57,10 @@ class ExtractionCorpus:
         return [*map(str, paths), "--store", str(self.folder / store), "--only", only, *self.tiny]
 
     def shards(self, store: str) -> dict[str, bytes]:
-        """Every file of a store but the ledger, by its path."""
+        """Every file of a store but the ledger and the recipe that it was begun with, by path."""
         root = self.folder / store
         files = (p for p in root.rglob("*") if p.is_file() and "ledger" not in p.parts)
+        files = (p for p in files if p.name != "recipe.toml")
         return {str(p.relative_to(root)): p.read_bytes() for p in files}
 
     def ledger(self, store: str) -> LedgerFiles:

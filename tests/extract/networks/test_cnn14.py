@@ -144,5 +144,7 @@ def test_the_published_file_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (need,) = required_weights(config, ("audio",))
     assert need.state == "damaged"
     assert "it is damaged or a different file" in need.message
-    with pytest.raises(ConfigError, match="= 'Cnn14': expected cnn14, or the name of an AST on"):
+    with pytest.raises(
+        ConfigError, match="= 'Cnn14': expected cnn14, or the name of an AST or CLAP on"
+    ):
         Audio(model="Cnn14").weights()

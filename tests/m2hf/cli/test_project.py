@@ -51,7 +51,7 @@ def test_after_init_verbs_need_no_paths(run: Run, monkeypatch: pytest.MonkeyPatc
     assert "3 videos, 0 differences" in run("manifest", "check")
     assert {n["name"] for n in json.loads(run("weights", "list", "--json"))["weights"]}
     settings = {s["key"]: s["value"] for s in json.loads(run("config", "--json"))}
-    assert settings["extract.encoder.model"] == "m2hf-tiny"
+    assert settings["extract.encoder.kind"] == "sentence"
     with pytest.raises(UsageError, match=r"run/similarity.h5: no such file"):
         run("tables")
     home = Path().resolve()
@@ -144,7 +144,7 @@ def test_a_store_remembers_the_recipe_that_it_was_begun_with(run: Run) -> None:
     mels = ("--set", "extract.logmel.mels=32")
     run("extract", *logmel, "--config", "offline", *mels)
     text = recorded.read_text(encoding="utf-8")
-    assert 'model = "m2hf-tiny"' in text
+    assert 'kind = "sentence"' in text
 
     def ok(*options: str) -> int:
         counts = json.loads(run("status", *logmel, "--json", *options))["extractors"]

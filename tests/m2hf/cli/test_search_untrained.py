@@ -150,7 +150,9 @@ def test_a_project_without_a_run_is_searched_and_a_named_run_must_be_there(
     corpus: Searchable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(corpus.folder)
-    Project(manifest="manifest", store="store", run="new", config="offline").save(Path())
+    tiny = '[extract.encoder]\nmodel = "m2hf-tiny"\npretrained = ""\n'
+    Path("tiny.toml").write_text(tiny, encoding="utf-8")
+    Project(manifest="manifest", store="store", run="new", config="tiny.toml").save(Path())
     done = CliRunner().invoke(app, ["search", "woof"])
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("untrained: zero-shot")
