@@ -20,11 +20,10 @@ from m2hf.extract.networks.clap_network import CLAP, UNFUSED
 from m2hf.extract.networks.hub_model import TRANSFORMER, Files
 from m2hf.extract.networks.untrained import UNTRAINED, origin
 from m2hf.extract.weights.checked import loading_folder
-from m2hf.extract.weights.repository import Repository, by_name, folder_of
+from m2hf.extract.weights.repository import FOLDER, Repository, by_name, folder_of
 from m2hf.extract.weights.weight import Weight
 from m2hf.features import unit_rows
 
-_FOLDER = "folder"  # `model` in a fingerprint, which has the digests of the files
 _SIZE_MB = 614
 _TEXT = replace(
     CLAP,
@@ -92,7 +91,7 @@ class ClapEncoder(Section):
     @field_serializer("model")
     def _label(self, model: str) -> str:
         """A path is left out of the fingerprint, which has the digests of the files."""
-        return _FOLDER if folder_of(model) else model
+        return FOLDER if folder_of(model) else model
 
 
 class ClapText:

@@ -21,7 +21,6 @@ from m2hf.plain_data import shown
 TINY = "m2hf-tiny"  # a model config that ships with m2hf, small enough for demo and tests
 TOYBOX = "toybox"  # the tag of its weights, which ship with m2hf (docs/m2hf-tiny.md)
 PUBLISHED = "published"  # `pretrained` of a repository or folder, which has its own weights
-FOLDER = "folder"  # what stands for a folder in a fingerprint, which has the digests of its files
 _HUB, _LOCAL = "hf-hub:", "local-dir:"  # open_clip's own prefixes
 _TOYBOX_FILE = Path(__file__).with_name("m2hf-tiny.safetensors")
 _TOYBOX_SHA256 = "1b685b22a9cfccbab35028abbce805f7477b428e7469a5b8f29b3b10da006ca2"

@@ -13,11 +13,11 @@ from pydantic import Field, field_serializer, model_validator
 from m2hf.config import Section
 from m2hf.extract.inference.clock import CLOCK
 from m2hf.extract.networks import clip_files
-from m2hf.extract.networks.clip_files import FOLDER, PUBLISHED, TINY, TOYBOX, ClipFiles, ClipWeights
+from m2hf.extract.networks.clip_files import PUBLISHED, TINY, TOYBOX, ClipFiles, ClipWeights
 from m2hf.extract.networks.clip_tokenizer import ClipTokenizer
 from m2hf.extract.networks.untrained import UNTRAINED, origin, seeded
 from m2hf.extract.weights.checked import loading, loading_folder
-from m2hf.extract.weights.repository import by_name
+from m2hf.extract.weights.repository import FOLDER, by_name
 from m2hf.extract.weights.weight import Weight
 from m2hf.features import unit_rows
 

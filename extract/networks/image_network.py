@@ -18,7 +18,6 @@ from m2hf.extract.networks.compat import import_torchvision
 from m2hf.extract.networks.preprocessing import Preprocessing, Resize
 from m2hf.extract.networks.untrained import UNTRAINED, origin, seeded
 from m2hf.extract.weights.checked import loading
-from m2hf.extract.weights.sources import HubSource
 from m2hf.extract.weights.weight import PackagedFile, Weight, WeightFile
 
 LITE = "tf_efficientnet_lite0"
@@ -221,16 +220,8 @@ def _hub_weight(model: str) -> Weight:
             f"backbone.model = {model!r}: timm has no weights of it; name a model with weights "
             "(timm.list_pretrained()), set backbone.pretrained to a file, or to '' for random ones"
         )
-    source = HubSource(entry.hf_hub_id, _HUB_FILES)
-    cached, sha256 = source.cached()
-    return Weight(
-        f"{model}/{TAG}",
-        size_mb=0,
-        cached=cached,
-        cached_sha256=sha256,
-        source=source,
-        get=f"set backbone.pretrained to a state dict of {model}",
-    )
+    get = f"set backbone.pretrained to a state dict of {model}"
+    return Weight.of_hub(f"{model}/{TAG}", entry.hf_hub_id, _HUB_FILES, size_mb=0, get=get)
 
 
 def _loaded(model: str, file: WeightFile) -> Any:

@@ -23,12 +23,11 @@ from m2hf.extract.networks.sentence_files import (
     needs,
 )
 from m2hf.extract.weights.checked import loading_folder, require_tensors
-from m2hf.extract.weights.repository import folder_of
+from m2hf.extract.weights.repository import FOLDER, folder_of
 from m2hf.extract.weights.weight import Weight
 from m2hf.features import unit_rows
 
 _BATCH = 32  # texts of a batch; padded to the longest of them
-_FOLDER = "folder"  # `model` in a fingerprint, which has the digests of the files
 
 
 class SentenceEncoder(Section):
@@ -74,7 +73,7 @@ class SentenceEncoder(Section):
     @field_serializer("model")
     def _label(self, model: str) -> str:
         """A path is left out of the fingerprint, which has the digests of the files."""
-        return _FOLDER if folder_of(model) else model
+        return FOLDER if folder_of(model) else model
 
 
 class SentenceModel:

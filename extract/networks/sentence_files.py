@@ -138,7 +138,13 @@ def _weight(model: str, inside: str) -> Weight:
         if "/" not in model:
             raise ValueError(model)
         return Weight.of_hub(
-            model, inside, size_mb=size_mb, sha256=sha256, packaged=packaged, get=get
+            f"{model}/{inside}",
+            model,
+            (inside,),
+            size_mb=size_mb,
+            sha256=sha256,
+            packaged=packaged,
+            get=get,
         )
     except ValueError as error:
         raise ConfigError(

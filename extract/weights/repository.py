@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from m2hf.errors import ConfigError
-from m2hf.extract.weights.sources import HubSource
 from m2hf.extract.weights.weight import Weight, WeightFile
 
 # The names that a tokenizer's vocabulary has, the one that transformers reads as it is first.
 _VOCABULARIES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt")
 _CONFIGS = ("config.json", "open_clip_config.json")
+FOLDER = "folder"  # what stands for a folder in a fingerprint, which has the digests of its files
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,15 @@ class Repository:
             paths = [self.folder / file for file in files]
             found = next((path for path in paths if path.is_file()), paths[0])
             return Weight(part, size_mb=0, explicit=str(found), get=self.get)
-        source = HubSource(self.name, files)
         try:
-            cached, sha256 = source.cached()
+            return Weight.of_hub(
+                f"{self.name}/{part}", self.name, files, size_mb=size_mb, get=self.get
+            )
         except ValueError as error:
             raise ConfigError(
                 f"{self.setting} = {self.name!r}: not the name of a repository of the Hugging Face "
                 "hub, such as ORG/NAME"
             ) from error
-        return Weight(
-            f"{self.name}/{part}",
-            size_mb,
-            cached=cached,
-            cached_sha256=sha256,
-            source=source,
-            get=self.get,
-        )
 
     def config(self) -> Weight:
         """The configuration of the model, which also says whose tokenizer it has."""

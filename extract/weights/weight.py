@@ -73,12 +73,12 @@ class Weight:
     """How else to get it, for messages."""
 
     @classmethod
-    def of_hub(cls, repository: str, file: str, **more: Any) -> Self:
-        """A file of a repository of the Hugging Face hub, also in huggingface_hub's cache; `more`:
-        further fields. Raises ValueError for a malformed repository name."""
-        source = HubSource(repository, (file,))
+    def of_hub(cls, name: str, repository: str, files: tuple[str, ...], **more: Any) -> Self:
+        """The first of `files` that a repository of the Hugging Face hub has, also in
+        huggingface_hub's cache; `more`: further fields. Raises ValueError for a malformed
+        repository name."""
+        source = HubSource(repository, files)
         cached, sha256 = source.cached()
-        name = f"{repository}/{file}"
         return cls(name, cached=cached, cached_sha256=sha256, source=source, **more)
 
     def locate(self) -> "WeightFile":
